@@ -1,0 +1,24 @@
+"""IIA-VSR, MIA-VSR without its masks (Zhou et al., CVPR 2024): the same recipes.
+
+    python -m jaxvsr.main --config=configs/iiavsr.py --workdir=W          # or :reds, the same
+    python -m jaxvsr.main --config=configs/iiavsr.py:vimeo --workdir=W
+    python -m jaxvsr.main --config=configs/iiavsr.py:tiny --workdir=W     # minutes on two cores
+
+SpyNet gets no gradient here, since patch alignment rounds its flow. It needs its weights:
+--config.train.spynet_weights=spynet_sintel_final-3d2a1287.pth, which is a part of the authors'
+repository (https://github.com/LabShuHangGU/MIA-VSR).
+"""
+
+import ml_collections
+
+from configs import miavsr
+
+
+def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
+    """The config of a variant: "reds", "vimeo" or "tiny"."""
+    config = miavsr.get_config(arg)
+    config.model.name = "iiavsr"
+    with config.unlocked():
+        del config.model.use_mask
+    config.loss.sparsity = 0.0
+    return config

@@ -1,0 +1,1 @@
+"""Video super-resolution in JAX: the published systems on shared layers."""

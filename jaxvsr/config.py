@@ -1,0 +1,167 @@
+"""The fields of a config, their defaults, and the checks that come before any long work."""
+
+import difflib
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import ml_collections
+
+from jaxvsr import models
+from jaxvsr.errors import InputError
+
+# Fields of a model that change nothing about what a checkpoint of it holds.
+SAME_WEIGHTS = ("dtype", "remat", "unroll", "use_mask", "drop_path")
+
+
+def defaults() -> ml_collections.ConfigDict:
+    """Every field; the values are what the published REDS recipes share."""
+    config = ml_collections.ConfigDict()
+    # The model: its name, and any of its class's attributes.
+    config.model = ml_collections.ConfigDict({"name": "miavsr"})
+
+    config.data = data = ml_collections.ConfigDict()
+    data.dataset = "reds"  # of TFDS, "name" or "name/config"
+    data.split = "train"
+    data.dir = ""  # where TFDS keeps its data sets; empty: its own default
+    data.frames = 16  # of a sample
+    data.crop = 256  # side of a sample, target pixels
+    data.mirror = False  # append the reversed sample to itself
+    data.batch = 24  # samples of a step, over all devices
+    data.workers = 8  # processes that read, on each host; 0: threads of this one
+
+    config.optim = optim = ml_collections.ConfigDict()
+    optim.lr = 2e-4  # falls by a cosine to lr_end at the last step ...
+    optim.lr_end = 1e-7
+    optim.lr_steps = ()  # ... or is set to a rate after a step, ((step, rate), ...)
+    optim.warmup = 0  # steps of a linear rise
+    optim.b1 = 0.9
+    optim.b2 = 0.99
+    optim.eps = 1e-8
+    optim.flow_lr_mul = 0.125  # rate of SpyNet over that of the rest; 0: never trained
+    optim.fix_flow = 5000  # SpyNet trains from this iteration on, counted from 1
+    optim.clip_norm = 0.0  # largest norm of the gradient; 0: not clipped
+    optim.ema = 0.999  # decay of the moving average of the parameters; 0: none is kept
+
+    config.loss = loss = ml_collections.ConfigDict()
+    loss.eps = 1e-12  # Charbonnier's, in units of peak squared
+    loss.peak = 1.0  # value of white in the loss
+    loss.sum_frames = False  # sum over the frames of a sample, not mean
+    loss.sparsity = 0.0  # weight of the share of computed tokens
+
+    config.train = train = ml_collections.ConfigDict()
+    train.steps = 600_000
+    train.seed = 0
+    train.accumulate = 1  # parts that a batch is computed in, one after the other
+    train.spynet_weights = ""  # official weights of SpyNet: .pth, .safetensors or .npz
+    train.log_every = 100
+    train.checkpoint_every = 5000
+    train.keep = 2  # latest checkpoints, besides the best
+
+    config.eval = evaluation = ml_collections.ConfigDict()
+    evaluation.dataset = "reds"
+    evaluation.split = "reds4"
+    evaluation.every = 5000  # steps
+    evaluation.channel = "rgb"  # or "y"
+    evaluation.crop = 0  # border that is not scored, target pixels
+    evaluation.frames = ()  # numbers of the frames of a clip that are scored; (): all
+    evaluation.clips = 0  # how many clips, from the first on; 0: all
+    return config
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Raises InputError for values that cannot work, whatever the data."""
+    try:
+        models.create(**config.model)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    data, train = config.data, config.train
+    for name in ("frames", "crop", "batch"):
+        if data[name] < 1:
+            raise InputError(f"data.{name}={data[name]} must be at least 1")
+    for name in ("steps", "accumulate", "log_every", "checkpoint_every", "keep"):
+        if train[name] < 1:
+            raise InputError(f"train.{name}={train[name]} must be at least 1")
+    if config.eval.channel not in ("rgb", "y"):
+        raise InputError(f"eval.channel={config.eval.channel!r} is neither 'rgb' nor 'y'")
+    part = train.accumulate * jax.device_count()
+    if data.batch % part:
+        raise InputError(
+            f"data.batch={data.batch} cannot be divided among {jax.device_count()} devices in "
+            f"train.accumulate={train.accumulate} parts: it must be a multiple of {part}"
+        )
+
+
+def fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a config as ("train.steps", value)."""
+    for key, value in sorted(config.items()):
+        if isinstance(value, dict | ml_collections.ConfigDict):
+            yield from fields(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def closest_field(config: ml_collections.ConfigDict, path: str) -> str:
+    """The field that a mistyped "train.step" was probably meant to be."""
+    known = [name for name, _ in fields(config)]
+    return difflib.get_close_matches(path, known, n=1, cutoff=0)[0]
+
+
+def unknown_variant(arg: str, *known: str) -> ValueError:
+    """The error of a config's variant that there is not."""
+    closest = difflib.get_close_matches(arg, known, n=1, cutoff=0)[0]
+    return ValueError(
+        f"there is no variant {arg!r}, only {', '.join(known)}; the closest is {closest!r}"
+    )
+
+
+def save(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Writes config.json into a run's folder."""
+    part = workdir / "config.json.part"
+    part.write_text(json.dumps(_plain(config), indent=2) + "\n")
+    part.replace(workdir / "config.json")
+
+
+def check_fits(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[str]:
+    """Compares a config with that of the run in a folder.
+
+    Args:
+        config: what is asked for.
+        workdir: of a run, or a folder without one.
+
+    Returns:
+        What differs and does no harm, a line a field.
+
+    Raises:
+        InputError: what is kept there is the state of another model, or of another set of
+            parameter groups; its message names the differing fields.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        return []
+    there, here = dict(fields(json.loads(path.read_text()))), dict(fields(_plain(config)))
+    harmless: list[str] = []
+    harmful: list[str] = []
+    for name in sorted({*there, *here}):
+        old, new = there.get(name), here.get(name)
+        if old == new:
+            continue
+        section, _, field = name.partition(".")
+        other_tree = section == "model" and field not in SAME_WEIGHTS
+        other_groups = name in ("optim.ema", "optim.flow_lr_mul") and bool(old) != bool(new)
+        line = f"  {name}: {old!r} there, {new!r} asked for"
+        (harmful if other_tree or other_groups else harmless).append(line)
+    if harmful:
+        raise InputError(
+            f"{workdir} holds another run, whose checkpoints this config cannot take over:\n"
+            + "\n".join(harmful)
+            + "\nName another --workdir, or ask for what is there."
+        )
+    return harmless
+
+
+def _plain(config: ml_collections.ConfigDict) -> dict:
+    """What a config looks like in a JSON file."""
+    return json.loads(config.to_json(sort_keys=True))

@@ -1,0 +1,1 @@
+"""Reading, degrading and writing clips."""

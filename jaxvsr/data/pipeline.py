@@ -1,0 +1,148 @@
+"""From a config to batches: which samples, in which order, read by whom."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import grain
+import ml_collections
+import numpy as np
+from absl import flags
+
+from jaxvsr.data import transforms
+from jaxvsr.data.sources import TFDSClips
+from jaxvsr.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One draw: a window of a clip, a square of it in input pixels, and how it is turned."""
+
+    clip: int
+    start: int
+    top: int
+    left: int
+    hflip: bool
+    vflip: bool
+    transpose: bool
+
+
+class Draw:
+    """Draws samples: every (clip, start) that holds the frames alike, crops and turns at random.
+
+    Source: the published recipes of BasicVSR and its successors (BasicSR, REDSRecurrentDataset).
+    """
+
+    def __init__(self, source: TFDSClips, frames: int, crop: int) -> None:
+        """Of `frames` frames each, cropped to squares of `crop` target pixels."""
+        self._starts = np.cumsum([max(clip.length - frames + 1, 0) for clip in source.clips])
+        self._sizes = [
+            (clip.height // source.scale, clip.width // source.scale) for clip in source.clips
+        ]
+        self._crop = crop // source.scale
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __call__(self, window: int, rng: np.random.Generator) -> Sample:
+        """The sample of a window's number and a random generator."""
+        clip = int(np.searchsorted(self._starts, window, side="right"))
+        start = window - int(self._starts[clip - 1]) if clip else window
+        height, width = self._sizes[clip]
+        top = int(rng.integers(height - self._crop + 1))
+        left = int(rng.integers(width - self._crop + 1))
+        hflip, vflip, transpose = (bool(turn) for turn in rng.random(3) < 0.5)
+        return Sample(clip, start, top, left, hflip, vflip, transpose)
+
+
+@dataclasses.dataclass(frozen=True)
+class Read:
+    """Reads samples.
+
+    Attributes:
+        source: of the clips.
+        frames: of a sample.
+        crop: side of a sample in target pixels.
+        mirror: whether the reversed sample is appended to it.
+    """
+
+    source: TFDSClips
+    frames: int
+    crop: int
+    mirror: bool
+
+    def __call__(self, sample: Sample) -> dict:
+        """Sample -> {"lq" (t, h, w, 3) uint8, "gt" (t, H, W, 3) uint8, "key" str}."""
+        frames = self.source.read(sample.clip, range(sample.start, sample.start + self.frames))
+        out: dict = {"key": f"{self.source.clips[sample.clip].name}/{sample.start}"}
+        for key, scale in (("lq", 1), ("gt", self.source.scale)):
+            size = self.crop // self.source.scale * scale
+            x = transforms.crop(frames[key], sample.top * scale, sample.left * scale, size)
+            x = transforms.augment(x, sample.hflip, sample.vflip, sample.transpose)
+            out[key] = np.ascontiguousarray(transforms.mirror(x) if self.mirror else x)
+        return out
+
+
+def check(data: ml_collections.ConfigDict, source: TFDSClips, scale: int) -> None:
+    """Raises InputError if the source cannot give the samples that a config asks for."""
+    if source.scale != scale:
+        raise InputError(
+            f"the data set {data.dataset!r} is for scale {source.scale}, the model's "
+            f"scale is {scale}"
+        )
+    if data.crop % scale:
+        raise InputError(f"data.crop={data.crop} is not a multiple of the scale {scale}")
+    for clip in source.clips:
+        if min(clip.height, clip.width) < data.crop:
+            raise InputError(
+                f"clip {clip.name!r} of {data.dataset!r} is {clip.height}x{clip.width}, smaller "
+                f"than the crop of {data.crop}x{data.crop}: lower data.crop"
+            )
+    longest = max(clip.length for clip in source.clips)
+    if longest < data.frames:
+        raise InputError(
+            f"no clip of {data.dataset!r} holds data.frames={data.frames} frames, "
+            f"the longest has {longest}"
+        )
+
+
+def training_batches(
+    data: ml_collections.ConfigDict,
+    source: TFDSClips,
+    *,
+    seed: int,
+    position: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Endless batches; which samples are in one depends on the seed and its position alone.
+
+    Whatever the number of worker processes and of hosts, the samples numbered position to
+    position + batch make the next global batch, so that a run resumes by its position.
+
+    Args:
+        data: `frames`, `crop`, `mirror`, `batch` (of all hosts together) and `workers`.
+        source: of the clips; `check` it first.
+        seed: of the order and of every draw.
+        position: how many samples were drawn before, by all hosts together.
+        process_index, process_count: this host's place among the hosts; each gets an equal
+            share of every batch.
+
+    Yields:
+        {"lq" (b, t, h, w, 3) uint8, "gt" (b, t, H, W, 3) uint8, "key" (b,) str}.
+    """
+    draw = Draw(source, data.frames, data.crop)
+    samples = grain.MapDataset.range(len(draw)).seed(seed).shuffle().repeat().random_map(draw)
+    share = samples[position + process_index :: process_count]
+    read = Read(source, data.frames, data.crop, data.mirror)
+    batches = share.map(read).batch(data.batch // process_count)
+    # Prefetched are whole batches: few, or they fill the memory.
+    threads = 1 if data.workers else 2
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2)
+    dataset = batches.to_iter_dataset(options)
+    if data.workers:
+        if not flags.FLAGS.is_parsed():  # outside of absl's main: notebooks, tests
+            flags.FLAGS.mark_as_parsed()
+        dataset = dataset.mp_prefetch(
+            grain.MultiprocessingOptions(data.workers, per_worker_buffer_size=2)
+        )
+    return iter(dataset)

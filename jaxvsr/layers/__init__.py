@@ -1,0 +1,1 @@
+"""Mathematics that two papers or more share: plain functions, and modules that own parameters."""

@@ -1,0 +1,108 @@
+"""Window attention with a learned bias per relative position."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvsr.layers.blocks import linear_init
+
+
+@functools.lru_cache(maxsize=32)
+def relative_position_index(window_size: tuple[int, int, int]) -> np.ndarray:
+    """Row of the bias table for each pair of tokens of a window.
+
+    Args:
+        window_size: (wt, wh, ww), n = wt*wh*ww.
+
+    Returns:
+        (n, n) int32 in [0, (2wt-1)(2wh-1)(2ww-1)): row the query, column the key.
+
+    Source: Liu et al., "Video Swin Transformer", section 3.2.
+    """
+    grid = np.stack(np.meshgrid(*map(np.arange, window_size), indexing="ij"), -1).reshape(-1, 3)
+    offset = grid[:, None] - grid[None, :] + np.array(window_size) - 1
+    _, rows, columns = (2 * n - 1 for n in window_size)
+    return (offset @ np.array([rows * columns, columns, 1])).astype(np.int32)
+
+
+def attend(
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array, allowed: jax.Array | None = None
+) -> jax.Array:
+    """Multi-head softmax attention inside windows; logits and softmax in float32.
+
+    Args:
+        q: (b, n, queries, c), not yet scaled.
+        k, v: (b, n, keys, c).
+        bias: (heads, queries, keys) float32, added to the logits.
+        allowed: (n, queries, keys) bool or None: elsewhere 100 is taken off the logits.
+
+    Returns:
+        (b, n, queries, c) in the dtype of `v`.
+    """
+    heads = bias.shape[0]
+    q, k, v = (x.reshape(*x.shape[:-1], heads, -1) for x in (q, k, v))
+    q = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
+    logits = jnp.einsum("bnqhd,bnkhd->bnhqk", q, k, preferred_element_type=jnp.float32) + bias
+    if allowed is not None:
+        logits = jnp.where(allowed[:, None], logits, logits - 100)
+    weights = jax.nn.softmax(logits).astype(v.dtype)
+    out = jnp.einsum("bnhqk,bnkhd->bnqhd", weights, v)
+    return out.reshape(*out.shape[:3], -1)
+
+
+class FusedDense(nn.Module):
+    """A dense layer of which a call may compute some of the output columns only."""
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, columns: slice = slice(None)) -> jax.Array:
+        kernel = self.param("kernel", linear_init, (x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+        kernel, bias = kernel[:, columns].astype(self.dtype), bias[columns].astype(self.dtype)
+        return x.astype(self.dtype) @ kernel + bias
+
+
+class WindowAttention(nn.Module):
+    """Attention in windows of several frames; the last `query_frames` of them ask.
+
+    All frames ask in PSRT. In IIA-VSR (intra & inter-frame attention) only the last one does, the
+    current frame, and its bias is looked up as if it were the first: the published index.
+
+    Attributes:
+        num_heads: number of heads.
+        window_size: (wt, wh, ww).
+        query_frames: frames that ask, 1..wt.
+        dtype: of the computation; logits and softmax are float32.
+    """
+
+    num_heads: int
+    window_size: tuple[int, int, int]
+    query_frames: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, regions: np.ndarray | None = None) -> jax.Array:
+        """tokens (b, n, wt*wh*ww, c), regions (n, wt*wh*ww) or None -> (b, n, queries, c)."""
+        dim = tokens.shape[-1]
+        wt, wh, ww = self.window_size
+        queries = self.query_frames * wh * ww
+        rows = (wt + self.query_frames - 1) * (2 * wh - 1) * (2 * ww - 1)
+        table = self.param(
+            "relative_position_bias_table", linear_init, (rows, self.num_heads), jnp.float32
+        )
+        bias = table[relative_position_index(self.window_size)[:queries]].transpose(2, 0, 1)
+        allowed = None
+        if regions is not None:
+            allowed = jnp.asarray(regions)[:, -queries:, None] == jnp.asarray(regions)[:, None, :]
+
+        qkv = FusedDense(3 * dim, self.dtype, name="qkv")
+        q = qkv(tokens[:, :, -queries:], slice(0, dim))
+        k, v = jnp.split(qkv(tokens, slice(dim, None)), 2, axis=-1)
+        out = attend(q, k, v, bias, allowed)
+        return nn.Dense(dim, kernel_init=linear_init, dtype=self.dtype, name="proj")(out)

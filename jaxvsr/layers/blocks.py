@@ -1,0 +1,101 @@
+"""Small building blocks, initialised as PyTorch does, since the published recipes assume it."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxvsr.layers.convolution import same_conv
+
+# Of the transformers' linear layers; the published truncation, at 100 sigma, cuts nothing off.
+linear_init = nn.initializers.normal(0.02)
+
+
+def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
+    """PyTorch's default for weights and biases of a layer: U(-fan_in^-1/2, fan_in^-1/2)."""
+    bound = fan_in**-0.5
+
+    def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+class Conv(nn.Conv):
+    """A zero-padded convolution of stride 1 over (..., h, w, c), as fast as it can be in loops."""
+
+    conv_general_dilated: Any = same_conv
+
+
+def conv(
+    x: jax.Array, features: int, kernel_size: int = 3, *, name: str, dtype: Any = jnp.float32
+) -> jax.Array:
+    """A convolution initialised as PyTorch's, as a submodule of the calling module.
+
+    Args:
+        x: (..., h, w, c).
+        features: output channels.
+        kernel_size: side of the kernel, odd.
+        name: of the submodule.
+        dtype: of the computation.
+
+    Returns:
+        (..., h, w, features).
+    """
+    init = torch_uniform(kernel_size**2 * x.shape[-1])
+    sizes = (kernel_size, kernel_size)
+    return Conv(features, sizes, dtype=dtype, kernel_init=init, bias_init=init, name=name)(x)
+
+
+def layer_norm(x: jax.Array, *, name: str, dtype: Any = jnp.float32) -> jax.Array:
+    """PyTorch's LayerNorm over the last axis, as a submodule: eps 1e-5, statistics in float32."""
+    x = x.astype(jnp.float32)
+    # The norm does not see a common offset; taken off first, it costs no digits of the variance.
+    x = x - jax.lax.stop_gradient(x[..., :1])
+    return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, dtype=dtype, name=name)(x)
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """The exact GELU, by erf: the tanh form differs in the third decimal."""
+    return nn.gelu(x, approximate=False)
+
+
+def leaky_relu(x: jax.Array) -> jax.Array:
+    """LeakyReLU of slope 0.1, in every head of the family."""
+    return nn.leaky_relu(x, 0.1)
+
+
+class MLP(nn.Module):
+    """Two linear layers with a GELU between them, `ratio` times as wide inside."""
+
+    ratio: float
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(..., c) -> (..., c)."""
+        dim = x.shape[-1]
+        hidden = int(dim * self.ratio)
+        x = nn.Dense(hidden, kernel_init=linear_init, dtype=self.dtype, name="fc1")(x)
+        return nn.Dense(dim, kernel_init=linear_init, dtype=self.dtype, name="fc2")(gelu(x))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: drops a whole sample's branch, and scales the others up.
+
+    It acts only where an rng named "droppath" is given.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: ArrayLike) -> jax.Array:
+        """(b, ...) -> (b, ...)."""
+        x = jnp.asarray(x)
+        if self.rate == 0 or not self.has_rng("droppath"):
+            return x
+        shape = (x.shape[0],) + (1,) * (x.ndim - 1)
+        keep = jax.random.bernoulli(self.make_rng("droppath"), 1 - self.rate, shape)
+        return jnp.where(keep, x / (1 - self.rate), 0).astype(x.dtype)

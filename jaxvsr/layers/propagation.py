@@ -1,0 +1,60 @@
+"""Second-order grid propagation: a recurrence over the frames of a clip, either way, as a scan.
+
+Source: Chan et al., "BasicVSR++", section 3.1.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxvsr.layers.warp import flow_warp
+
+
+def second_order_flows(flows: jax.Array, reverse: bool) -> tuple[jax.Array, jax.Array]:
+    """Flows from each frame to the one and to the two that the recurrence met before it.
+
+    Args:
+        flows: (t-1, b, h, w, 2), between neighbours: from frame i to i-1 at i-1 or, if `reverse`,
+            from frame i to i+1 at i.
+        reverse: whether the recurrence runs from the last frame to the first.
+
+    Returns:
+        (flow_n1, flow_n2), each (t, b, h, w, 2) at the frame that they start from; meaningless
+        where the recurrence has met no such frame.
+    """
+    none = jnp.zeros_like(flows, shape=(1, *flows.shape[1:]))
+    flow_n1 = jnp.concatenate([flows, none] if reverse else [none, flows])
+    before = jnp.roll(flow_n1, -1 if reverse else 1, axis=0)
+    merged = (flow_n1.shape[0] * flow_n1.shape[1], *flow_n1.shape[2:])
+    beyond = flow_warp(before.reshape(merged), flow_n1.reshape(merged))
+    return flow_n1, flow_n1 + beyond.reshape(flow_n1.shape)
+
+
+def scan_frames(
+    cell: nn.Module, carry: Any, inputs: Any, *, reverse: bool = False, unroll: int = 1
+) -> tuple[Any, Any]:
+    """Runs `cell(carry, input) -> (carry, output)` over the leading axis of `inputs`.
+
+    What the cell sows into "aux" is stacked along a new leading axis, in the order of the frames.
+
+    Args:
+        cell: a module; one set of parameters for all frames, fresh "gumbel" and "droppath" rngs.
+        carry: the state before the first frame that is met.
+        inputs: a tree of arrays (t, ...).
+        reverse: whether the last frame is met first.
+        unroll: how many frames are compiled into one turn of the loop.
+
+    Returns:
+        The last carry, and the tree of outputs (t, ...), both in the order of the frames.
+    """
+    scan = nn.scan(
+        lambda cell, carry, x: cell(carry, x),
+        variable_broadcast="params",
+        variable_axes={"aux": 0},
+        split_rngs={"params": False, "gumbel": True, "droppath": True},
+        reverse=reverse,
+        unroll=unroll,
+    )
+    return scan(cell, carry, inputs)

@@ -1,0 +1,117 @@
+"""Resizing as PyTorch and TensorFlow do it, pixel shuffles, and the heads that end a network."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvsr.layers.blocks import conv, leaky_relu
+
+
+def resize(
+    x: jax.Array, size: tuple[int, int], method: str = "bilinear", align_corners: bool = False
+) -> jax.Array:
+    """Resizes frames without antialiasing, edges clamped.
+
+    Args:
+        x: (..., h, w, c), any float dtype.
+        size: (height, width) of the result.
+        method: "bilinear", or "bicubic" with a = -0.75.
+        align_corners: whether the centres of the corner pixels stay where they are; otherwise
+            the pixels' outer edges do.
+
+    Returns:
+        (..., height, width, c) in the dtype of `x`, computed in float32.
+
+    Source: torch.nn.functional.interpolate; tf.image.resize(antialias=False) for "bilinear".
+    """
+    rows = _resize_matrix(x.shape[-3], size[0], method, align_corners)
+    columns = _resize_matrix(x.shape[-2], size[1], method, align_corners)
+    product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+    out = product("Hh,...hwc->...Hwc", rows, x.astype(jnp.float32))
+    return product("Ww,...hwc->...hWc", columns, out).astype(x.dtype)
+
+
+def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
+    """(..., h, w, c*f*f) -> (..., f*h, f*w, c): channel index c*f*f + i*f + j, as PyTorch's."""
+    *batch, h, w, channels = x.shape
+    x = x.reshape(*batch, h, w, channels // factor**2, factor, factor)
+    x = jnp.moveaxis(x, (-2, -1), (-4, -2))
+    return x.reshape(*batch, h * factor, w * factor, -1)
+
+
+def pixel_unshuffle(x: jax.Array, factor: int) -> jax.Array:
+    """(..., f*h, f*w, c) -> (..., h, w, c*f*f): `pixel_shuffle` undone."""
+    *batch, h, w, channels = x.shape
+    x = x.reshape(*batch, h // factor, factor, w // factor, factor, channels)
+    x = jnp.moveaxis(x, (-4, -2), (-2, -1))
+    return x.reshape(*batch, h // factor, w // factor, -1)
+
+
+def depth_to_space(x: jax.Array, factor: int) -> jax.Array:
+    """(..., h, w, f*f*c) -> (..., f*h, f*w, c): channel index (i*f + j)*c, as TensorFlow's."""
+    *batch, h, w, channels = x.shape
+    x = x.reshape(*batch, h, w, factor, factor, channels // factor**2)
+    x = jnp.moveaxis(x, -3, -4)
+    return x.reshape(*batch, h * factor, w * factor, -1)
+
+
+class PixelShuffleHead(nn.Module):
+    """Features to the residual image: convolutions and pixel shuffles, two times per step.
+
+    Attributes:
+        scale: 1, 3 or a power of two.
+        features_hr: channels after the last shuffle; 64 in every published network.
+        dtype: of the computation; the image is float32.
+    """
+
+    scale: int
+    features_hr: int = 64
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x (..., h, w, c) -> (..., scale*h, scale*w, 3) float32."""
+        factors = [3] if self.scale == 3 else [2] * (self.scale.bit_length() - 1)
+        if int(np.prod(factors)) != self.scale:
+            raise ValueError(f"scale {self.scale} is not supported: 1, 3 or a power of two is")
+        for i, factor in enumerate(factors, start=1):
+            features = self.features_hr if i == len(factors) else x.shape[-1]
+            x = conv(x, features * factor**2, name=f"upconv{i}", dtype=self.dtype)
+            x = leaky_relu(pixel_shuffle(x, factor))
+        x = leaky_relu(conv(x, self.features_hr, name="conv_hr", dtype=self.dtype))
+        return conv(x, 3, name="conv_last", dtype=self.dtype).astype(jnp.float32)
+
+
+@functools.lru_cache(maxsize=64)
+def _resize_matrix(size_in: int, size_out: int, method: str, align_corners: bool) -> np.ndarray:
+    """(size_out, size_in) float32 weights of a 1-D resize."""
+    index = np.arange(size_out)
+    if align_corners:
+        position = index * ((size_in - 1) / max(size_out - 1, 1))
+    else:
+        position = (index + 0.5) * (size_in / size_out) - 0.5
+    if method == "bilinear":
+        taps, kernel = np.arange(2), _triangle
+    elif method == "bicubic":
+        taps, kernel = np.arange(-1, 3), _cubic
+    else:
+        raise ValueError(f"method {method!r} is neither 'bilinear' nor 'bicubic'")
+    source = np.floor(position)[:, None] + taps
+    weights = kernel(np.abs(position[:, None] - source))
+    matrix = np.zeros((size_out, size_in))
+    np.add.at(matrix, (index[:, None], np.clip(source, 0, size_in - 1).astype(int)), weights)
+    return matrix.astype(np.float32)
+
+
+def _triangle(distance: np.ndarray) -> np.ndarray:
+    return np.maximum(1 - distance, 0)
+
+
+def _cubic(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+    return np.where(distance <= 1, near, np.where(distance < 2, far, 0))

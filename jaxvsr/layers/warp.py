@@ -1,0 +1,113 @@
+"""Warping: bilinear and nearest sampling by optical flow, and alignment of whole patches."""
+
+import jax
+import jax.numpy as jnp
+
+
+def flow_warp(
+    x: jax.Array, flow: jax.Array, interpolation: str = "bilinear", padding: str = "zeros"
+) -> jax.Array:
+    """Samples `x` where `flow` points to: out[y, x] = x[y + flow_y, x + flow_x].
+
+    Args:
+        x: (b, h, w, c) features, any float dtype.
+        flow: (b, h, w, 2) displacements (dx, dy) in pixels; coordinates are kept in float32.
+        interpolation: "bilinear", or "nearest" (halves round to even).
+        padding: what lies outside: "zeros" (each corner by itself), "border" (the nearest pixel)
+            or "reflection" (about the centres of the border pixels).
+
+    Returns:
+        (b, h, w, c) in the dtype of `x`.
+
+    Raises:
+        ValueError: an unknown interpolation or padding, or sizes that differ.
+
+    Source: torch.nn.functional.grid_sample with align_corners=True.
+    """
+    if x.shape[:3] != flow.shape[:3] or flow.shape[3] != 2:
+        raise ValueError(f"flow {flow.shape} must be (b, h, w, 2) of features {x.shape}")
+    if padding not in ("zeros", "border", "reflection"):
+        raise ValueError(f"padding {padding!r} is none of 'zeros', 'border', 'reflection'")
+    _, height, width, _ = x.shape
+    flow = flow.astype(jnp.float32)
+    ys = jnp.arange(height, dtype=jnp.float32)[:, None] + flow[..., 1]
+    xs = jnp.arange(width, dtype=jnp.float32)[None, :] + flow[..., 0]
+    if padding == "border":
+        ys, xs = jnp.clip(ys, 0, height - 1), jnp.clip(xs, 0, width - 1)
+    elif padding == "reflection":
+        ys, xs = _reflect(ys, height), _reflect(xs, width)
+
+    if interpolation == "nearest":
+        return _gather(x, jnp.round(ys), jnp.round(xs))
+    if interpolation != "bilinear":
+        raise ValueError(f"interpolation {interpolation!r} is neither 'bilinear' nor 'nearest'")
+    y0, x0 = jnp.floor(ys), jnp.floor(xs)
+    wy, wx = (ys - y0)[..., None], (xs - x0)[..., None]
+    out = (
+        _gather(x, y0, x0) * ((1 - wy) * (1 - wx))
+        + _gather(x, y0, x0 + 1) * ((1 - wy) * wx)
+        + _gather(x, y0 + 1, x0) * (wy * (1 - wx))
+        + _gather(x, y0 + 1, x0 + 1) * (wy * wx)
+    )
+    return out.astype(x.dtype)
+
+
+def patch_align(x: jax.Array, flow: jax.Array, patch: int = 8) -> jax.Array:
+    """Moves each patch as a unit by the rounded mean of its flow; zeros come in from outside.
+
+    The gradient to the flow is exactly zero. At the right and bottom edges the flow is reflected
+    to whole patches.
+
+    Args:
+        x: (b, h, w, c) features, any dtype.
+        flow: (b, h, w, 2) displacements (dx, dy) in pixels.
+        patch: side of a patch in pixels.
+
+    Returns:
+        (b, h, w, c) in the dtype of `x`.
+
+    Source: Shi et al., "Rethinking Alignment in Video Super-Resolution Transformers" (PSRT),
+        section 4.2.
+    """
+    b, height, width, c = x.shape
+    bottom, right = -height % patch, -width % patch
+    flow = jnp.pad(flow, ((0, 0), (0, bottom), (0, right), (0, 0)), mode="reflect")
+    rows, columns = (height + bottom) // patch, (width + right) // patch
+    flow = flow.astype(jnp.float32).reshape(b, rows, patch, columns, patch, 2).mean((2, 4))
+    shift = jax.lax.stop_gradient(jnp.round(flow))
+
+    # A patch that lies outside by its whole size holds zeros, however far out it is.
+    top = jnp.clip(jnp.arange(rows)[:, None] * patch + shift[..., 1], -patch, height)
+    left = jnp.clip(jnp.arange(columns)[None, :] * patch + shift[..., 0], -patch, width)
+    corners = jnp.stack([top, left], axis=-1).astype(jnp.int32) + patch
+    padded = jnp.pad(x, ((0, 0), (patch, patch), (patch, patch), (0, 0)))
+
+    def cut(frame: jax.Array, corner: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(frame, (corner[0], corner[1], 0), (patch, patch, c))
+
+    cut_row = jax.vmap(cut, in_axes=(None, 0))
+    cut_frame = jax.vmap(cut_row, in_axes=(None, 0))
+    patches = jax.vmap(cut_frame)(padded, corners)  # (b, rows, columns, patch, patch, c)
+    out = patches.transpose(0, 1, 3, 2, 4, 5).reshape(b, rows * patch, columns * patch, c)
+    return out[:, :height, :width]
+
+
+def _gather(x: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Array:
+    """x (b, h, w, c) at whole (ys, xs), each (b, h, w); zero outside."""
+    b, height, width, c = x.shape
+    inside = (ys >= 0) & (ys <= height - 1) & (xs >= 0) & (xs <= width - 1)
+    # Clipped before the cast: a flow that has run away must not overflow the integers.
+    ys = jnp.clip(ys, 0, height - 1).astype(jnp.int32)
+    xs = jnp.clip(xs, 0, width - 1).astype(jnp.int32)
+    index = (ys * width + xs).reshape(b, height * width, 1)
+    out = jnp.take_along_axis(x.reshape(b, height * width, c), index, axis=1)
+    return jnp.where(inside[..., None], out.reshape(b, height, width, c), 0)
+
+
+def _reflect(position: jax.Array, size: int) -> jax.Array:
+    """Folds positions into [0, size - 1] by reflection about the centres of the end pixels."""
+    if size == 1:
+        return jnp.zeros_like(position)
+    period = 2 * (size - 1)
+    position = jnp.abs(position) % period
+    return jnp.minimum(position, period - position)

@@ -1,0 +1,76 @@
+"""Windows of a clip: cut out at a cyclic shift, put together again, and which tokens may meet."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Size = tuple[int, int, int]  # (t, h, w)
+
+
+def partition(x: jax.Array, window_size: Size, shift_size: Size = (0, 0, 0)) -> jax.Array:
+    """Zero-pads a clip at its ends to whole windows, rolls it back by the shift, and cuts it.
+
+    Args:
+        x: (b, t, h, w, c).
+        window_size: (wt, wh, ww).
+        shift_size: (t, h, w), how far from the origin the windows start.
+
+    Returns:
+        (b, n, wt*wh*ww, c): windows and, inside a window, tokens, both in t, h, w order.
+
+    Source: Liu et al., "Video Swin Transformer", section 3.2.
+    """
+    wt, wh, ww = window_size
+    ends = [-size % window for size, window in zip(x.shape[1:4], window_size, strict=True)]
+    x = jnp.pad(x, [(0, 0), *((0, end) for end in ends), (0, 0)])
+    if any(shift_size):
+        x = jnp.roll(x, [-shift for shift in shift_size], axis=(1, 2, 3))
+    b, t, h, w, c = x.shape
+    x = x.reshape(b, t // wt, wt, h // wh, wh, w // ww, ww, c)
+    return x.transpose(0, 1, 3, 5, 2, 4, 6, 7).reshape(b, -1, wt * wh * ww, c)
+
+
+def merge(
+    windows: jax.Array, size: Size, window_size: Size, shift_size: Size = (0, 0, 0)
+) -> jax.Array:
+    """Undoes `partition`: (b, n, wt*wh*ww, c) -> (b, *size, c), the padding cropped off."""
+    b, _, _, c = windows.shape
+    wt, wh, ww = window_size
+    t, h, w = (-(-side // window) for side, window in zip(size, window_size, strict=True))
+    x = windows.reshape(b, t, h, w, wt, wh, ww, c).transpose(0, 1, 4, 2, 5, 3, 6, 7)
+    x = x.reshape(b, t * wt, h * wh, w * ww, c)
+    if any(shift_size):
+        x = jnp.roll(x, shift_size, axis=(1, 2, 3))
+    return x[:, : size[0], : size[1], : size[2]]
+
+
+@functools.lru_cache(maxsize=64)
+def shift_regions(size: Size, window_size: Size, shift_size: Size) -> np.ndarray:
+    """Tells which tokens of a rolled window were neighbours before the roll.
+
+    The regions are a few bytes a token; the (n, tokens, tokens) mask that they stand for is made
+    where it is used, so that no large constant is compiled into a program.
+
+    Args:
+        size: (t, h, w) of the clip, before padding.
+        window_size: (wt, wh, ww).
+        shift_size: (t, h, w); a shift by a whole window rolls nothing apart.
+
+    Returns:
+        (n, wt*wh*ww) int32: two tokens of a window may attend to each other where these agree.
+
+    Source: Liu et al., "Swin Transformer", section 3.2, figure 4.
+    """
+    padded = [-(-side // window) * window for side, window in zip(size, window_size, strict=True)]
+    labels = np.zeros(padded, np.int32)
+    for axis, (side, window, shift) in enumerate(zip(padded, window_size, shift_size, strict=True)):
+        position = np.arange(side)
+        if shift % window:
+            label = (position >= side - window).astype(np.int32) + (position >= side - shift)
+            labels = 3 * labels + label.reshape([-1 if a == axis else 1 for a in range(3)])
+    t, h, w = padded
+    wt, wh, ww = window_size
+    labels = labels.reshape(t // wt, wt, h // wh, wh, w // ww, ww)
+    return labels.transpose(0, 2, 4, 1, 3, 5).reshape(-1, wt * wh * ww)

@@ -1,0 +1,28 @@
+"""Peak signal-to-noise ratio."""
+
+import numpy as np
+
+from jaxvsr.metrics.color import prepare
+
+
+def psnr(sr: np.ndarray, gt: np.ndarray, crop: int = 0, channel: str = "rgb") -> np.ndarray:
+    """PSNR of each frame, of 8-bit values.
+
+    Args:
+        sr, gt: (..., h, w, 3) RGB, uint8, or float in [0, 1], which is rounded to 8 bits.
+        crop: border that is not scored, pixels.
+        channel: "rgb" or "y".
+
+    Returns:
+        (...) float64 in dB, infinite where the frames are equal.
+
+    Raises:
+        ValueError: sizes that differ, an unknown channel, or a crop that leaves nothing.
+
+    Source: BasicSR's calculate_psnr.
+    """
+    if sr.shape != gt.shape:
+        raise ValueError(f"sr {sr.shape} and gt {gt.shape} differ in size")
+    error = prepare(sr, crop, channel) - prepare(gt, crop, channel)
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10(255**2 / np.mean(error**2, axis=(-3, -2, -1)))

@@ -1,0 +1,312 @@
+"""IIA-VSR: recurrent video super-resolution by intra & inter-frame attention, without masks.
+
+Source: Zhou et al., "Video Super-Resolution Transformer with Masked Inter&Intra-Frame Attention",
+CVPR 2024, sections 3.1 and 3.2. MIA-VSR (miavsr.py) adds the masks of section 3.3.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvsr.layers.attention import WindowAttention
+from jaxvsr.layers.blocks import MLP, DropPath, conv, layer_norm
+from jaxvsr.layers.propagation import scan_frames, second_order_flows
+from jaxvsr.layers.upsample import PixelShuffleHead, resize
+from jaxvsr.layers.warp import patch_align
+from jaxvsr.layers.windows import merge, partition, shift_regions
+from jaxvsr.models.spynet import SpyNet, clip_flows
+
+MIN_SIZE = 64  # pixels a side that the published systems ask for where SpyNet is used
+BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
+
+
+class IIABlock(nn.Module):
+    """Intra & inter-frame attention block: the current frame asks, three frames answer.
+
+    Attributes:
+        num_heads: attention heads.
+        window_size: (3, wh, ww).
+        shifted: whether the windows lie half a window off the origin.
+        mlp_ratio: width of the MLP over that of the features.
+        drop_path: rate of stochastic depth.
+        train: whether masks, where a block has them, are trained.
+        dtype: of the computation.
+
+    Source: section 3.2, equations 4 to 7.
+    """
+
+    num_heads: int
+    window_size: tuple[int, int, int]
+    shifted: bool
+    mlp_ratio: float
+    drop_path: float
+    train: bool
+    dtype: Any
+
+    @staticmethod
+    def initial_state(x: jax.Array, window_size: tuple[int, int, int]) -> Any:
+        """What the block remembers at a branch's start of frames (b, h, w, c): nothing."""
+        return ()
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, cond: jax.Array, state: Any, first: jax.Array
+    ) -> tuple[jax.Array, Any]:
+        """Refines the current frame.
+
+        Args:
+            x: (b, h, w, c) the current frame.
+            cond: (b, 2, h, w, c) the aligned frames two steps and one step before.
+            state: what the block remembers of the step before.
+            first: () bool, whether there is no step before.
+
+        Returns:
+            (b, h, w, c) and the state for the next step.
+        """
+        size = x.shape[1], x.shape[2]
+        drop_path = DropPath(self.drop_path)
+        attn = self.attention(self.tokens(x, cond), size)
+        x = x + drop_path(self.merge(attn, size))
+        x = x + drop_path(self.mlp(x))
+        return x, state
+
+    @property
+    def shift_size(self) -> tuple[int, int, int]:
+        _, wh, ww = self.window_size
+        return (0, wh // 2, ww // 2) if self.shifted else (0, 0, 0)
+
+    def tokens(self, x: jax.Array, cond: jax.Array) -> jax.Array:
+        """(b, h, w, c), (b, 2, h, w, c) -> normed windows (b, n, 3*wh*ww, c), current last."""
+        frames = jnp.concatenate([cond, x[:, None]], axis=1)
+        frames = layer_norm(frames, name="norm1", dtype=self.dtype)
+        # Padding comes after the norm: padded tokens are keys equal to the bias, as published.
+        return partition(frames, self.window_size, self.shift_size)
+
+    def attention(self, tokens: jax.Array, size: tuple[int, int]) -> jax.Array:
+        """Windows (b, n, 3*wh*ww, c) of frames of `size` -> the current one's (b, n, wh*ww, c)."""
+        regions = None
+        if self.shifted:
+            regions = shift_regions((3, *size), self.window_size, self.shift_size)
+        attn = WindowAttention(self.num_heads, self.window_size, 1, self.dtype, name="attn")
+        return attn(tokens, regions)
+
+    def merge(self, windows: jax.Array, size: tuple[int, int]) -> jax.Array:
+        """Windows (b, n, wh*ww, c) of the current frame -> (b, h, w, c)."""
+        window_size = (1, *self.window_size[1:])
+        return merge(windows, (1, *size), window_size, self.shift_size)[:, 0]
+
+    def mlp(self, x: jax.Array) -> jax.Array:
+        """(b, h, w, c) -> (b, h, w, c)."""
+        x = layer_norm(x, name="norm2", dtype=self.dtype)
+        return MLP(self.mlp_ratio, self.dtype, name="mlp")(x)
+
+
+class ResidualGroup(nn.Module):
+    """Blocks in a row, a convolution, and the way around them.
+
+    Attributes:
+        block: makes a block from its `num_heads`, `shifted`, `drop_path` and `name`.
+        num_heads: attention heads.
+        drop_path: each block's rate of stochastic depth; as many as there are blocks.
+        dtype: of the computation.
+    """
+
+    block: Callable[..., nn.Module]
+    num_heads: int
+    drop_path: tuple[float, ...]
+    dtype: Any
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, cond: jax.Array, states: tuple, first: jax.Array
+    ) -> tuple[jax.Array, tuple]:
+        """(b, h, w, c), (b, 2, h, w, c), each block's state -> (b, h, w, c), the next states."""
+        y, new_states = x, []
+        for i, (rate, state) in enumerate(zip(self.drop_path, states, strict=True)):
+            block = self.block(
+                num_heads=self.num_heads, shifted=i % 2 == 1, drop_path=rate, name=f"block_{i}"
+            )
+            y, state = block(y, cond, state, first)
+            new_states.append(state)
+        return x + conv(y, x.shape[-1], name="conv", dtype=self.dtype), tuple(new_states)
+
+
+class PropagationCell(nn.Module):
+    """One step of a branch: the two frames met before are aligned, the current one is refined.
+
+    Attributes:
+        block: as in ResidualGroup.
+        depths: blocks of each group.
+        num_heads: attention heads of each group.
+        drop_path: rate of the last block; it rises linearly from 0.
+        dtype: of the computation.
+
+    Source: section 3.1, equations 1 to 3.
+    """
+
+    block: Callable[..., nn.Module]
+    depths: tuple[int, ...]
+    num_heads: tuple[int, ...]
+    drop_path: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, carry: Any, inputs: Any) -> tuple[Any, jax.Array]:
+        """One step of `scan_frames`.
+
+        Args:
+            carry: outputs (b, h, w, c) one step and two steps before, each group's states.
+            inputs: the current frame (b, h, w, c), its flows (b, h, w, 2) to the frames one and
+                two steps before, or None where nothing is aligned, and the step's number ().
+
+        Returns:
+            The next carry, and the refined frame (b, h, w, c).
+        """
+        feat_n1, feat_n2, states = carry
+        feat_current, flow_n1, flow_n2, step = inputs
+        first = step == 0
+        if flow_n1 is not None:
+            feat_n1_aligned = patch_align(feat_n1, flow_n1)
+            feat_n2_aligned = patch_align(feat_n2, flow_n2)
+        else:
+            feat_n1_aligned, feat_n2_aligned = feat_n1, feat_n2
+        # What is not there yet is stood in for by the nearest that is.
+        cond_n1 = jnp.where(first, feat_current, feat_n1_aligned)
+        cond_n2 = jnp.where(step < 2, cond_n1, feat_n2_aligned)
+
+        frames = jnp.stack([cond_n2, cond_n1, feat_current], axis=1)
+        frames = layer_norm(frames, name="patch_embed", dtype=self.dtype)
+        cond, x = frames[:, :2], frames[:, 2]
+        rates = tuple(np.linspace(0, self.drop_path, sum(self.depths)).tolist())
+        new_states, start = [], 0
+        for i, (depth, heads) in enumerate(zip(self.depths, self.num_heads, strict=True)):
+            group_rates = rates[start : start + depth]
+            group = ResidualGroup(self.block, heads, group_rates, self.dtype, name=f"group_{i}")
+            x, state = group(x, cond, states[i], first)
+            new_states.append(state)
+            start += depth
+        x = layer_norm(x, name="norm", dtype=self.dtype)
+        feat = feat_current + conv(x, x.shape[-1], name="conv_after_body", dtype=self.dtype)
+        return (feat, feat_n1, tuple(new_states)), feat
+
+
+class IIAVSR(nn.Module):
+    """Four recurrent branches, backward and forward in turn, each refining the one before.
+
+    Attributes:
+        dim: channels of the features.
+        depths: blocks of each residual group of a branch.
+        num_heads: attention heads of each group.
+        window_size: (3, wh, ww).
+        mlp_ratio: width of the MLPs over `dim`.
+        mid_channels: channels at the start of the upsampling head.
+        features_hr: channels at full resolution.
+        scale: 1, 3 or a power of two.
+        drop_path: highest rate of stochastic depth; active where an rng "droppath" is given.
+        align: whether earlier frames are patch-aligned by SpyNet's flow. Without, they stay where
+            they are, and there is no SpyNet.
+        dtype: of the computation; flows, logits, statistics and the image are float32.
+        remat: whether the blocks' activations are computed again in the backward pass.
+        unroll: frames that are compiled into one turn of the recurrence.
+    """
+
+    dim: int = 120
+    depths: tuple[int, ...] = (6, 6, 6, 6)
+    num_heads: tuple[int, ...] = (6, 6, 6, 6)
+    window_size: tuple[int, int, int] = (3, 8, 8)
+    mlp_ratio: float = 2.0
+    mid_channels: int = 64
+    features_hr: int = 64
+    scale: int = 4
+    drop_path: float = 0.1
+    align: bool = True
+    dtype: Any = jnp.float32
+    remat: bool = False
+    unroll: int = 1
+
+    block: ClassVar[type[IIABlock]] = IIABlock
+    lookahead: ClassVar[int | None] = None  # the last frame reaches the first
+
+    @nn.compact
+    def __call__(self, lq: jax.Array, train: bool = False) -> jax.Array:
+        """Restores clips.
+
+        Args:
+            lq: (b, t, h, w, 3) RGB in [0, 1]; h and w at least 64 where frames are aligned.
+            train: whether masks, where the model has them, are trained.
+
+        Returns:
+            (b, t, scale*h, scale*w, 3) float32, not clipped.
+
+        Raises:
+            ValueError: frames too small for SpyNet.
+        """
+        h, w = lq.shape[2:4]
+        flows_forward = flows_backward = None
+        if self.align:
+            if min(h, w) < MIN_SIZE:
+                raise ValueError(
+                    f"frames of {h}x{w} pixels are too small to be aligned by SpyNet: at least "
+                    f"{MIN_SIZE}x{MIN_SIZE} are needed (or align=False)"
+                )
+            # Patch alignment rounds the flow, so that no gradient would reach SpyNet anyway.
+            flows_forward, flows_backward = jax.lax.stop_gradient(
+                clip_flows(SpyNet(name="spynet"), lq)
+            )
+            if not self.is_initializing():
+                self.sow("aux", "flows_forward", jnp.moveaxis(flows_forward, 0, 1))
+                self.sow("aux", "flows_backward", jnp.moveaxis(flows_backward, 0, 1))
+
+        frames = jnp.moveaxis(lq, 1, 0)  # time leads in the recurrence
+        feats = conv(frames, self.dim, name="conv_first", dtype=self.dtype)
+        for branch in BRANCHES:
+            reverse = branch.startswith("backward")
+            flows = flows_backward if reverse else flows_forward
+            feats = self.propagate(feats, flows, branch, train)
+            self.sow("intermediates", f"feat_{branch}", feats)
+
+        x = conv(feats, self.mid_channels, name="conv_before_upsample", dtype=self.dtype)
+        head = PixelShuffleHead(self.scale, self.features_hr, self.dtype, name="head")
+        sr = head(x) + resize(frames.astype(jnp.float32), (self.scale * h, self.scale * w))
+        return jnp.moveaxis(sr, 0, 1)
+
+    def make_block(self, train: bool) -> Callable[..., nn.Module]:
+        """What makes a block of this network from what differs between its blocks."""
+        block = nn.remat(self.block, prevent_cse=False) if self.remat else self.block
+        return functools.partial(
+            block,
+            window_size=self.window_size,
+            mlp_ratio=self.mlp_ratio,
+            train=train,
+            dtype=self.dtype,
+        )
+
+    def propagate(
+        self, feats: jax.Array, flows: jax.Array | None, branch: str, train: bool
+    ) -> jax.Array:
+        """Runs a branch over features (t, b, h, w, c), flows (t-1, b, h, w, 2) or None."""
+        cell = PropagationCell(
+            self.make_block(train),
+            self.depths,
+            self.num_heads,
+            self.drop_path,
+            self.dtype,
+            name=branch,
+        )
+        reverse = branch.startswith("backward")
+        flow_n1, flow_n2 = (None, None) if flows is None else second_order_flows(flows, reverse)
+        steps = jnp.arange(feats.shape[0])
+        steps = steps[::-1] if reverse else steps
+        start = jnp.zeros_like(feats[0])
+        state = self.block.initial_state(start, self.window_size)
+        states = tuple((state,) * depth for depth in self.depths)
+        inputs = (feats, flow_n1, flow_n2, steps)
+        _, feats = scan_frames(
+            cell, (start, start, states), inputs, reverse=reverse, unroll=self.unroll
+        )
+        return feats

@@ -1,0 +1,53 @@
+"""Where arrays live: batches are split over all devices, the state is whole on each."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Devices, all those of all hosts if not given, along one axis, "data"."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole array on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split(mesh: Mesh) -> NamedSharding:
+    """The first axis divided among the devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def placed(shapes: Any, mesh: Mesh) -> Any:
+    """Says of a tree of shapes that every device holds the whole."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)), shapes
+    )
+
+
+def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Moves this host's share of a batch to its devices; what is not a number stays behind.
+
+    Args:
+        batch: arrays (local batch, ...).
+        mesh: of `make_mesh`.
+
+    Returns:
+        Global arrays (global batch, ...).
+    """
+    return {
+        key: jax.make_array_from_process_local_data(split(mesh), value)
+        for key, value in batch.items()
+        if isinstance(value, np.ndarray) and value.dtype.kind in "uif"
+    }
+
+
+def replicate_here(tree: Any, mesh: Mesh) -> Any:
+    """Copies replicated arrays to the devices of a mesh of this host alone."""
+    return jax.tree.map(lambda x: jax.device_put(x.addressable_data(0), replicated(mesh)), tree)

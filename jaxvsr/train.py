@@ -1,0 +1,277 @@
+"""The training loop, and the step that it repeats."""
+
+import contextlib
+import functools
+import pathlib
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from jaxvsr import config as configs
+from jaxvsr import evaluate, flops, losses, models, sharding
+from jaxvsr.checkpoints import Checkpoints
+from jaxvsr.data import pipeline
+from jaxvsr.data.sources import TFDSClips
+from jaxvsr.errors import InputError
+from jaxvsr.optimizer import make_optimizer
+from jaxvsr.progress import Progress
+from jaxvsr.state import TrainState, Weights, initial_state, variables
+from jaxvsr.summaries import Summaries
+from jaxvsr.weights import spynet_from_torch
+from jaxvsr.weights.files import read
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+def make_loss(model: nn.Module, loss: ml_collections.ConfigDict) -> Callable:
+    """What is minimised.
+
+    Args:
+        model: the network.
+        loss: the section of a config.
+
+    Returns:
+        A function of params, batch_stats, batch ("lq", "gt" uint8) and rng that gives the loss ()
+        and, beside it, the new batch_stats and the metrics.
+    """
+
+    def compute(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array):
+        lq, gt = (batch[key].astype(jnp.float32) / 255 for key in ("lq", "gt"))
+        rngs = dict(zip(("gumbel", "droppath"), jax.random.split(rng), strict=True))
+        mutable = ["aux", "batch_stats"]
+        sr, changed = model.apply(
+            variables(params, batch_stats), lq, train=True, rngs=rngs, mutable=mutable
+        )
+        frames = losses.charbonnier(loss.peak * sr, loss.peak * gt, loss.eps)
+        pixel = (frames.sum(1) if loss.sum_frames else frames.mean(1)).mean()
+        keep_ratio = losses.keep_ratio(changed.get("aux", {}))
+        total = pixel + loss.sparsity * keep_ratio
+        psnr = -10 * jnp.log10(((jnp.clip(sr, 0, 1) - gt) ** 2).mean((1, 2, 3, 4))).mean()
+        metrics = {"loss": total, "pixel_loss": pixel, "keep_ratio": keep_ratio, "psnr": psnr}
+        return total, (changed.get("batch_stats", {}), metrics)
+
+    return compute
+
+
+def make_step(
+    loss: Callable, optimizer: optax.GradientTransformation, accumulate: int, ema: float
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """One update.
+
+    Args:
+        loss: of `make_loss`.
+        optimizer: of `make_optimizer`.
+        accumulate: parts that a batch is computed in, one after the other.
+        ema: decay of the moving average; 0 where none is kept.
+
+    Returns:
+        A function of a state and a batch that gives the next state and the metrics. Of these
+        "finite" tells of the loss, and then of each tensor's gradient, whether it is finite.
+    """
+    gradient = jax.value_and_grad(loss, has_aux=True)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        weights = state.weights
+
+        def add(carry: Any, inputs: Any) -> tuple[Any, Metrics]:
+            batch_stats, total = carry
+            (_, (batch_stats, metrics)), grads = gradient(weights.params, batch_stats, *inputs)
+            return (batch_stats, jax.tree.map(jnp.add, total, grads)), metrics
+
+        # A part takes samples of every device, so that none is moved from one to another.
+        parts = {
+            k: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1) for k, x in batch.items()
+        }
+        rngs = jax.random.split(jax.random.fold_in(state.rng, state.step), accumulate)
+        start = (weights.batch_stats, jax.tree.map(jnp.zeros_like, weights.params))
+        (batch_stats, total), metrics = jax.lax.scan(add, start, (parts, rngs))
+        grads = jax.tree.map(lambda g: g / accumulate, total)
+        metrics = jax.tree.map(lambda m: m.mean(0), metrics)
+
+        updates, opt_state = optimizer.update(grads, state.opt_state, weights.params)
+        params = optax.apply_updates(weights.params, updates)
+        average = optax.incremental_update(params, weights.ema, 1 - ema) if ema else {}
+        metrics["grad_norm"] = optax.tree.norm(grads)
+        judged = [metrics["loss"], *jax.tree.leaves(grads)]
+        metrics["finite"] = jnp.stack([jnp.isfinite(x).all() for x in judged])
+        weights = Weights(params=params, batch_stats=batch_stats, ema=average)
+        state = state.replace(step=state.step + 1, weights=weights, opt_state=opt_state)
+        return state, metrics
+
+    return step
+
+
+def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> evaluate.Evaluation:
+    """Trains a model, or goes on where a run in the folder was broken off.
+
+    Args:
+        config: every field of `jaxvsr.config.defaults`.
+        workdir: of the run: checkpoints/, TensorBoard events, config.json, metrics.jsonl, images/.
+
+    Returns:
+        The scores of the trained model, beside those of bicubic enlargement.
+
+    Raises:
+        InputError: what was asked for cannot be done; before any long work, if it can be known.
+        FloatingPointError: the loss or a gradient is not finite.
+        SystemExit: after SIGTERM, once everything is saved.
+    """
+    # What can be wrong is found out first.
+    configs.check(config)
+    model = models.create(**config.model)
+    source = TFDSClips(config.data.dataset, config.data.split, config.data.dir)
+    pipeline.check(config.data, source, model.scale)
+    eval_source = TFDSClips(config.eval.dataset, config.eval.split, config.data.dir)
+    evaluate.check(config.eval, eval_source, model)
+    workdir.mkdir(parents=True, exist_ok=True)
+    say = print if jax.process_index() == 0 else lambda *_: None
+    for difference in configs.check_fits(config, workdir):
+        say(f"going on with another value than before:{difference}")
+
+    mesh = sharding.make_mesh()
+    checkpoints = Checkpoints(workdir, config.train.keep)
+    optimizer, rates = make_optimizer(config.optim, config.train.steps)
+    state, position = first_state(config, model, optimizer, checkpoints, mesh)
+    configs.save(config, workdir)
+    loss = make_loss(model, config.loss)
+    step = make_step(loss, optimizer, config.train.accumulate, config.optim.ema)
+    step = jax.jit(step, donate_argnums=0)
+    batches = pipeline.training_batches(
+        config.data,
+        source,
+        seed=config.train.seed,
+        position=position,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    restore = evaluate.make_restorer(model)
+    score = functools.partial(evaluate.evaluate, restore, eval_source, config.eval)
+
+    done, steps = int(state.step), config.train.steps
+    summaries = Summaries(workdir, done, active=jax.process_index() == 0)
+    step_flops, peak = _step_flops(config, model, state), flops.peak() * jax.device_count()
+    progress = Progress(done, steps, _judged(state.weights.params), step_flops, peak)
+    count = sum(leaf.size for leaf in jax.tree.leaves(state.weights.params))
+    say(
+        f"{config.model.name}: {count:,} parameters, {step_flops / 1e9:,.1f} GFLOP a step on "
+        f"{jax.device_count()} {jax.devices()[0].device_kind}; compiling"
+    )
+    with _sigterm() as asked_to_stop:
+        while done < steps and not (asked_to_stop.is_set() or checkpoints.preempted(done)):
+            state, measured = step(state, sharding.to_devices(next(batches), mesh))
+            progress.add(measured)
+            done, position = done + 1, position + config.data.batch
+            if done % config.train.log_every == 0 or done == steps:
+                values = progress.report()
+                values |= {f"lr/{group}": float(rate(done - 1)) for group, rate in rates.items()}
+                summaries.scalars(done, values)
+                say(progress.line(values))
+            psnr = None
+            if done % config.eval.every == 0 and done < steps:
+                with progress.paused(), contextlib.suppress(evaluate.Stopped):
+                    result = score(state.weights.variables, stop=asked_to_stop.is_set)
+                    psnr, _ = _record(result, done, summaries)
+            if psnr is not None or done % config.train.checkpoint_every == 0:
+                progress.read()  # what is not finite is not saved
+                checkpoints.save(state, position, psnr)
+        if done < steps:
+            progress.read()
+            checkpoints.save(state, position)
+            checkpoints.close()
+            summaries.close()
+            say(f"SIGTERM: saved at step {done}, the same command goes on from there")
+            sys.exit(128 + signal.SIGTERM)
+
+    result = score(state.weights.variables, baseline=True)
+    psnr, picture = _record(result, done, summaries)
+    checkpoints.save(state, position, psnr)
+    checkpoints.close()
+    summaries.close()
+    say(f"\n{result.table()}\n\npicture: {picture}\ncurves: tensorboard --logdir={workdir}")
+    return result
+
+
+def first_state(
+    config: ml_collections.ConfigDict,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    checkpoints: Checkpoints,
+    mesh: jax.sharding.Mesh,
+) -> tuple[TrainState, int]:
+    """The latest checkpoint's state and position in the data, or fresh ones; on all devices."""
+    init = functools.partial(
+        initial_state, model, optimizer, config.train.seed, bool(config.optim.ema)
+    )
+    shapes = sharding.placed(jax.eval_shape(init), mesh)
+    checkpoints.check_space(shapes)
+    latest = checkpoints.latest_step()
+    if latest is not None:
+        return checkpoints.restore(shapes, latest)
+
+    path = config.train.spynet_weights
+    if path and "spynet" not in shapes.weights.params:
+        raise InputError("train.spynet_weights is set, but the model has no SpyNet")
+    flow = spynet_from_torch(read(path)) if path else None
+    everywhere = sharding.replicated(mesh)
+    state = jax.jit(init, out_shardings=everywhere)()
+    if flow is not None:
+        for tree in filter(None, (state.weights.params, state.weights.ema)):
+            tree["spynet"] = jax.device_put(flow, everywhere)
+    elif "spynet" in shapes.weights.params:
+        print("SpyNet starts without weights, as the zero flow: see train.spynet_weights")
+    return state, 0
+
+
+def _record(
+    result: evaluate.Evaluation, step: int, summaries: Summaries
+) -> tuple[float, pathlib.Path | None]:
+    """Writes scores and picture; returns the model's PSNR and where the picture is."""
+    scores = {metric: result.mean("model", metric) for metric in ("psnr", "ssim")}
+    summaries.scalars(step, {f"eval/{metric}": score for metric, score in scores.items()})
+    return scores["psnr"], summaries.image(step, "eval", result.picture)
+
+
+def _step_flops(config: ml_collections.ConfigDict, model: nn.Module, state: TrainState) -> float:
+    """FLOPs of a step; what is computed twice to save memory counts once."""
+    if hasattr(model, "remat"):
+        model = model.clone(remat=False)
+    data = config.data
+    frames = data.frames * (2 if data.mirror else 1)
+    batch = {
+        key: jax.ShapeDtypeStruct((data.batch, frames, side, side, 3), np.uint8)
+        for key, side in (("lq", data.crop // model.scale), ("gt", data.crop))
+    }
+    gradient = jax.grad(make_loss(model, config.loss), has_aux=True)
+    weights = state.weights
+    return flops.count(gradient, weights.params, weights.batch_stats, batch, state.rng)
+
+
+def _judged(params: Any) -> list[str]:
+    """What "finite" of a step's metrics tells of, in its order."""
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    return ["loss", *(jax.tree_util.keystr(path, simple=True, separator="/") for path in paths)]
+
+
+@contextlib.contextmanager
+def _sigterm() -> Iterator[threading.Event]:
+    """Inside, SIGTERM sets the event and does nothing else. Of several hosts' processes JAX's own
+    handler takes it, so that all stop at the same step."""
+    asked = threading.Event()
+    if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,24 @@
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import jax
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def exact_matmuls():
+    """The golden bars are for full float32, on every machine."""
+    with jax.default_matmul_precision("highest"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """Where the smallest embedded data set is prepared: dead_leaves/test, 2 + 1 clips."""
+    from tfds_builders.dead_leaves.dead_leaves_dataset_builder import Builder
+
+    path = tmp_path_factory.mktemp("tensorflow_datasets")
+    Builder(data_dir=path, config="test").download_and_prepare()
+    return path

@@ -1,0 +1,125 @@
+import collections
+import itertools
+
+import ml_collections
+import numpy as np
+import pytest
+
+from jaxvsr.data import pipeline
+from jaxvsr.data.sources import Clip, TFDSClips
+from jaxvsr.errors import InputError
+
+
+class Numbered:
+    """A source whose pixels tell clip, frame and place."""
+
+    scale = 4
+    clips = (Clip("a", 5, 32, 40), Clip("short", 2, 32, 32), Clip("b", 4, 36, 32))
+
+    def read(self, clip, frames):
+        height, width = self.clips[clip].height, self.clips[clip].width
+        gt = np.zeros((len(frames), height, width, 3), np.uint8)
+        gt[..., 0] = 10 * clip + np.array(frames)[:, None, None]
+        gt[..., 1] = np.arange(height)[:, None]
+        gt[..., 2] = np.arange(width)
+        return {"gt": gt, "lq": gt[:, ::4, ::4]}
+
+
+def settings(**changes):
+    fields = {
+        "dataset": "numbered",
+        "frames": 3,
+        "crop": 16,
+        "mirror": False,
+        "batch": 4,
+        "workers": 0,
+    }
+    return ml_collections.ConfigDict(fields | changes)
+
+
+def take(count, source=None, **how):
+    data = how.pop("data", settings())
+    batches = pipeline.training_batches(data, source or Numbered(), seed=7, **how)
+    return list(itertools.islice(batches, count))
+
+
+def assert_equal(a, b):
+    assert len(a) == len(b)
+    for x, y in zip(a, b, strict=True):
+        assert x.keys() == y.keys()
+        for key in x:
+            np.testing.assert_array_equal(x[key], y[key])
+
+
+def test_a_sample_is_one_window_cut_and_turned_alike_in_gt_and_lq():
+    for batch in take(5):
+        assert batch["gt"].shape == (4, 3, 16, 16, 3) and batch["lq"].shape == (4, 3, 4, 4, 3)
+        assert batch["gt"].dtype == batch["lq"].dtype == np.uint8
+        for gt, lq, key in zip(batch["gt"], batch["lq"], batch["key"], strict=True):
+            name, start = str(key).split("/")
+            clip = {"a": 0, "b": 2}[name]
+            frames = np.unique(gt[..., 0].reshape(3, -1), axis=1)[:, 0] - 10 * clip
+            np.testing.assert_array_equal(frames, int(start) + np.arange(3))
+            # Every low-resolution pixel is one of its 4x4 block, wherever the turns put it.
+            blocks = gt.reshape(3, 4, 4, 4, 4, 3)
+            found = (blocks == lq[:, :, None, :, None]).all(-1).any((2, 4))
+            assert found.all()
+
+
+def test_windows_are_drawn_alike_and_turned_every_way():
+    keys, turns = collections.Counter(), collections.Counter()
+    draw = pipeline.Draw(Numbered(), 3, 16)
+    assert len(draw) == 3 + 0 + 2
+    for batch in take(200):
+        keys.update(str(key) for key in batch["key"])
+        for gt in batch["gt"][:, 0]:
+            rows, columns = np.sign(np.int32(gt[-1, -1]) - np.int32(gt[0, 0]))[1:]
+            swapped = gt[0, 0, 1] != gt[0, 1, 1]
+            turns[rows, columns, swapped] += 1
+    assert sorted(keys) == ["a/0", "a/1", "a/2", "b/0", "b/1"]
+    assert set(keys.values()) == {160}  # each once an epoch
+    assert len(turns) == 8 and min(turns.values()) > 70
+
+
+def test_the_order_depends_on_seed_and_position_alone():
+    whole = take(6)
+    assert_equal(take(6), whole)
+    assert_equal(take(3, position=12), whole[3:])
+    other = pipeline.training_batches(settings(), Numbered(), seed=8)
+    assert not all((next(other)["gt"] == batch["gt"]).all() for batch in whole)
+
+
+def test_hosts_share_every_batch():
+    whole = take(3)
+    hosts = [take(3, process_index=i, process_count=2) for i in range(2)]
+    for step, batch in enumerate(whole):
+        for i in range(2):
+            np.testing.assert_array_equal(hosts[i][step]["gt"], batch["gt"][i::2])
+
+
+def test_workers_do_not_change_the_order(data_dir):
+    source = TFDSClips("dead_leaves/test", "train", str(data_dir))
+    data = settings(crop=64, frames=2)
+    alone = take(3, source, data=data)
+    data.workers = 2
+    assert_equal(take(3, source, data=data), alone)
+
+
+def test_mirroring_appends_the_reversed_sample():
+    (batch,) = take(1, data=settings(mirror=True))
+    assert batch["lq"].shape == (4, 6, 4, 4, 3)
+    np.testing.assert_array_equal(batch["gt"], batch["gt"][:, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "scale", "message"),
+    [
+        ({"crop": 36}, 4, "'a' .* is 32x40, smaller than the crop of 36x36"),
+        ({"crop": 18}, 4, "data.crop=18 is not a multiple of the scale 4"),
+        ({"frames": 6}, 4, "data.frames=6 frames, the longest has 5"),
+        ({}, 2, "is for scale 4, the model's scale is 2"),
+    ],
+)
+def test_what_the_source_cannot_give_is_refused(changes, scale, message):
+    with pytest.raises(InputError, match=message):
+        pipeline.check(settings(**changes), Numbered(), scale)

@@ -1,0 +1,102 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+
+from jaxvsr.layers.warp import flow_warp, patch_align
+
+
+@pytest.mark.parametrize("size", ["24x40", "33x29"])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
+def test_flow_warp_golden(size, padding, interpolation):
+    _, tensors, arrays = reference.load("op_flow_warp")
+    x = reference.channels_last(tensors[f"x_{size}"])
+    flow = arrays[f"{size}/flow16"] / np.float32(16)
+    out = flow_warp(x, flow, interpolation, padding)
+    assert reference.relative_error(out, arrays[f"{size}/{interpolation}_{padding}"]) < 1e-5
+
+
+@pytest.mark.parametrize("size", ["24x40", "33x29"])
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+def test_flow_warp_gradients_golden(size, padding):
+    manifest, tensors, arrays = reference.load("op_flow_warp")
+    x = reference.channels_last(tensors[f"x_{size}"])
+    flow = arrays[f"{size}/flow16"] / np.float32(16)
+    flow[0, 5:7] = flow[0, 7:9]
+    key = f"{size}/grad_bilinear_{padding}"
+    r = reference.direction(key, tensors[f"x_{size}"].shape, manifest["salt"])
+    r = reference.channels_last(r)
+    dx, dflow = jax.grad(
+        lambda x, flow: (flow_warp(x, flow, padding=padding) * r).sum(), argnums=(0, 1)
+    )(x, flow)
+    dx = np.moveaxis(dx, -1, -3)
+    for name, gradient in ((f"x_{size}", dx), (f"flow_{size}", dflow)):
+        norm = arrays[f"{key}/norm/{name}"]
+        assert np.linalg.norm(gradient) == pytest.approx(norm, rel=1e-5)
+        direction = reference.direction(name, gradient.shape, manifest["salt"])
+        dot = np.vdot(np.asarray(gradient, np.float64), direction)
+        assert dot == pytest.approx(arrays[f"{key}/dot/{name}"], abs=1e-5 * norm)
+
+
+def test_flow_warp_by_whole_pixels_is_a_shift():
+    x = np.random.default_rng(0).normal(size=(1, 6, 7, 2)).astype(np.float32)
+    flow = np.broadcast_to(np.float32([2, -1]), (1, 6, 7, 2))
+    expected = np.zeros_like(x)
+    expected[:, 1:, :-2] = x[:, :-1, 2:]
+    for interpolation in ("bilinear", "nearest"):
+        np.testing.assert_array_equal(flow_warp(x, flow, interpolation), expected)
+
+
+def test_flow_warp_survives_a_flow_that_has_run_away():
+    x = jnp.ones((1, 4, 4, 1))
+    for value in (1e12, -1e12):
+        flow = jnp.full((1, 4, 4, 2), value)
+        np.testing.assert_array_equal(flow_warp(x, flow), 0)
+        np.testing.assert_array_equal(flow_warp(x, flow, padding="border"), 1)
+
+
+def test_flow_warp_names_what_is_wrong():
+    x, flow = jnp.zeros((1, 4, 4, 1)), jnp.zeros((1, 4, 4, 2))
+    with pytest.raises(ValueError, match="'cubic'"):
+        flow_warp(x, flow, interpolation="cubic")
+    with pytest.raises(ValueError, match="'circular'"):
+        flow_warp(x, flow, padding="circular")
+    with pytest.raises(ValueError, match="flow"):
+        flow_warp(x, flow[:, :3])
+
+
+@pytest.mark.parametrize("size", ["64x64", "66x75"])
+def test_patch_align_golden(size):
+    manifest, tensors, arrays = reference.load("op_patch_align")
+    x = reference.channels_last(tensors[f"x_{size}"])
+    flow = arrays[f"{size}/flow256"] / np.float32(256)
+    assert reference.relative_error(patch_align(x, flow), arrays[f"{size}/out"]) < 1e-5
+
+    r = reference.direction(f"{size}/grad", tensors[f"x_{size}"].shape, manifest["salt"])
+    r = reference.channels_last(r)
+    dx, dflow = jax.grad(lambda x, flow: (patch_align(x, flow) * r).sum(), argnums=(0, 1))(x, flow)
+    dx = np.moveaxis(dx, -1, -3)
+    assert np.linalg.norm(dx) == pytest.approx(arrays[f"{size}/grad/norm/x_{size}"], rel=1e-5)
+    direction = reference.direction(f"x_{size}", dx.shape, manifest["salt"])
+    dot = np.vdot(np.asarray(dx, np.float64), direction)
+    assert dot == pytest.approx(arrays[f"{size}/grad/dot/x_{size}"], rel=1e-5)
+    assert not np.any(dflow)
+
+
+def test_patch_align_far_out_is_zero_and_at_rest_identity():
+    x = np.random.default_rng(0).normal(size=(2, 11, 19, 3)).astype(np.float32)
+    rest = np.full((2, 11, 19, 2), 0.3, np.float32)
+    np.testing.assert_array_equal(patch_align(x, rest), x)
+    for far in ((500, 0), (0, -500), (-500, 500)):
+        np.testing.assert_array_equal(patch_align(x, rest + np.float32(far)), 0)
+
+
+def test_patch_align_is_nearest_sampling_by_the_mean_flow():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(1, 16, 24, 2)).astype(np.float32)
+    flow = rng.normal(scale=9, size=(1, 16, 24, 2)).astype(np.float32)
+    mean = flow.reshape(1, 2, 8, 3, 8, 2).mean((2, 4))
+    mean = mean.repeat(8, axis=1).repeat(8, axis=2)
+    np.testing.assert_array_equal(patch_align(x, flow), flow_warp(x, mean, "nearest"))

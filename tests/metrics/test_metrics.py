@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from jaxvsr.metrics import psnr, ssim
+
+
+@pytest.fixture
+def pair():
+    rng = np.random.default_rng(0)
+    gt = rng.integers(0, 256, (2, 24, 30, 3), np.uint8)
+    noise = rng.integers(-20, 21, gt.shape)
+    return np.clip(gt.astype(int) + noise, 0, 255).astype(np.uint8), gt
+
+
+def luma(frames):
+    r, g, b = np.moveaxis(frames.astype(np.float64) / 255, -1, 0)
+    return (65.481 * r + 128.553 * g + 24.966 * b + 16)[..., None]
+
+
+def naive_ssim(x, y):
+    """By the definition, window by window."""
+    taps = np.exp(-((np.arange(11) - 5) ** 2) / 4.5)
+    window = np.outer(taps, taps) / taps.sum() ** 2
+    values = []
+    for i in range(x.shape[0] - 10):
+        for j in range(x.shape[1] - 10):
+            a, b = x[i : i + 11, j : j + 11], y[i : i + 11, j : j + 11]
+            ma, mb = (window * a).sum(), (window * b).sum()
+            va, vb = (window * (a - ma) ** 2).sum(), (window * (b - mb) ** 2).sum()
+            cov = (window * (a - ma) * (b - mb)).sum()
+            top = (2 * ma * mb + 6.5025) * (2 * cov + 58.5225)
+            values.append(top / ((ma**2 + mb**2 + 6.5025) * (va + vb + 58.5225)))
+    return np.mean(values)
+
+
+@pytest.mark.parametrize("crop", [0, 3])
+def test_psnr_is_its_definition(pair, crop):
+    sr, gt = pair
+    cut = (slice(None), slice(crop, 24 - crop), slice(crop, 30 - crop))
+    for channel, convert in (("rgb", np.float64), ("y", luma)):
+        error = convert(sr)[cut] - convert(gt)[cut]
+        expected = 20 * np.log10(255) - 10 * np.log10((error**2).mean((1, 2, 3)))
+        np.testing.assert_allclose(psnr(sr, gt, crop, channel), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("crop", [0, 3])
+def test_ssim_is_its_definition(pair, crop):
+    sr, gt = pair
+    cut = (slice(crop, 24 - crop), slice(crop, 30 - crop))
+    x, y = sr[0][cut].astype(float), gt[0][cut].astype(float)
+    expected = np.mean([naive_ssim(x[..., c], y[..., c]) for c in range(3)])
+    assert ssim(sr, gt, crop)[0] == pytest.approx(expected, rel=1e-9)
+    expected = naive_ssim(luma(sr[0])[cut][..., 0], luma(gt[0])[cut][..., 0])
+    assert ssim(sr, gt, crop, "y")[0] == pytest.approx(expected, rel=1e-9)
+
+
+def test_float_frames_are_rounded_to_eight_bits(pair):
+    sr, gt = pair
+    off = np.random.default_rng(1).uniform(-0.49, 0.49, sr.shape)
+    for metric in (psnr, ssim):
+        np.testing.assert_array_equal(metric((sr + off) / 255, gt), metric(sr, gt))
+    beyond = np.where(sr == 255, 1.7, sr / 255)
+    np.testing.assert_array_equal(psnr(beyond, gt), psnr(sr, gt))
+
+
+def test_equal_frames_are_perfect(pair):
+    _, gt = pair
+    assert np.isinf(psnr(gt, gt)).all()
+    np.testing.assert_allclose(ssim(gt, gt), 1)
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+def test_what_cannot_be_scored_is_refused(pair, metric):
+    sr, gt = pair
+    with pytest.raises(ValueError, match="differ in size"):
+        metric(sr[:, 1:], gt)
+    with pytest.raises(ValueError, match="'luma'"):
+        metric(sr, gt, channel="luma")
+    with pytest.raises(ValueError, match="crop of 12 leaves nothing of frames of 24x30"):
+        metric(sr, gt, crop=12)
+
+
+def test_ssim_needs_room_for_its_window(pair):
+    sr, gt = pair
+    with pytest.raises(ValueError, match="10x16 are smaller than the window"):
+        ssim(sr, gt, crop=7)

@@ -1,0 +1,95 @@
+import dataclasses
+import importlib
+
+import ml_collections
+import pytest
+
+from jaxvsr import config as configs
+from jaxvsr import models
+from jaxvsr.errors import InputError
+
+FILES = ["miavsr", "iiavsr", "swrn"]
+
+
+def load(name, *arg):
+    return importlib.import_module(f"configs.{name}").get_config(*arg)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("variant", ["reds", "vimeo", "tiny"])
+def test_every_variant_is_whole_and_possible(name, variant):
+    config = load(name, variant)
+    assert config.model.name == name
+    expected = {path for path, _ in configs.fields(configs.defaults()) if path[:5] != "model"}
+    assert {path for path, _ in configs.fields(config) if path[:5] != "model"} == expected
+    configs.check(config)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_field_of_the_model_is_a_field_of_its_class(name):
+    """So that each can be set on the command line, and none is without effect."""
+    config = load(name)
+    names = set(config.model) - {"name"}
+    known = {field.name for field in dataclasses.fields(models.MODELS[name])}
+    assert names == known - {"parent", "name"}
+    model = models.create(**config.model)
+    for field in names:
+        assert getattr(model, field) == config.model[field]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_without_a_variant_it_is_reds(name):
+    assert load(name).to_dict() == load(name, "reds").to_dict()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_unknown_variant_names_the_closest(name):
+    with pytest.raises(ValueError, match="no variant 'vimo', only reds, vimeo, tiny.*'vimeo'"):
+        load(name, "vimo")
+
+
+def test_the_published_recipe_of_miavsr():
+    config = load("miavsr")
+    assert (config.data.frames, config.data.crop, config.data.batch) == (16, 256, 24)
+    optim = config.optim
+    assert (optim.lr, optim.lr_end, optim.b1, optim.b2, optim.ema) == (2e-4, 1e-7, 0.9, 0.99, 0.999)
+    assert (optim.flow_lr_mul, optim.fix_flow, config.train.steps) == (0.125, 5000, 600_000)
+    assert (config.loss.eps, config.loss.sparsity) == (1e-12, 1e-4)
+    vimeo = load("miavsr", "vimeo")
+    assert (vimeo.data.frames, vimeo.data.mirror, vimeo.train.steps) == (7, True, 300_000)
+    assert (vimeo.optim.lr, vimeo.optim.flow_lr_mul) == (1e-4, 0.25)
+
+
+def test_closest_field_goes_by_the_whole_path():
+    config = load("miavsr")
+    assert configs.closest_field(config, "train.step") == "train.steps"
+    assert configs.closest_field(config, "trian.seed") == "train.seed"
+    assert configs.closest_field(config, "optim.learning_rate") in dict(configs.fields(config))
+
+
+def test_a_run_fits_itself_and_what_differs_is_told(tmp_path):
+    config = load("miavsr", "tiny")
+    assert configs.check_fits(config, tmp_path) == []
+    configs.save(config, tmp_path)
+    assert configs.check_fits(config, tmp_path) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    config.train.steps += 1
+    config.model.use_mask = False
+    lines = configs.check_fits(config, tmp_path)
+    assert len(lines) == 2 and "train.steps" in lines[1] and "model.use_mask: True" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("model.dim", 8), ("optim.ema", 0.0), ("model.name", "iiavsr")]
+)
+def test_another_tree_does_not_fit(tmp_path, field, value):
+    config = load("miavsr", "tiny")
+    configs.save(config, tmp_path)
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(InputError, match=f"{field}: .* there, {value!r} asked for"):
+        configs.check_fits(config, tmp_path)
+
+
+def test_fields_are_the_leaves():
+    config = ml_collections.ConfigDict({"b": {"c": 1, "a": (2,)}, "a": "x"})
+    assert list(configs.fields(config)) == [("a", "x"), ("b.a", (2,)), ("b.c", 1)]

@@ -1,0 +1,55 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxvsr import flops
+
+X = jnp.zeros((4, 8))
+W = jnp.zeros((8, 16))
+
+
+def test_matrix_products_and_convolutions():
+    assert flops.count(lambda x, w: x @ w, X, W) == 2 * 4 * 8 * 16
+    batched = functools.partial(jnp.einsum, "bij,bjk->bik")
+    assert flops.count(batched, jnp.zeros((3, 4, 8)), jnp.zeros((3, 8, 16))) == 3 * 2 * 4 * 8 * 16
+    image, kernel = jnp.zeros((2, 10, 12, 6)), jnp.zeros((3, 5, 2, 9))
+
+    def conv(image, kernel, groups):
+        return jax.lax.conv_general_dilated(
+            image,
+            kernel,
+            (1, 1),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )
+
+    grouped = functools.partial(conv, groups=3)
+    assert flops.count(grouped, image, kernel) == 2 * (2 * 10 * 12 * 9) * (3 * 5 * 2)
+
+
+def test_loops_count_as_often_as_they_run_and_branches_once():
+    def loop(x, w):
+        return jax.lax.scan(lambda c, _: (c, x @ w), 0, None, length=7)[1]
+
+    one = 2 * 4 * 8 * 16
+    assert flops.count(jax.jit(loop), X, W) == 7 * one
+
+    def branch(x, w):
+        return jax.lax.cond(x.sum() > 0, lambda: x @ w, lambda: (x @ w) @ jnp.zeros((16, 16)))
+
+    assert flops.count(branch, X, W) == one + 2 * 4 * 16 * 16
+
+
+@pytest.mark.parametrize(("wrap", "products"), [(lambda f: f, 2), (jax.checkpoint, 3)])
+def test_what_a_gradient_recomputes_counts_again(wrap, products):
+    def loss(w):
+        return wrap(lambda w: jnp.tanh(X @ w).sum())(w)
+
+    assert flops.count(jax.grad(loss), W) == products * 2 * 4 * 8 * 16
+
+
+def test_peak_is_measured_where_no_data_sheet_tells():
+    assert 1e9 < flops.peak() < 1e14

@@ -1,0 +1,71 @@
+"""Imports go one way."""
+
+import ast
+import pathlib
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parents[1] / "jaxvsr"
+# Which parts of the package a part may import. What is not listed may import everything but main.
+ALLOWED = {
+    "errors": set(),
+    "layers": set(),
+    "metrics": set(),
+    "pictures": set(),
+    "flops": set(),
+    "losses": set(),
+    "progress": set(),
+    "sharding": set(),
+    "optimizer": set(),
+    "state": set(),
+    "data": {"errors"},
+    "models": {"layers"},
+    "weights": {"models", "errors"},
+    "config": {"models", "errors"},
+    "checkpoints": {"state", "errors"},
+    "summaries": {"pictures"},
+}
+# Libraries that one file alone may import.
+ONLY = {
+    "orbax": "checkpoints.py",
+    "clu": "summaries.py",
+    "tensorboard": "summaries.py",
+    "grain": "data/pipeline.py",
+    "torch": "weights/files.py",
+}
+
+
+def imported(path):
+    """Full names of the modules that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def modules():
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_one_way(path):
+    relative = path.relative_to(PACKAGE)
+    part = relative.parts[0].removesuffix(".py")
+    for name in imported(path):
+        library = name.split(".")[0]
+        assert ONLY.get(library, str(relative)) == str(relative), f"{relative} imports {library}"
+        if library != "jaxvsr" or name == "jaxvsr":
+            continue
+        other = name.split(".")[1]
+        assert other != "main", f"{relative} imports main"
+        if part in ALLOWED and other != part:
+            assert other in ALLOWED[part], f"{relative} imports {name}"
+
+
+def test_every_rule_is_about_something():
+    parts = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in modules()}
+    assert ALLOWED.keys() <= parts
+    assert all((PACKAGE / file).exists() for file in ONLY.values())

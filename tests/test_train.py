@@ -1,0 +1,316 @@
+"""Training as a user runs it: whole, broken off, on several devices, on bad input."""
+
+import collections
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+
+from configs import miavsr, swrn
+from jaxvsr import models, sharding, train
+from jaxvsr.checkpoints import Checkpoints
+from jaxvsr.config import defaults
+from jaxvsr.errors import InputError
+from jaxvsr.optimizer import make_optimizer
+from jaxvsr.progress import Progress
+from jaxvsr.state import initial_state
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+STEPS = 12
+SMALL = {
+    "data.dataset": "dead_leaves/test",
+    "data.frames": 3,
+    "data.crop": 32,
+    "data.batch": 4,
+    "data.workers": 0,
+    "eval.dataset": "dead_leaves/test",
+    "eval.every": 6,
+    "train.steps": STEPS,
+    "train.log_every": 1,
+    "train.checkpoint_every": 3,
+}
+
+
+def settings(get_config, data_dir, **changes):
+    config = get_config("tiny")
+    config.data.dir = str(data_dir)
+    config.update_from_flattened_dict(SMALL | changes)
+    return config
+
+
+def command(config_file, data_dir, workdir, **changes):
+    fields = {"data.dir": str(data_dir), **SMALL, **changes}
+    flags = [f"--config.{name}={value}" for name, value in fields.items()]
+    return [
+        sys.executable,
+        "-m",
+        "jaxvsr.main",
+        f"--config=configs/{config_file}.py:tiny",
+        f"--workdir={workdir}",
+        *flags,
+    ]
+
+
+def start(*args, devices=1, **changes):
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    env = {**os.environ, "XLA_FLAGS": flags, "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command(*args, **changes), cwd=REPOSITORY, env=env, **pipes)
+
+
+def finish(process, code=0):
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == code, output
+    return output
+
+
+def reports(workdir):
+    """step -> what was reported of it, the times aside."""
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    kept = ("steps_per_second", "mfu")
+    merged = {}
+    for line in lines:
+        values = {k: v for k, v in line.items() if k not in kept}
+        merged.setdefault(line["step"], {}).update(values)
+    return merged
+
+
+def wait_for(condition, process):
+    for _ in range(3000):
+        if condition():
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+    raise AssertionError("it never came to it")
+
+
+@pytest.fixture(scope="module")
+def whole(data_dir, tmp_path_factory):
+    """An uninterrupted run."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    return workdir, finish(start("swrn", data_dir, workdir))
+
+
+def test_a_run_leaves_what_was_promised(whole):
+    workdir, output = whole
+    assert {"checkpoints", "config.json", "metrics.jsonl", "images"} <= set(os.listdir(workdir))
+    assert any(name.startswith("events.out.tfevents") for name in os.listdir(workdir))
+    assert json.loads((workdir / "config.json").read_text())["train"]["steps"] == STEPS
+    values = reports(workdir)
+    assert list(values) == list(range(1, STEPS + 1))
+    assert {"loss", "psnr", "keep_ratio", "grad_norm", "lr/rest"} <= values[1].keys()
+    assert "eval/psnr" in values[6] and "eval/ssim" in values[STEPS]
+    for word in ("| bicubic", "| model", "picture: ", f"tensorboard --logdir={workdir}", "0:00:00"):
+        assert word in output
+    assert "Traceback" not in output
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_bits(whole, data_dir, tmp_path):
+    workdir = tmp_path / "run"
+    path = workdir / "metrics.jsonl"
+    process = start("swrn", data_dir, workdir)
+    wait_for(lambda: path.exists() and path.read_text().count("\n") >= 5, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    finish(start("swrn", data_dir, workdir))
+    assert reports(workdir) == reports(whole[0])
+
+
+def test_sigterm_saves_and_stops(whole, data_dir, tmp_path):
+    workdir = tmp_path / "run"
+    path = workdir / "metrics.jsonl"
+    process = start("swrn", data_dir, workdir, **{"train.checkpoint_every": 1000})
+    wait_for(lambda: path.exists() and path.read_text().count("\n") >= 2, process)
+    process.send_signal(signal.SIGTERM)
+    output = finish(process, 128 + signal.SIGTERM)
+    stopped = Checkpoints(workdir).latest_step()
+    assert f"saved at step {stopped}" in output and stopped == max(reports(workdir))
+    finish(start("swrn", data_dir, workdir))
+    assert reports(workdir) == reports(whole[0])
+
+
+def test_four_devices_give_the_losses_of_one(data_dir, tmp_path):
+    changes = {"train.steps": 3, "data.crop": 64, "eval.every": 1000}
+    runs = [
+        start("miavsr", data_dir, tmp_path / str(devices), devices=devices, **changes)
+        for devices in (1, 4)
+    ]
+    outputs = [finish(run) for run in runs]
+    assert "on 4 cpu" in outputs[1]
+    one, four = (reports(tmp_path / str(devices)) for devices in (1, 4))
+    for step, values in one.items():
+        for name in ("loss", "pixel_loss", "psnr", "keep_ratio"):
+            assert four[step][name] == pytest.approx(values[name], rel=1e-5), (step, name)
+
+
+def test_a_finished_run_is_scored_again(whole, data_dir):
+    workdir, output = whole
+    again = finish(start("swrn", data_dir, workdir))
+    table = output[output.index("| bicubic") :].splitlines()[:2]
+    assert again[again.index("| bicubic") :].splitlines()[:2] == table
+    scored = [*command("swrn", data_dir, workdir), "--mode=eval"]
+    done = subprocess.run(scored, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "| bicubic" in done.stdout and "picture: " in done.stdout
+
+
+def test_another_model_is_refused_with_the_fields(whole, data_dir):
+    config = settings(swrn.get_config, data_dir, **{"model.dim": 24, "optim.ema": 0.9})
+    with pytest.raises(InputError, match=r"(?s)model.dim: 16 there, 24 .*optim.ema: 0.0 there"):
+        train.train(config, whole[0])
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A tiny masked network's loss and state, and a batch."""
+    model = models.create(
+        "miavsr", dim=8, depths=(2,), num_heads=(2,), mid_channels=8, features_hr=8, align=False
+    )
+    config = defaults()
+    config.loss.sparsity = 1e-3
+    config.optim.lr = 1e-2
+    optimizer, _ = make_optimizer(config.optim, 100)
+    rng = np.random.default_rng(0)
+    batch = {
+        "lq": rng.integers(0, 256, (4, 3, 8, 8, 3), np.uint8),
+        "gt": rng.integers(0, 256, (4, 3, 32, 32, 3), np.uint8),
+    }
+    state = jax.jit(lambda: initial_state(model, optimizer, seed=0, ema=True))()
+    return model, config, optimizer, state, batch
+
+
+def test_parts_of_a_batch_add_up_to_it(small):
+    model, config, optimizer, state, batch = small
+    # Without masks' noise, which each part draws for itself.
+    loss = train.make_loss(model.clone(use_mask=False, drop_path=0.0), config.loss)
+    results = [
+        jax.jit(train.make_step(loss, optimizer, parts, 0.9))(state, batch) for parts in (1, 2, 4)
+    ]
+    for next_state, metrics in results[1:]:
+        for name, value in results[0][1].items():
+            np.testing.assert_allclose(metrics[name], value, rtol=1e-4)
+        assert metrics["finite"].all()
+        moved = jax.tree.map(
+            lambda a, b: np.abs(a - b).max(),
+            *(s.weights.params for s in (next_state, results[0][0])),
+        )
+        assert max(jax.tree.leaves(moved)) < 1e-4
+
+
+def test_a_step_is_the_published_arithmetic(small):
+    model, config, optimizer, state, batch = small
+    loss = train.make_loss(model, config.loss)
+    step = jax.jit(train.make_step(loss, optimizer, 1, 0.9))
+    after, metrics = step(state, batch)
+    loss, pixel, ratio = (float(metrics[k]) for k in ("loss", "pixel_loss", "keep_ratio"))
+    assert loss == pytest.approx(pixel + 1e-3 * ratio, rel=1e-6) and 0 < ratio < 1
+    before, params, ema = state.weights.params, after.weights.params, after.weights.ema
+    expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, before, params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), ema, expected)
+    # Adam's first step has the length of the rate wherever there is a gradient.
+    moved = np.abs(params["conv_first"]["kernel"] - before["conv_first"]["kernel"])
+    np.testing.assert_allclose(moved, 1e-2, rtol=1e-3)
+    # Each step draws anew, and the same one the same.
+    again, _ = step(state, batch)
+    jax.tree.map(np.testing.assert_array_equal, again.weights.params, params)
+    _, other = step(state.replace(step=state.step + 1), batch)
+    assert other["keep_ratio"] != metrics["keep_ratio"]
+
+
+def test_training_in_bfloat16_stays_near(small):
+    model, config, optimizer, state, batch = small
+    losses = []
+    for dtype in ("float32", "bfloat16"):
+        loss = train.make_loss(model.clone(dtype=dtype, use_mask=False), config.loss)
+        after, metrics = jax.jit(train.make_step(loss, optimizer, 1, 0.9))(state, batch)
+        losses.append(float(metrics["loss"]))
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(after.weights.params))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+
+
+def test_what_is_not_finite_stops_the_run_and_is_named(data_dir, tmp_path):
+    config = settings(swrn.get_config, data_dir, **{"optim.lr": 1e30, "train.checkpoint_every": 1})
+    with pytest.raises(FloatingPointError, match=r"step \d+: not finite in loss, cell/conv_first"):
+        train.train(config, tmp_path)
+    checkpoints = Checkpoints(tmp_path)
+    step = checkpoints.latest_step()
+    assert step is not None and step < STEPS
+    optimizer, _ = make_optimizer(config.optim, STEPS)
+    fresh = initial_state(models.create(**config.model), optimizer, 0, False)
+    state, position = checkpoints.restore(fresh, step)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.weights))
+    assert position == 4 * step
+
+
+def test_progress_names_what_is_not_finite():
+    progress = Progress(4, 10, ["loss", "a/kernel", "b/bias"], 1.0, 1.0)
+    good = {"loss": jnp.float32(1), "psnr": jnp.float32(20), "keep_ratio": jnp.float32(1)}
+    progress.add(good | {"finite": jnp.array([True, True, True])})
+    progress.add(good | {"finite": jnp.array([True, False, True])})
+    with pytest.raises(FloatingPointError, match=r"step 6: not finite in a/kernel \(1 of 3"):
+        progress.read()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data.dataset": "reds"}, "'reds' is not prepared"),
+        ({"eval.dataset": "vimeo90k"}, "'vimeo90k' is not prepared"),
+        ({"data.crop": 132}, "128x128, smaller than the crop of 132x132"),
+        ({"data.crop": 30}, "not a multiple of the scale 4"),
+        ({"data.frames": 4}, "holds data.frames=4 frames"),
+        ({"data.batch": 3, "train.accumulate": 2}, "must be a multiple of 2"),
+        ({"train.steps": 0}, "train.steps=0 must be at least 1"),
+        ({"eval.channel": "cb"}, "eval.channel='cb'"),
+        ({"eval.frames": (3,)}, r"frames=\(3,\) are to be scored, but clip '00000' has 3"),
+        ({"train.spynet_weights": "/nowhere.npz"}, "no SpyNet"),
+        ({"model.name": "swnr"}, "'swnr'; did you mean 'swrn'"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(changes, message, data_dir, tmp_path):
+    config = settings(swrn.get_config, data_dir, **changes)
+    with pytest.raises(InputError, match=message):
+        train.train(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_frames_too_small_for_the_model_are_refused(data_dir, tmp_path):
+    config = settings(miavsr.get_config, data_dir, **{"model.align": True})
+    with pytest.raises(InputError, match="32x32 .*64x64"):
+        train.train(config, tmp_path / "run")
+
+
+def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(data_dir, tmp_path, monkeypatch):
+    usage = collections.namedtuple("usage", "total used free")(10**9, 10**9 - 10**5, 10**5)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(InputError, match="has 0 MiB free; 4 checkpoints of .* MiB need"):
+        train.train(settings(swrn.get_config, data_dir), tmp_path / "run")
+
+
+def test_spynet_takes_its_weights_and_the_average_too(tmp_path):
+    _, tensors, _ = reference.load("op_spynet")
+    np.savez(tmp_path / "spynet.npz", **tensors)
+    config = miavsr.get_config("tiny")
+    config.model.align = True
+    config.train.spynet_weights = str(tmp_path / "spynet.npz")
+    model = models.create(**config.model)
+    optimizer, _ = make_optimizer(config.optim, 10)
+    checkpoints = Checkpoints(tmp_path)
+    mesh = sharding.make_mesh()
+    state, position = train.first_state(config, model, optimizer, checkpoints, mesh)
+    assert position == 0
+    kernel = tensors["basic_module.5.basic_module.8.weight"].transpose(2, 3, 1, 0)
+    for params in (state.weights.params, state.weights.ema):
+        np.testing.assert_array_equal(params["spynet"]["level_5"]["conv_4"]["kernel"], kernel)
+    config.train.spynet_weights = str(tmp_path / "none.npz")
+    with pytest.raises(InputError, match="no file of weights .*none.npz"):
+        train.first_state(config, model, optimizer, checkpoints, mesh)

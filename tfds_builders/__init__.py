@@ -1,0 +1,1 @@
+"""TFDS builders of the data sets that jaxvsr trains on and is scored by."""

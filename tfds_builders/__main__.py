@@ -1,0 +1,18 @@
+"""`python -m tfds_builders <builder folder> --config=...`: the command `tfds build`.
+
+The `tfds` command itself does not start without Apache Beam (TFDS 4.9.10), which none of these
+builders use.
+"""
+
+from absl import app, logging
+from tensorflow_datasets.scripts.cli import build, cli_utils
+
+
+def main(args: build.Args) -> None:
+    """Builds the data sets that the command line names."""
+    logging.set_verbosity(logging.INFO)
+    args.execute()
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=cli_utils.make_flags_parser(build.Args, description=__doc__))

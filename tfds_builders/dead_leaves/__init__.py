@@ -1,0 +1,1 @@
+"""Synthetic clips of moving dead leaves, with true flow."""

@@ -1,0 +1,1 @@
+"""REDS, realistic and dynamic scenes."""

@@ -1,0 +1,1 @@
+"""Vimeo-90K septuplets."""
