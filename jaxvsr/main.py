@@ -12,6 +12,9 @@ CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/, perhaps with a variant: configs/miavsr.py:tiny"
 )
 WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder, new or to be gone on with")
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "This is one of several hosts' processes (jax.distributed.initialize())"
+)
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, or score a run's checkpoint")
 
 
@@ -33,12 +36,16 @@ def parse(argv: list[str]) -> list[str]:
 def main(_: list[str]) -> None:
     """Trains or scores, and prints what the user can mend without a traceback."""
     if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # of the libraries: we print what matters
+        logging.set_verbosity(logging.ERROR)  # of the libraries: we print what matters
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Imported here: the processes that read data import this module, and need none of it.
+    import jax
+
     from jaxvsr import evaluate, train
     from jaxvsr.errors import InputError
 
+    if DISTRIBUTED.value:
+        jax.distributed.initialize()
     run = {"train": train.train, "eval": evaluate.run}[MODE.value]
     try:
         run(CONFIG.value, pathlib.Path(WORKDIR.value))

@@ -54,7 +54,7 @@ def make_optimizer(
         steps: length of the training.
 
     Returns:
-        The optimiser, and the rate of each group by name.
+        The optimiser, and the rate of each group that is trained, by name.
     """
     rates = {
         "rest": learning_rate(optim, steps),
@@ -69,6 +69,7 @@ def make_optimizer(
         spynet = optax.chain(thawed, optax.scale_by_learning_rate(rates["spynet"]))
     else:
         spynet = optax.set_to_zero()
+        del rates["spynet"]
     groups = optax.partition({"rest": rest, "spynet": spynet}, _group)
     if optim.clip_norm:
         groups = optax.chain(optax.clip_by_global_norm(optim.clip_norm), groups)

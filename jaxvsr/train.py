@@ -134,7 +134,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> evaluate.
     eval_source = TFDSClips(config.eval.dataset, config.eval.split, config.data.dir)
     evaluate.check(config.eval, eval_source, model)
     workdir.mkdir(parents=True, exist_ok=True)
-    say = print if jax.process_index() == 0 else lambda *_: None
+    say = functools.partial(print, flush=True) if jax.process_index() == 0 else lambda _: None
     for difference in configs.check_fits(config, workdir):
         say(f"going on with another value than before:{difference}")
 
@@ -160,7 +160,9 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> evaluate.
     done, steps = int(state.step), config.train.steps
     summaries = Summaries(workdir, done, active=jax.process_index() == 0)
     step_flops, peak = _step_flops(config, model, state), flops.peak() * jax.device_count()
-    progress = Progress(done, steps, _judged(state.weights.params), step_flops, peak)
+    progress = Progress(done, steps, _judged(state.weights.params), step_flops, peak, say)
+    if "spynet" not in state.weights.params:
+        rates.pop("spynet", None)
     count = sum(leaf.size for leaf in jax.tree.leaves(state.weights.params))
     say(
         f"{config.model.name}: {count:,} parameters, {step_flops / 1e9:,.1f} GFLOP a step on "

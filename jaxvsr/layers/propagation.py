@@ -16,18 +16,19 @@ def second_order_flows(flows: jax.Array, reverse: bool) -> tuple[jax.Array, jax.
     """Flows from each frame to the one and to the two that the recurrence met before it.
 
     Args:
-        flows: (t-1, b, h, w, 2), between neighbours: from frame i to i-1 at i-1 or, if `reverse`,
+        flows: (b, t-1, h, w, 2), between neighbours: from frame i to i-1 at i-1 or, if `reverse`,
             from frame i to i+1 at i.
         reverse: whether the recurrence runs from the last frame to the first.
 
     Returns:
-        (flow_n1, flow_n2), each (t, b, h, w, 2) at the frame that they start from; meaningless
+        (flow_n1, flow_n2), each (b, t, h, w, 2) at the frame that they start from; meaningless
         where the recurrence has met no such frame.
     """
-    none = jnp.zeros_like(flows, shape=(1, *flows.shape[1:]))
-    flow_n1 = jnp.concatenate([flows, none] if reverse else [none, flows])
-    before = jnp.roll(flow_n1, -1 if reverse else 1, axis=0)
-    merged = (flow_n1.shape[0] * flow_n1.shape[1], *flow_n1.shape[2:])
+    b, _, h, w, _ = flows.shape
+    none = jnp.zeros_like(flows, shape=(b, 1, h, w, 2))
+    flow_n1 = jnp.concatenate([flows, none] if reverse else [none, flows], axis=1)
+    before = jnp.roll(flow_n1, -1 if reverse else 1, axis=1)
+    merged = (b * flow_n1.shape[1], h, w, 2)
     beyond = flow_warp(before.reshape(merged), flow_n1.reshape(merged))
     return flow_n1, flow_n1 + beyond.reshape(flow_n1.shape)
 
@@ -35,26 +36,32 @@ def second_order_flows(flows: jax.Array, reverse: bool) -> tuple[jax.Array, jax.
 def scan_frames(
     cell: nn.Module, carry: Any, inputs: Any, *, reverse: bool = False, unroll: int = 1
 ) -> tuple[Any, Any]:
-    """Runs `cell(carry, input) -> (carry, output)` over the leading axis of `inputs`.
+    """Runs `cell(carry, step, input) -> (carry, output)` over the frames of clips.
 
-    What the cell sows into "aux" is stacked along a new leading axis, in the order of the frames.
+    Clips lead and time comes second everywhere but inside the loop: what is done for all frames at
+    once merges the two axes, and merged in this order they stay divided among devices by clips.
+    What the cell sows into "aux" is stacked along a new first axis, in the order of the frames.
 
     Args:
         cell: a module; one set of parameters for all frames, fresh "gumbel" and "droppath" rngs.
         carry: the state before the first frame that is met.
-        inputs: a tree of arrays (t, ...).
+        inputs: a tree of arrays (b, t, ...); the cell gets (b, ...), and () int32, how many
+            frames it has met.
         reverse: whether the last frame is met first.
         unroll: how many frames are compiled into one turn of the loop.
 
     Returns:
-        The last carry, and the tree of outputs (t, ...), both in the order of the frames.
+        The last carry, and the tree of outputs (b, t, ...), in the order of the frames.
     """
     scan = nn.scan(
-        lambda cell, carry, x: cell(carry, x),
+        lambda cell, carry, x: cell(carry, *x),
         variable_broadcast="params",
         variable_axes={"aux": 0},
         split_rngs={"params": False, "gumbel": True, "droppath": True},
         reverse=reverse,
         unroll=unroll,
     )
-    return scan(cell, carry, inputs)
+    inputs = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), inputs)
+    steps = jnp.arange(jax.tree.leaves(inputs)[0].shape[0])
+    carry, outputs = scan(cell, carry, (steps[::-1] if reverse else steps, inputs))
+    return carry, jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), outputs)

@@ -156,19 +156,20 @@ class PropagationCell(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, carry: Any, inputs: Any) -> tuple[Any, jax.Array]:
+    def __call__(self, carry: Any, step: jax.Array, inputs: Any) -> tuple[Any, jax.Array]:
         """One step of `scan_frames`.
 
         Args:
             carry: outputs (b, h, w, c) one step and two steps before, each group's states.
-            inputs: the current frame (b, h, w, c), its flows (b, h, w, 2) to the frames one and
-                two steps before, or None where nothing is aligned, and the step's number ().
+            step: () int32, how many frames were met.
+            inputs: the current frame (b, h, w, c) and its flows (b, h, w, 2) to the frames one
+                and two steps before, or None where nothing is aligned.
 
         Returns:
             The next carry, and the refined frame (b, h, w, c).
         """
         feat_n1, feat_n2, states = carry
-        feat_current, flow_n1, flow_n2, step = inputs
+        feat_current, flow_n1, flow_n2 = inputs
         first = step == 0
         if flow_n1 is not None:
             feat_n1_aligned = patch_align(feat_n1, flow_n1)
@@ -259,11 +260,10 @@ class IIAVSR(nn.Module):
                 clip_flows(SpyNet(name="spynet"), lq)
             )
             if not self.is_initializing():
-                self.sow("aux", "flows_forward", jnp.moveaxis(flows_forward, 0, 1))
-                self.sow("aux", "flows_backward", jnp.moveaxis(flows_backward, 0, 1))
+                self.sow("aux", "flows_forward", flows_forward)
+                self.sow("aux", "flows_backward", flows_backward)
 
-        frames = jnp.moveaxis(lq, 1, 0)  # time leads in the recurrence
-        feats = conv(frames, self.dim, name="conv_first", dtype=self.dtype)
+        feats = conv(lq, self.dim, name="conv_first", dtype=self.dtype)
         for branch in BRANCHES:
             reverse = branch.startswith("backward")
             flows = flows_backward if reverse else flows_forward
@@ -272,8 +272,7 @@ class IIAVSR(nn.Module):
 
         x = conv(feats, self.mid_channels, name="conv_before_upsample", dtype=self.dtype)
         head = PixelShuffleHead(self.scale, self.features_hr, self.dtype, name="head")
-        sr = head(x) + resize(frames.astype(jnp.float32), (self.scale * h, self.scale * w))
-        return jnp.moveaxis(sr, 0, 1)
+        return head(x) + resize(lq.astype(jnp.float32), (self.scale * h, self.scale * w))
 
     def make_block(self, train: bool) -> Callable[..., nn.Module]:
         """What makes a block of this network from what differs between its blocks."""
@@ -289,7 +288,7 @@ class IIAVSR(nn.Module):
     def propagate(
         self, feats: jax.Array, flows: jax.Array | None, branch: str, train: bool
     ) -> jax.Array:
-        """Runs a branch over features (t, b, h, w, c), flows (t-1, b, h, w, 2) or None."""
+        """Runs a branch over features (b, t, h, w, c), flows (b, t-1, h, w, 2) or None."""
         cell = PropagationCell(
             self.make_block(train),
             self.depths,
@@ -300,13 +299,9 @@ class IIAVSR(nn.Module):
         )
         reverse = branch.startswith("backward")
         flow_n1, flow_n2 = (None, None) if flows is None else second_order_flows(flows, reverse)
-        steps = jnp.arange(feats.shape[0])
-        steps = steps[::-1] if reverse else steps
-        start = jnp.zeros_like(feats[0])
+        start = jnp.zeros_like(feats[:, 0])
         state = self.block.initial_state(start, self.window_size)
         states = tuple((state,) * depth for depth in self.depths)
-        inputs = (feats, flow_n1, flow_n2, steps)
-        _, feats = scan_frames(
-            cell, (start, start, states), inputs, reverse=reverse, unroll=self.unroll
-        )
+        carry, inputs = (start, start, states), (feats, flow_n1, flow_n2)
+        _, feats = scan_frames(cell, carry, inputs, reverse=reverse, unroll=self.unroll)
         return feats

@@ -79,13 +79,12 @@ def clip_flows(spynet: SpyNet, lq: jax.Array) -> tuple[jax.Array, jax.Array]:
         lq: (b, t, h, w, 3) RGB in [0, 1].
 
     Returns:
-        flows_forward (t-1, b, h, w, 2), current to previous, and flows_backward (t-1, b, h, w, 2),
-        current to next: time leads, as the propagation wants it.
+        flows_forward, current to previous, and flows_backward, current to next, each
+        (b, t-1, h, w, 2).
     """
     b, t, h, w, _ = lq.shape
-    frames = jnp.moveaxis(lq, 1, 0)
-    early, late = frames[:-1], frames[1:]
-    ref, supp = jnp.concatenate([late, early]), jnp.concatenate([early, late])
-    merged = (2 * (t - 1) * b, h, w, 3)
-    flows = spynet(ref.reshape(merged), supp.reshape(merged)).reshape(2, t - 1, b, h, w, 2)
-    return flows[0], flows[1]
+    early, late = lq[:, :-1], lq[:, 1:]
+    ref, supp = jnp.concatenate([late, early], axis=1), jnp.concatenate([early, late], axis=1)
+    merged = (2 * b * (t - 1), h, w, 3)
+    flows = spynet(ref.reshape(merged), supp.reshape(merged)).reshape(b, 2, t - 1, h, w, 2)
+    return flows[:, 0], flows[:, 1]

@@ -1,10 +1,14 @@
 """Reading files of official weights, which come from the internet and are not trusted."""
 
 import pathlib
+import pickle
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from jaxvsr.errors import InputError
 
@@ -20,23 +24,31 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         Tensor names to float32 arrays.
 
     Raises:
-        InputError: no such file, another kind of file, or torch is not installed.
+        InputError: no such file, another kind of file, a damaged one or one that holds more than
+            tensors, or torch is needed and not installed.
     """
     path = pathlib.Path(path)
+    readers = {
+        ".npz": lambda: dict(np.load(path, allow_pickle=False)),
+        ".safetensors": lambda: load_file(path),
+        ".pth": lambda: _read_torch(path),
+    }
     if not path.is_file():
         raise InputError(f"there is no file of weights {path}")
-    match path.suffix:
-        case ".npz":
-            tensors: Mapping[str, Any] = np.load(path, allow_pickle=False)
-        case ".safetensors":
-            from safetensors.numpy import load_file
-
-            tensors = load_file(path)
-        case ".pth" | ".pt":
-            tensors = _read_torch(path)
-        case _:
-            raise InputError(f"{path} is none of .pth, .safetensors and .npz")
-    return {name: np.asarray(tensor, np.float32) for name, tensor in tensors.items()}
+    if path.suffix not in readers:
+        raise InputError(f"{path} is none of .pth, .safetensors and .npz")
+    try:
+        tensors = readers[path.suffix]()
+        return {name: np.asarray(tensor, np.float32) for name, tensor in tensors.items()}
+    except (
+        ValueError,
+        RuntimeError,
+        AttributeError,
+        SafetensorError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise InputError(f"{path} cannot be read as a file of tensors: {error}") from error
 
 
 def _read_torch(path: pathlib.Path) -> Mapping[str, Any]:
@@ -48,8 +60,5 @@ def _read_torch(path: pathlib.Path) -> Mapping[str, Any]:
             "convert it to .safetensors elsewhere"
         ) from error
     tensors = torch.load(path, map_location="cpu", weights_only=True)
-    for key in ("params_ema", "params"):
-        if key in tensors:
-            tensors = tensors[key]
-            break
+    tensors = next((tensors[k] for k in ("params_ema", "params") if k in tensors), tensors)
     return {name: tensor.float().numpy() for name, tensor in tensors.items()}

@@ -34,10 +34,12 @@ class SWRNCell(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, hidden: jax.Array, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """hidden (b, h, w, 2*dim), frames (3, b, h, w, 3) previous, current and next, in 0..255
+    def __call__(
+        self, hidden: jax.Array, step: jax.Array, frames: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """hidden (b, h, w, 2*dim), frames (b, 3, h, w, 3) previous, current and next, in 0..255
         -> the next hidden state, and the residual image (b, h, w, scale*scale*3)."""
-        previous, current, following = frames
+        previous, current, following = (frames[:, i] for i in range(3))
         conv = functools.partial(
             Conv,
             kernel_size=(3, 3),
@@ -91,12 +93,11 @@ class SWRN(nn.Module):
 
     def __call__(self, lq: jax.Array, train: bool = False) -> jax.Array:
         """lq (b, t, h, w, 3) RGB in [0, 1] -> (b, t, scale*h, scale*w, 3) float32, not clipped."""
-        frames = jnp.moveaxis(lq, 1, 0)
-        padded = jnp.concatenate([frames[:1], frames, frames[-1:]])
-        windows = jnp.stack([padded[:-2], padded[1:-1], padded[2:]], axis=1)  # (t, 3, b, h, w, 3)
-        state = self.initial_state(frames.shape[1:])
+        padded = jnp.concatenate([lq[:, :1], lq, lq[:, -1:]], axis=1)
+        windows = jnp.stack([padded[:, :-2], lq, padded[:, 2:]], axis=2)  # (b, t, 3, h, w, 3)
+        state = self.initial_state(lq[:, 0].shape)
         _, residual = scan_frames(self.cell, state, PEAK * windows, unroll=self.unroll)
-        return jnp.moveaxis(self.reconstruct(frames, residual), 0, 1)
+        return self.reconstruct(lq, residual)
 
     def initial_state(self, shape: tuple[int, ...]) -> jax.Array:
         """The hidden state (b, h, w, 2*dim) before the first of frames of shape (b, h, w, 3)."""
@@ -113,7 +114,7 @@ class SWRN(nn.Module):
         Returns:
             (b, scale*h, scale*w, 3) float32, not clipped, and the next state.
         """
-        state, residual = self.cell(state, PEAK * jnp.moveaxis(frames, 1, 0))
+        state, residual = self.cell(state, jnp.zeros((), jnp.int32), PEAK * frames)
         return self.reconstruct(frames[:, 1], residual), state
 
     def reconstruct(self, frames: jax.Array, residual: jax.Array) -> jax.Array:
