@@ -20,6 +20,7 @@ from jaxvsr.data.degradations import imresize
 from jaxvsr.data.sources import TFDSClips
 from jaxvsr.errors import InputError
 from jaxvsr.losses import sown
+from jaxvsr.progress import say
 from jaxvsr.state import initial_weights
 
 
@@ -177,11 +178,12 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluation:
     init = functools.partial(initial_weights, model, ema=bool(config.optim.ema))
     shapes = sharding.placed(jax.eval_shape(init, jax.random.key(0)), sharding.make_mesh())
     weights = checkpoints.restore_weights(shapes, step)
-    print(f"scoring step {step} of {workdir}", flush=True)
+    say(f"scoring step {step} of {workdir}")
     result = evaluate(make_restorer(model), source, config.eval, weights.variables, baseline=True)
     picture = workdir / "images" / f"eval_{step:08d}.png"
-    pictures.save(result.picture, picture)
-    print(f"\n{result.table()}\n\npicture: {picture}")
+    if jax.process_index() == 0:
+        pictures.save(result.picture, picture)
+    say(f"\n{result.table()}\n\npicture: {picture}")
     return result
 
 

@@ -2,11 +2,17 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+
+
+def say(line: str) -> None:
+    """Prints a line, on the first of several hosts alone."""
+    if jax.process_index() == 0:
+        print(line, flush=True)
 
 
 class Progress:
@@ -23,7 +29,6 @@ class Progress:
         names: Sequence[str],
         step_flops: float,
         peak_flops: float,
-        say: Callable[[str], None] = print,
     ) -> None:
         """Before the first step of this process.
 
@@ -33,10 +38,9 @@ class Progress:
             names: of what "finite" of the metrics tells.
             step_flops: FLOPs of a step.
             peak_flops: FLOP/s of all devices together.
-            say: prints a line.
         """
         self._done, self._steps, self._names = done, steps, names
-        self._step_flops, self._peak_flops, self._say = step_flops, peak_flops, say
+        self._step_flops, self._peak_flops = step_flops, peak_flops
         self._unread: tuple[int, Mapping[str, jax.Array]] | None = None
         self._interval: list[dict[str, Any]] = []
         # The clock starts after the first step, which is compiled before it runs.
@@ -55,7 +59,7 @@ class Progress:
         if self._clock is None:
             self.read()
             self._clock = self._done, time.perf_counter()
-            self._say(f"compiled the step in {self._clock[1] - self._begin:.0f} s")
+            say(f"compiled the step in {self._clock[1] - self._begin:.0f} s")
 
     def read(self) -> None:
         """Reads what was not read yet; waits for the devices.

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import pathlib
 import signal
 import sys
@@ -23,7 +24,7 @@ from jaxvsr.data import pipeline
 from jaxvsr.data.sources import TFDSClips
 from jaxvsr.errors import InputError
 from jaxvsr.optimizer import make_optimizer
-from jaxvsr.progress import Progress
+from jaxvsr.progress import Progress, say
 from jaxvsr.state import TrainState, Weights, initial_state, variables
 from jaxvsr.summaries import Summaries
 from jaxvsr.weights import spynet_from_torch
@@ -133,13 +134,16 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> evaluate.
     pipeline.check(config.data, source, model.scale)
     eval_source = TFDSClips(config.eval.dataset, config.eval.split, config.data.dir)
     evaluate.check(config.eval, eval_source, model)
-    workdir.mkdir(parents=True, exist_ok=True)
-    say = functools.partial(print, flush=True) if jax.process_index() == 0 else lambda _: None
+    _make_folder(workdir)
     for difference in configs.check_fits(config, workdir):
         say(f"going on with another value than before:{difference}")
+    checkpoints = Checkpoints(workdir, config.train.keep)
+    done, steps = checkpoints.latest_step() or 0, config.train.steps
+    if done >= steps:
+        say(f"{workdir} holds the whole run, {done} steps: a larger train.steps goes on with it")
+        return evaluate.run(config, workdir)
 
     mesh = sharding.make_mesh()
-    checkpoints = Checkpoints(workdir, config.train.keep)
     optimizer, rates = make_optimizer(config.optim, config.train.steps)
     state, position = first_state(config, model, optimizer, checkpoints, mesh)
     configs.save(config, workdir)
@@ -157,10 +161,9 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> evaluate.
     restore = evaluate.make_restorer(model)
     score = functools.partial(evaluate.evaluate, restore, eval_source, config.eval)
 
-    done, steps = int(state.step), config.train.steps
     summaries = Summaries(workdir, done, active=jax.process_index() == 0)
     step_flops, peak = _step_flops(config, model, state), flops.peak() * jax.device_count()
-    progress = Progress(done, steps, _judged(state.weights.params), step_flops, peak, say)
+    progress = Progress(done, steps, _judged(state.weights.params), step_flops, peak)
     if "spynet" not in state.weights.params:
         rates.pop("spynet", None)
     count = sum(leaf.size for leaf in jax.tree.leaves(state.weights.params))
@@ -168,7 +171,8 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> evaluate.
         f"{config.model.name}: {count:,} parameters, {step_flops / 1e9:,.1f} GFLOP a step on "
         f"{jax.device_count()} {jax.devices()[0].device_kind}; compiling"
     )
-    with _sigterm() as asked_to_stop:
+    closing = contextlib.closing
+    with _sigterm() as asked_to_stop, closing(checkpoints), closing(summaries):
         while done < steps and not (asked_to_stop.is_set() or checkpoints.preempted(done)):
             state, measured = step(state, sharding.to_devices(next(batches), mesh))
             progress.add(measured)
@@ -178,27 +182,21 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> evaluate.
                 values |= {f"lr/{group}": float(rate(done - 1)) for group, rate in rates.items()}
                 summaries.scalars(done, values)
                 say(progress.line(values))
-            psnr = None
-            if done % config.eval.every == 0 and done < steps:
-                with progress.paused(), contextlib.suppress(evaluate.Stopped):
-                    result = score(state.weights.variables, stop=asked_to_stop.is_set)
-                    psnr, _ = _record(result, done, summaries)
-            if psnr is not None or done % config.train.checkpoint_every == 0:
-                progress.read()  # what is not finite is not saved
+            scored = done % config.eval.every == 0 or done == steps
+            if scored or done % config.train.checkpoint_every == 0:
+                progress.read()  # what is not finite is neither scored nor saved
+                psnr = None
+                if scored:
+                    with progress.paused(), contextlib.suppress(evaluate.Stopped):
+                        stop = asked_to_stop.is_set
+                        result = score(state.weights.variables, baseline=done == steps, stop=stop)
+                        psnr, picture = _record(result, done, summaries)
                 checkpoints.save(state, position, psnr)
-        if done < steps:
-            progress.read()
-            checkpoints.save(state, position)
-            checkpoints.close()
-            summaries.close()
-            say(f"SIGTERM: saved at step {done}, the same command goes on from there")
-            sys.exit(128 + signal.SIGTERM)
-
-    result = score(state.weights.variables, baseline=True)
-    psnr, picture = _record(result, done, summaries)
-    checkpoints.save(state, position, psnr)
-    checkpoints.close()
-    summaries.close()
+        progress.read()
+        checkpoints.save(state, position)
+    if done < steps or psnr is None:
+        say(f"SIGTERM: saved at step {done}, the same command goes on from there")
+        sys.exit(128 + signal.SIGTERM)
     say(f"\n{result.table()}\n\npicture: {picture}\ncurves: tensorboard --logdir={workdir}")
     return result
 
@@ -230,8 +228,17 @@ def first_state(
         for tree in filter(None, (state.weights.params, state.weights.ema)):
             tree["spynet"] = jax.device_put(flow, everywhere)
     elif "spynet" in shapes.weights.params:
-        print("SpyNet starts without weights, as the zero flow: see train.spynet_weights")
+        say("SpyNet starts without weights, as the zero flow: see train.spynet_weights")
     return state, 0
+
+
+def _make_folder(workdir: pathlib.Path) -> None:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder --workdir={workdir} cannot be made: {error}") from error
+    if not os.access(workdir, os.W_OK):
+        raise InputError(f"the folder --workdir={workdir} cannot be written to")
 
 
 def _record(

@@ -1,6 +1,10 @@
 """From a config to batches: which samples, in which order, read by whom."""
 
 import dataclasses
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator
 
 import grain
@@ -143,6 +147,22 @@ def training_batches(
         if not flags.FLAGS.is_parsed():  # outside of absl's main: notebooks, tests
             flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(
-            grain.MultiprocessingOptions(data.workers, per_worker_buffer_size=2)
+            grain.MultiprocessingOptions(data.workers, per_worker_buffer_size=2),
+            worker_init_fn=_live_with_parent,
         )
     return iter(dataset)
+
+
+def _live_with_parent(worker: int, workers: int) -> None:
+    """A reading process is stopped by the training one alone, and ends with it in any case."""
+    del worker, workers
+    # Schedulers signal a whole group of processes, but the training one still wants its batches.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
