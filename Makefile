@@ -7,7 +7,7 @@ PYTHON_NEXT ?= python3.12
 VENV_NEXT ?= .venv-next
 JAX_NEXT ?= jax>=0.11,<0.12
 
-DATASET ?= dead_leaves
+DATASET ?= dead_leaves/small
 MANUAL_DIR ?=
 DATA_DIR ?=
 WORKDIR ?= runs/demo
@@ -23,10 +23,10 @@ help:
 	@echo "make lint      style and types"
 
 demo: $(VENV)/.installed
-	$(RUN) -m tfds_builders tfds_builders/dead_leaves
+	$(RUN) -m tfds_builders tfds_builders/dead_leaves --config=small
 	$(RUN) -m jaxvsr.main --config=configs/miavsr.py:tiny --workdir=$(WORKDIR)
 
-# DATASET is name or name/config.
+# DATASET is name/config, or a name: all of its configs.
 data: $(VENV)/.installed
 	$(RUN) -m tfds_builders tfds_builders/$(word 1,$(subst /, ,$(DATASET))) \
 	    $(addprefix --config=,$(word 2,$(subst /, ,$(DATASET)))) \

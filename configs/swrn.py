@@ -38,8 +38,8 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
             config.data.dataset, config.data.frames = "vimeo90k", 7
             config.eval.update(dataset="vimeo90k", split="test", channel="y", frames=(3,))
         case "tiny":
-            config.data.update(dataset="dead_leaves", frames=4, crop=64, batch=4, workers=1)
-            config.eval.update(dataset="dead_leaves", split="val", every=500)
+            config.data.update(dataset="dead_leaves/small", frames=4, crop=64, batch=4, workers=1)
+            config.eval.update(dataset="dead_leaves/small", split="val", every=500)
             config.optim.lr_steps = ()
             config.optim.lr_end = 1e-5
             config.train.update(steps=2000, log_every=50, checkpoint_every=500)
