@@ -13,6 +13,10 @@ DATA_DIR ?=
 WORKDIR ?= runs/demo
 FILES = jaxvsr configs tests tfds_builders
 
+# TensorFlow builds data sets and writes event files; it need not talk about itself.
+export TF_CPP_MIN_LOG_LEVEL = 2
+export TF_ENABLE_ONEDNN_OPTS = 0
+
 .PHONY: help demo data test test-all test-next lint clean
 
 help:

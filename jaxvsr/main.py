@@ -37,7 +37,9 @@ def main(_: list[str]) -> None:
     """Trains or scores, and prints what the user can mend without a traceback."""
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)  # of the libraries: we print what matters
+    # TensorFlow writes our event files, and need not talk about it.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     # Imported here: the processes that read data import this module, and need none of it.
     import jax
 

@@ -197,7 +197,8 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> evaluate.
     if done < steps or psnr is None:
         say(f"SIGTERM: saved at step {done}, the same command goes on from there")
         sys.exit(128 + signal.SIGTERM)
-    say(f"\n{result.table()}\n\npicture: {picture}\ncurves: tensorboard --logdir={workdir}")
+    curves = f"{sys.executable} -m tensorboard.main --logdir={workdir}"
+    say(f"\n{result.table()}\n\npicture: {picture}\ncurves: {curves}")
     return result
 
 

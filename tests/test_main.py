@@ -23,7 +23,7 @@ TINY = "--config=configs/swrn.py:tiny"
         ([TINY, "train.steps=7"], "what is 'train.steps=7'"),
         ([TINY, "--mode=test"], "should be one of"),
         ([TINY, "--mode=eval"], "W holds no run"),
-        ([TINY, "--config.data.dir=nowhere"], "'dead_leaves' is not prepared in nowhere"),
+        ([TINY, "--config.data.dir=nowhere"], "'dead_leaves/small' is not prepared in nowhere"),
     ],
 )
 def test_a_wrong_command_line_is_explained(flags, message, tmp_path):

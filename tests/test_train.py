@@ -116,7 +116,8 @@ def test_a_run_leaves_what_was_promised(whole):
     assert list(values) == list(range(1, STEPS + 1))
     assert {"loss", "psnr", "keep_ratio", "grad_norm", "lr/rest"} <= values[1].keys()
     assert "eval/psnr" in values[6] and "eval/ssim" in values[STEPS]
-    for word in ("| bicubic", "| model", "picture: ", f"tensorboard --logdir={workdir}", "0:00:00"):
+    curves = f"-m tensorboard.main --logdir={workdir}"
+    for word in ("| bicubic", "| model", "picture: ", curves, "0:00:00"):
         assert word in output
     assert "Traceback" not in output
 
