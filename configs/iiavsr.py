@@ -15,7 +15,7 @@ from configs import miavsr
 
 
 def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
-    """The config of a variant: "reds", "vimeo" or "tiny"."""
+    """The config of a variant: "reds", "vimeo" or "tiny", and perhaps ",vid4": a benchmark."""
     config = miavsr.get_config(arg)
     config.model.name = "iiavsr"
     with config.unlocked():

@@ -15,11 +15,13 @@ repository (https://github.com/LabShuHangGU/MIA-VSR).
 
 import ml_collections
 
+from configs import protocols
 from jaxvsr.config import defaults, unknown_variant
 
 
 def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
-    """The config of a variant: "reds", "vimeo" or "tiny"."""
+    """The config of a variant: "reds", "vimeo" or "tiny", and perhaps ",vid4": a benchmark."""
+    recipe, _, benchmark = arg.partition(",")
     config = defaults()
     config.model = ml_collections.ConfigDict(
         {
@@ -41,18 +43,19 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
         }
     )
     config.loss.sparsity = 1e-4
-    match arg:
+    match recipe:
         case "reds":
             pass
         case "vimeo":
             config.data.update(dataset="vimeo90k", frames=7, mirror=True)
-            config.eval.update(dataset="vimeo90k", split="test", channel="y", frames=(3,))
+            protocols.apply(config, "vimeo90k_t")
             config.optim.update(lr=1e-4, flow_lr_mul=0.25, fix_flow=0)
             config.train.steps = 300_000
         case "tiny":
             tiny(config)
         case _:
-            raise unknown_variant(arg, "reds", "vimeo", "tiny")
+            raise unknown_variant(recipe, "reds", "vimeo", "tiny")
+    protocols.apply(config, benchmark)
     return config
 
 

@@ -10,11 +10,13 @@ unrounded RGB (Lian and Lian, AIM 2022); not comparable with REDS4. 43,472 param
 
 import ml_collections
 
+from configs import protocols
 from jaxvsr.config import defaults, unknown_variant
 
 
 def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
-    """The config of a variant: "reds", "vimeo" or "tiny"."""
+    """The config of a variant: "reds", "vimeo" or "tiny", and perhaps ",vid4": a benchmark."""
+    recipe, _, benchmark = arg.partition(",")
     config = defaults()
     config.model = ml_collections.ConfigDict(
         {"name": "swrn", "dim": 16, "num_blocks": 3, "scale": 4, "dtype": "float32", "unroll": 1}
@@ -31,12 +33,12 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
     config.loss.peak = 255.0
     config.loss.sum_frames = True
     config.train.steps = 250_000
-    match arg:
+    match recipe:
         case "reds":
             pass
         case "vimeo":
             config.data.dataset, config.data.frames = "vimeo90k", 7
-            config.eval.update(dataset="vimeo90k", split="test", channel="y", frames=(3,))
+            protocols.apply(config, "vimeo90k_t")
         case "tiny":
             config.data.update(dataset="dead_leaves/small", frames=4, crop=64, batch=4, workers=1)
             config.eval.update(dataset="dead_leaves/small", split="val", every=500)
@@ -44,5 +46,6 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
             config.optim.lr_end = 1e-5
             config.train.update(steps=2000, log_every=50, checkpoint_every=500)
         case _:
-            raise unknown_variant(arg, "reds", "vimeo", "tiny")
+            raise unknown_variant(recipe, "reds", "vimeo", "tiny")
+    protocols.apply(config, benchmark)
     return config

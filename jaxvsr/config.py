@@ -67,6 +67,10 @@ def defaults() -> ml_collections.ConfigDict:
     evaluation.channel = "rgb"  # or "y"
     evaluation.crop = 0  # border that is not scored, target pixels
     evaluation.frames = ()  # numbers of the frames of a clip that are scored; (): all
+    evaluation.metrics = ("psnr", "ssim")
+    evaluation.input = "plain"  # "mirror": and reversed, averaged; "repeat": the last frame twice
+    evaluation.tile = (0, 0, 0)  # frames, height, width restored at once, input pixels; 0: all
+    evaluation.overlap = (2, 20, 20)  # of neighbouring tiles
     evaluation.clips = 0  # how many clips, from the first on; 0: all
     return config
 
@@ -120,7 +124,7 @@ def unknown_variant(arg: str, *known: str) -> ValueError:
 def save(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Writes config.json into a run's folder."""
     part = workdir / "config.json.part"
-    part.write_text(json.dumps(_plain(config), indent=2) + "\n")
+    part.write_text(json.dumps(plain(config), indent=2) + "\n")
     part.replace(workdir / "config.json")
 
 
@@ -141,7 +145,7 @@ def check_fits(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list
     path = workdir / "config.json"
     if not path.exists():
         return []
-    there, here = dict(fields(json.loads(path.read_text()))), dict(fields(_plain(config)))
+    there, here = dict(fields(json.loads(path.read_text()))), dict(fields(plain(config)))
     harmless: list[str] = []
     harmful: list[str] = []
     for name in sorted({*there, *here}):
@@ -162,6 +166,6 @@ def check_fits(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list
     return harmless
 
 
-def _plain(config: ml_collections.ConfigDict) -> dict:
+def plain(config: ml_collections.ConfigDict) -> dict:
     """What a config looks like in a JSON file."""
     return json.loads(config.to_json(sort_keys=True))

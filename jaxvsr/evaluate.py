@@ -1,10 +1,8 @@
-"""A model over a data set: restored frames, scores by clip, a picture."""
+"""A model over a data set: scores of frames, clips and the set, and pictures."""
 
-import dataclasses
 import functools
-import itertools
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -14,67 +12,22 @@ import ml_collections
 import numpy as np
 
 from jaxvsr import config as configs
-from jaxvsr import metrics, models, pictures, sharding
+from jaxvsr import metrics, models, pictures, sharding, tiles
 from jaxvsr.checkpoints import Checkpoints
 from jaxvsr.data.degradations import imresize
 from jaxvsr.data.sources import TFDSClips
 from jaxvsr.errors import InputError
-from jaxvsr.losses import sown
-from jaxvsr.progress import say
+from jaxvsr.progress import counted, say
+from jaxvsr.reports import Evaluation
+from jaxvsr.restore import INPUTS, Restorer, make_restorer, restore_clips
 from jaxvsr.state import initial_weights
+from jaxvsr.summaries import Summaries, make_workdir
 
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """Scores of a model on a data set.
-
-    Attributes:
-        title: what was scored, and by which protocol.
-        scores: method -> metric -> clip -> score of each of its frames.
-        picture: (h, w, 3) uint8, a frame of the first clip: input, bicubic, sr, gt, and which
-            share of the blocks computed each of its tokens, if the model has masks.
-    """
-
-    title: str
-    scores: dict[str, dict[str, dict[str, np.ndarray]]]
-    picture: np.ndarray
-
-    def mean(self, method: str, metric: str) -> float:
-        """The mean over clips of the mean over a clip's frames."""
-        return float(np.mean([frames.mean() for frames in self.scores[method][metric].values()]))
-
-    def table(self) -> str:
-        """The means, a row a method, in Markdown."""
-        rows = [f"| {'':16} | PSNR (dB) | SSIM   |", f"|{'-' * 18}|-----------|--------|"]
-        for method in self.scores:
-            psnr, ssim = self.mean(method, "psnr"), self.mean(method, "ssim")
-            rows.append(f"| {method:16} | {psnr:9.4f} | {ssim:.4f} |")
-        return "\n".join([self.title, *rows])
+METRICS = ("psnr", "ssim")
 
 
 class Stopped(Exception):
     """The evaluation was broken off."""
-
-
-Restorer = Callable[[Any, np.ndarray], tuple[jax.Array, jax.Array | None]]
-
-
-def make_restorer(model: nn.Module) -> Restorer:
-    """Compiles a model for evaluation on this host's devices.
-
-    Returns:
-        A function of variables and lq (b, t, h, w, 3) uint8 that gives sr (b, t, H, W, 3) uint8
-        and, for a model with masks, the share of blocks that computed each token (b, t, h, w).
-    """
-
-    @jax.jit
-    def restore(variables: Any, lq: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        sr, state = model.apply(variables, lq.astype(jnp.float32) / 255, mutable="aux")
-        masks = sown(state.get("aux", {}), "mask")  # each (t, b, h, w)
-        computed = jnp.moveaxis(sum(masks) / len(masks), 0, 1) if masks else None
-        return jnp.round(jnp.clip(sr, 0, 1) * 255).astype(jnp.uint8), computed
-
-    return restore
 
 
 def check(protocol: ml_collections.ConfigDict, source: TFDSClips, model: nn.Module) -> None:
@@ -89,6 +42,17 @@ def check(protocol: ml_collections.ConfigDict, source: TFDSClips, model: nn.Modu
         raise InputError(
             f"the data set {protocol.dataset!r} is for scale {source.scale}, the model's scale is "
             f"{model.scale}"
+        )
+    try:
+        tiles.check(protocol.tile, protocol.overlap)
+    except ValueError as error:
+        raise InputError(f"eval.tile and eval.overlap: {error}") from error
+    if protocol.input not in INPUTS:
+        raise InputError(f"eval.input={protocol.input!r} is none of {', '.join(INPUTS)}")
+    unknown = [metric for metric in protocol.metrics if metric not in METRICS]
+    if unknown or "psnr" not in protocol.metrics:
+        raise InputError(
+            f"eval.metrics={protocol.metrics} must hold psnr, and others of {', '.join(METRICS)}"
         )
     shortest = min(source.clips, key=lambda clip: clip.length)
     if protocol.frames and max(protocol.frames) >= shortest.length:
@@ -113,6 +77,7 @@ def evaluate(
     protocol: ml_collections.ConfigDict,
     variables: Any,
     *,
+    name: str = "model",
     baseline: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
@@ -123,92 +88,163 @@ def evaluate(
         source: of the clips.
         protocol: the `eval` section of a config.
         variables: of the model, replicated.
+        name: of the model.
         baseline: whether bicubic enlargement is scored beside the model.
         stop: asked after each clip; if it says so, there is no result.
 
     Raises:
         Stopped: it was stopped.
     """
-    clips = source.clips[: protocol.clips or None]
-    methods = ("bicubic", "model") if baseline else ("model",)
-    scores: dict = {method: {"psnr": {}, "ssim": {}} for method in methods}
+    clips = range(protocol.clips or len(source.clips))[: len(source.clips)]
+    methods = dict.fromkeys(("bicubic", name) if baseline else (name,))
+    scores: dict = {method: {m: {} for m in protocol.metrics} for method in methods}
     scored = list(protocol.frames) or slice(None)
     picture = np.zeros((0, 0, 3), np.uint8)
-    for clip, lq, gt, sr, computed in _restored(restore, source, len(clips), variables):
-        outputs = {"bicubic": imresize(lq, source.scale) if baseline else None, "model": sr}
+    restored = _restored(restore, source, protocol, variables, clips)
+    for i, lq, gt, sr, computed in counted(restored, len(clips), "clips"):
         for method in methods:
-            pair = outputs[method][scored], gt[scored]
-            for metric, score in (("psnr", metrics.psnr), ("ssim", metrics.ssim)):
-                frames = score(*pair, protocol.crop, protocol.channel)
-                scores[method][metric][clip.name] = frames
+            output = sr if method == name else imresize(lq, source.scale)
+            for metric in protocol.metrics:
+                score = _score(metric, protocol)
+                scores[method][metric][source.clips[i].name] = score(output[scored], gt[scored])
         if not picture.size:
             picture = _picture(source.scale, len(gt) // 2, lq, gt, sr, computed)
         if stop():
             raise Stopped
-    which = f"frames {protocol.frames}" if protocol.frames else "all frames"
-    border = f", a border of {protocol.crop} left out" if protocol.crop else ""
-    title = (
-        f"{protocol.dataset} {protocol.split}: {len(clips)} clips, {which}, "
-        f"{protocol.channel.upper()}{border}"
-    )
-    return Evaluation(title, scores, picture)
+    said = {key: value for key, value in configs.plain(protocol).items() if key != "every"}
+    return Evaluation(said, scores, picture)
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluation:
-    """Scores the best checkpoint of a run, prints the table and writes the picture.
+    """Scores the best checkpoint of a run: tables, pictures, and files of every score.
 
     Args:
-        config: of the run; its `eval` section may be another.
-        workdir: of the run.
+        config: of the run; its `eval` section may be another. A model without parameters needs
+            no run.
+        workdir: of the run. eval/ receives the tables, images/ the pictures; both go to
+            TensorBoard, too.
 
     Raises:
         InputError: no such run, another model's, or no data.
     """
     configs.check(config)
+    model, protocol = models.create(**config.model), config.eval
+    source = TFDSClips(protocol.dataset, protocol.split, config.data.dir)
+    check(protocol, source, model)
+    step, variables = _trained(config, model, workdir)
+    make_workdir(workdir)
+    restore = make_restorer(model)
+    name = config.model.name
+    result = evaluate(restore, source, protocol, variables, name=name, baseline=True)
+    if len(result.clips) <= 40:
+        say(f"\n{result.table_of_clips()}")
+    say(f"\n{result.table()}")
+
+    title = f"{protocol.dataset}_{protocol.split}".replace("/", "_")
+    summaries = Summaries(workdir, None, active=jax.process_index() == 0)
+    means = {f"{title}/{metric}": result.mean(name, metric) for metric in protocol.metrics}
+    summaries.scalars(step, means)
+    if jax.process_index() == 0:
+        origin = {"checkpoint": f"step {step} of {workdir}", "config": configs.plain(config)}
+        paths = result.save(workdir / "eval", f"{title}_{step:08d}", origin)
+        say(f"\nscores: {' '.join(map(str, paths))}")
+    drawn = draw(restore, source, protocol, variables, result.scores[name]["psnr"])
+    for kind, picture in drawn.items():
+        say(f"{kind}: {summaries.image(step, f'{title}_{kind}', picture)}")
+    summaries.close()
+    return result
+
+
+def draw(
+    restore: Restorer,
+    source: TFDSClips,
+    protocol: ml_collections.ConfigDict,
+    variables: Any,
+    psnr: dict[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Pictures of the frames that were scored best, median and worst, and a temporal profile.
+
+    Args:
+        restore, source, protocol, variables: as `evaluate`'s.
+        psnr: clip -> score of each scored frame.
+
+    Returns:
+        "best", "median", "worst" and "profile": (h, w, 3) uint8.
+    """
+    names = [clip.name for clip in source.clips]
+    ranked = sorted(
+        (float(score), names.index(clip), protocol.frames[i] if protocol.frames else i)
+        for clip, frames in psnr.items()
+        for i, score in enumerate(frames)
+    )
+    chosen = {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
+    clips = sorted({clip for _, clip, _ in chosen.values()})
+    drawn = {}
+    for i, lq, gt, sr, computed in _restored(restore, source, protocol, variables, clips):
+        for kind, (_, clip, frame) in chosen.items():
+            if clip == i:
+                drawn[kind] = _picture(source.scale, frame, lq, gt, sr, computed)
+        if chosen["median"][1] == i:
+            drawn["profile"] = _profile(source.scale, lq, gt, sr)
+    return {kind: drawn[kind] for kind in (*chosen, "profile")}
+
+
+def _trained(
+    config: ml_collections.ConfigDict, model: nn.Module, workdir: pathlib.Path
+) -> tuple[int, Any]:
+    """The step of a run's best checkpoint, and the variables it holds."""
+    init = functools.partial(initial_weights, model, ema=bool(config.optim.ema))
+    shapes = sharding.placed(jax.eval_shape(init, jax.random.key(0)), sharding.make_mesh())
+    if not jax.tree.leaves(shapes):
+        return 0, {}
     if not (workdir / "config.json").exists():
         raise InputError(f"{workdir} holds no run: train one there first")
     configs.check_fits(config, workdir)
-    model = models.create(**config.model)
-    source = TFDSClips(config.eval.dataset, config.eval.split, config.data.dir)
-    check(config.eval, source, model)
     checkpoints = Checkpoints(workdir)
     step = checkpoints.best_step()
     if step is None:
         raise InputError(f"{workdir} holds no checkpoint yet")
-    init = functools.partial(initial_weights, model, ema=bool(config.optim.ema))
-    shapes = sharding.placed(jax.eval_shape(init, jax.random.key(0)), sharding.make_mesh())
-    weights = checkpoints.restore_weights(shapes, step)
     say(f"scoring step {step} of {workdir}")
-    result = evaluate(make_restorer(model), source, config.eval, weights.variables, baseline=True)
-    picture = workdir / "images" / f"eval_{step:08d}.png"
-    if jax.process_index() == 0:
-        pictures.save(result.picture, picture)
-    say(f"\n{result.table()}\n\npicture: {picture}")
-    return result
+    return step, checkpoints.restore_weights(shapes, step).variables
 
 
-def _restored(restore: Restorer, source: TFDSClips, count: int, variables: Any) -> Iterator[tuple]:
-    """Restores the first `count` clips, as many at once as there are devices here.
+def _score(metric: str, protocol: ml_collections.ConfigDict) -> Callable:
+    """A metric as a protocol has it: of sr and gt (t, h, w, 3) uint8, a score a frame."""
+    match metric:
+        case "psnr":
+            return functools.partial(metrics.psnr, crop=protocol.crop, channel=protocol.channel)
+        case _:
+            return functools.partial(metrics.ssim, crop=protocol.crop, channel=protocol.channel)
+
+
+def _restored(
+    restore: Restorer,
+    source: TFDSClips,
+    protocol: ml_collections.ConfigDict,
+    variables: Any,
+    clips: Iterable[int],
+) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]]:
+    """Restores clips by a protocol.
 
     Yields:
-        Of each clip in turn: what is known of it, lq, gt and sr (t, h, w, 3) uint8, and the share
-        of blocks that computed each token (t, h, w), or None.
+        Of each: its number, lq, gt and sr (t, h, w, 3) uint8, and the share of blocks that
+        computed each token (t, h, w), or None.
     """
-    mesh = sharding.make_mesh(jax.local_devices())
-    variables = sharding.replicate_here(variables, mesh)
-    sizes = [(clip.length, clip.height, clip.width) for clip in source.clips]
-    for _, alike in itertools.groupby(range(count), key=sizes.__getitem__):
-        numbers = list(alike)
-        for at in range(0, len(numbers), mesh.size):
-            group = numbers[at : at + mesh.size]
-            read = [source.read(i, range(source.clips[i].length)) for i in group]
-            # Devices that are left without a clip do the last one again.
-            lq = np.stack([(read + read[-1:] * mesh.size)[j]["lq"] for j in range(mesh.size)])
-            outputs = restore(variables, jax.device_put(lq, sharding.split(mesh)))
-            sr, computed = jax.device_get(outputs)
-            for j, i in enumerate(group):
-                share = None if computed is None else computed[j]
-                yield source.clips[i], read[j]["lq"], read[j]["gt"], sr[j], share
+
+    def read(i: int) -> tuple[np.ndarray, tuple[int, dict[str, np.ndarray]]]:
+        frames = source.read(i, range(source.clips[i].length))
+        return frames["lq"], (i, frames)
+
+    restored = restore_clips(
+        restore,
+        variables,
+        map(read, clips),
+        rule=protocol.input,
+        tile=tuple(protocol.tile),
+        overlap=tuple(protocol.overlap),
+    )
+    for (i, frames), sr, computed in restored:
+        yield i, frames["lq"], frames["gt"], sr, computed
 
 
 def _picture(
@@ -230,3 +266,21 @@ def _picture(
         share = pictures.enlarge(computed[t], scale)
         panels[f"computed: {computed[t].mean():.0%}"] = pictures.heat(share, panels["input"])
     return pictures.side_by_side(panels)
+
+
+def _profile(scale: int, lq: np.ndarray, gt: np.ndarray, sr: np.ndarray) -> np.ndarray:
+    """The middle column of a clip's frames over time: what flickers is a ragged line there."""
+    column = gt.shape[2] // 2
+    marked = gt[len(gt) // 2].copy()
+    marked[:, column - 1 : column + 1] = (255, 60, 0)
+    wide = -(-marked.shape[1] // (2 * len(gt)))  # pixels a frame, half a frame's width in all
+    bicubic = imresize(lq, scale)
+    return pictures.side_by_side(
+        {
+            f"column {column}": marked,
+            **{
+                name: clip[:, :, column].swapaxes(0, 1).repeat(wide, axis=1)
+                for name, clip in {"bicubic": bicubic, "sr": sr, "gt": gt}.items()
+            },
+        }
+    )

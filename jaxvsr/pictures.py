@@ -11,22 +11,24 @@ GAP = 4
 
 
 def side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Draws named panels of one size next to each other.
+    """Draws named panels of one height next to each other.
 
     Args:
-        panels: name to (h, w, 3) uint8.
+        panels: name to (h, w_i, 3) uint8.
 
     Returns:
-        (h + band, n*w + gaps, 3) uint8.
+        (h + band, sum of w_i + gaps, 3) uint8.
     """
-    height, width = next(iter(panels.values())).shape[:2]
-    step = width + GAP
-    canvas = Image.new("RGB", (step * len(panels) - GAP, height + BAND), "white")
+    height = next(iter(panels.values())).shape[0]
+    width = sum(panel.shape[1] + GAP for panel in panels.values()) - GAP
+    canvas = Image.new("RGB", (width, height + BAND), "white")
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(size=14)
-    for i, (name, panel) in enumerate(panels.items()):
-        canvas.paste(Image.fromarray(panel), (i * step, BAND))
-        draw.text((i * step + 4, 2), name, fill="black", font=font)
+    left = 0
+    for name, panel in panels.items():
+        canvas.paste(Image.fromarray(panel), (left, BAND))
+        draw.text((left + 4, 2), name, fill="black", font=font)
+        left += panel.shape[1] + GAP
     return np.asarray(canvas)
 
 

@@ -2,17 +2,43 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
+
+Item = TypeVar("Item")
 
 
 def say(line: str) -> None:
     """Prints a line, on the first of several hosts alone."""
     if jax.process_index() == 0:
         print(line, flush=True)
+
+
+def counted(items: Iterable[Item], total: int, what: str, every: float = 10) -> Iterator[Item]:
+    """Hands items through, and says now and then how many there were and how long the rest takes.
+
+    Args:
+        items: to be handed through.
+        total: how many there will be.
+        what: they are, in the plural.
+        every: seconds between two lines, at least.
+    """
+    begin = said = time.perf_counter()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.perf_counter()
+        if now - said >= every and done < total:
+            say(f"{done}/{total} {what}  {_clock((now - begin) / done * (total - done))} left")
+            said = now
+
+
+def _clock(seconds: float) -> str:
+    """As h:mm:ss."""
+    left = round(seconds)
+    return f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
 
 
 class Progress:
@@ -115,6 +141,5 @@ class Progress:
         rate = values.get("steps_per_second")
         if rate:
             parts.append(f"{rate:.2f} steps/s" if rate >= 1 else f"{1 / rate:.1f} s/step")
-            left = round((self._steps - self._done) / rate)
-            parts.append(f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left")
+            parts.append(f"{_clock((self._steps - self._done) / rate)} left")
         return "  ".join(parts)

@@ -1,6 +1,7 @@
 """What a run leaves behind to be looked at: TensorBoard events, metrics.jsonl, pictures."""
 
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 
@@ -8,6 +9,17 @@ import numpy as np
 from clu import metric_writers
 
 from jaxvsr import pictures
+from jaxvsr.errors import InputError
+
+
+def make_workdir(workdir: pathlib.Path) -> None:
+    """Makes a run's folder; raises InputError if it cannot be made or written to."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder --workdir={workdir} cannot be made: {error}") from error
+    if not os.access(workdir, os.W_OK):
+        raise InputError(f"the folder --workdir={workdir} cannot be written to")
 
 
 class Summaries:
@@ -16,14 +28,21 @@ class Summaries:
     metrics.jsonl holds a line a step that was reported, the numbers to the last digit.
     """
 
-    def __init__(self, workdir: pathlib.Path, step: int, active: bool) -> None:
-        """Opens a run's folder, dropping the lines that a broken-off run wrote after `step`."""
+    def __init__(self, workdir: pathlib.Path, step: int | None, active: bool) -> None:
+        """Opens a run's folder.
+
+        Args:
+            workdir: of the run.
+            step: the lines that a broken-off run wrote after it are dropped; None: kept.
+            active: whether this is the first host.
+        """
         self._active = active
         if not active:
             return
         self._images = workdir / "images"
         path = workdir / "metrics.jsonl"
-        _truncate(path, step)
+        if step is not None:
+            _truncate(path, step)
         self._lines = path.open("a")
         self._writer = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(workdir)))
 

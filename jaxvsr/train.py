@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import os
 import pathlib
 import signal
 import sys
@@ -25,8 +24,9 @@ from jaxvsr.data.sources import TFDSClips
 from jaxvsr.errors import InputError
 from jaxvsr.optimizer import make_optimizer
 from jaxvsr.progress import Progress, say
+from jaxvsr.restore import make_restorer
 from jaxvsr.state import TrainState, Weights, initial_state, variables
-from jaxvsr.summaries import Summaries
+from jaxvsr.summaries import Summaries, make_workdir
 from jaxvsr.weights import spynet_from_torch
 from jaxvsr.weights.files import read
 
@@ -134,7 +134,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> evaluate.
     pipeline.check(config.data, source, model.scale)
     eval_source = TFDSClips(config.eval.dataset, config.eval.split, config.data.dir)
     evaluate.check(config.eval, eval_source, model)
-    _make_folder(workdir)
+    make_workdir(workdir)
     for difference in configs.check_fits(config, workdir):
         say(f"going on with another value than before:{difference}")
     checkpoints = Checkpoints(workdir, config.train.keep)
@@ -158,8 +158,13 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> evaluate.
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    restore = evaluate.make_restorer(model)
-    score = functools.partial(evaluate.evaluate, restore, eval_source, config.eval)
+    score = functools.partial(
+        evaluate.evaluate,
+        make_restorer(model),
+        eval_source,
+        config.eval,
+        name=config.model.name,
+    )
 
     summaries = Summaries(workdir, done, active=jax.process_index() == 0)
     step_flops, peak = _step_flops(config, model, state), flops.peak() * jax.device_count()
@@ -214,6 +219,8 @@ def first_state(
         initial_state, model, optimizer, config.train.seed, bool(config.optim.ema)
     )
     shapes = sharding.placed(jax.eval_shape(init), mesh)
+    if not jax.tree.leaves(shapes.weights.params):
+        raise InputError(f"model {config.model.name!r} has nothing to train: --mode=eval scores it")
     checkpoints.check_space(shapes)
     latest = checkpoints.latest_step()
     if latest is not None:
@@ -231,15 +238,6 @@ def first_state(
     elif "spynet" in shapes.weights.params:
         say("SpyNet starts without weights, as the zero flow: see train.spynet_weights")
     return state, 0
-
-
-def _make_folder(workdir: pathlib.Path) -> None:
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the folder --workdir={workdir} cannot be made: {error}") from error
-    if not os.access(workdir, os.W_OK):
-        raise InputError(f"the folder --workdir={workdir} cannot be written to")
 
 
 def _record(

@@ -4,6 +4,7 @@ import importlib
 import ml_collections
 import pytest
 
+from configs import protocols
 from jaxvsr import config as configs
 from jaxvsr import models
 from jaxvsr.errors import InputError
@@ -93,3 +94,20 @@ def test_another_tree_does_not_fit(tmp_path, field, value):
 def test_fields_are_the_leaves():
     config = ml_collections.ConfigDict({"b": {"c": 1, "a": (2,)}, "a": "x"})
     assert list(configs.fields(config)) == [("a", "x"), ("b.a", (2,)), ("b.c", 1)]
+
+
+@pytest.mark.parametrize("name", [*FILES, "bicubic"])
+@pytest.mark.parametrize("benchmark", protocols.PROTOCOLS)
+def test_every_benchmark_can_be_asked_of_every_model(name, benchmark):
+    config = load(name, benchmark if name == "bicubic" else f"vimeo,{benchmark}")
+    expected = {"crop": 0, "frames": (), "input": "plain"} | protocols.PROTOCOLS[benchmark]
+    assert {field: config.eval[field] for field in expected} == expected
+    configs.check(config)
+    # What is scored has nothing to do with what is trained.
+    if name != "bicubic":
+        assert config.data.to_dict() == load(name, "vimeo").data.to_dict()
+
+
+def test_an_unknown_benchmark_names_the_closest():
+    with pytest.raises(ValueError, match="no variant 'vid5'.*the closest is 'vid4'"):
+        load("miavsr", "reds,vid5")

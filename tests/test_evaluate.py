@@ -1,10 +1,13 @@
+import csv
+import json
+
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
 
-from jaxvsr import evaluate, metrics, models
+from jaxvsr import evaluate, metrics, models, restore
 from jaxvsr.data.degradations import imresize
 from jaxvsr.data.sources import Clip
 from jaxvsr.errors import InputError
@@ -32,13 +35,18 @@ def protocol(**changes):
         "crop": 0,
         "frames": (),
         "clips": 0,
+        "every": 10,
+        "metrics": ("psnr", "ssim"),
+        "input": "plain",
+        "tile": (0, 0, 0),
+        "overlap": (0, 0, 0),
     }
     return ml_collections.ConfigDict(fields | changes)
 
 
 def enlarge(variables, lq):
     """Stands for a model: repeats pixels."""
-    return lq.repeat(4, axis=2).repeat(4, axis=3), None
+    return jnp.repeat(jnp.repeat(lq / jnp.float32(255), 4, axis=2), 4, axis=3), None
 
 
 def score(restore=enlarge, **how):
@@ -67,6 +75,8 @@ def test_the_table_says_what_was_scored():
     assert table.startswith("made up val: 3 clips, all frames, RGB\n")
     assert "| bicubic " in table and "| model " in table and "PSNR" in table
     assert "| bicubic " not in score().table()
+    changes = {"tile": (2, 0, 0), "input": "mirror"}
+    assert score(protocol=changes).title().endswith("RGB, input mirror, in tiles of 2x0x0")
 
 
 def test_the_protocol_is_obeyed():
@@ -76,7 +86,7 @@ def test_the_protocol_is_obeyed():
     sr = frames["lq"].repeat(4, axis=1).repeat(4, axis=2)
     expected = metrics.psnr(sr[[1]], frames["gt"][[1]], 4, "y")
     np.testing.assert_array_equal(some.scores["model"]["psnr"]["a"], expected)
-    assert some.title == "made up val: 2 clips, frames (1,), Y, a border of 4 left out"
+    assert some.title() == "made up val: 2 clips, frames 1, Y, a border of 4 left out"
 
 
 def test_it_can_be_stopped():
@@ -95,18 +105,22 @@ def test_a_model_is_restored_rounded_and_its_masks_shown():
         predictor = variables["params"][branch]["group_0"]["block_0"]["predictor"]["linear"]
         predictor["bias"] = jnp.full((1,), -1.0 if branch == "forward_1" else 1.0)
         predictor["kernel"] = jnp.zeros_like(predictor["kernel"])
-    sr, computed = evaluate.make_restorer(model)(variables, lq)
+    restorer = restore.make_restorer(model)
+    (_, sr, computed), second = restore.restore_clips(
+        restorer, variables, zip(lq, "ab", strict=True)
+    )
+    assert second[0] == "b"
     exact = model.apply(variables, lq / np.float32(255))
     assert sr.dtype == jnp.uint8
-    np.testing.assert_allclose(sr, np.clip(exact, 0, 1) * 255, atol=0.501)
+    np.testing.assert_allclose(sr, np.clip(exact[0], 0, 1) * 255, atol=0.501)
     # All of the first frame of each branch, and later three branches of four.
     expected = np.array([0.75 if t else 1.0 for t in range(3)])
-    np.testing.assert_allclose(computed.mean((0, 2, 3)), expected)
+    np.testing.assert_allclose(computed.mean((1, 2)), expected)
 
 
 def test_the_picture_shows_the_middle_frame_side_by_side():
     def with_masks(variables, lq):
-        return enlarge(variables, lq)[0], np.full(lq.shape[:4], 0.25)
+        return enlarge(variables, lq)[0], jnp.full(lq.shape[:4], 0.25)
 
     plain, masked = score().picture, score(with_masks).picture
     assert plain.dtype == np.uint8
@@ -124,6 +138,10 @@ def test_the_picture_shows_the_middle_frame_side_by_side():
     [
         ({"scale": 2}, {}, "is for scale 4, the model's scale is 2"),
         ({}, {"frames": (2,)}, "clip 'c' has 2 frames"),
+        ({}, {"tile": (0, 8, 8), "overlap": (0, 8, 8)}, "eval.tile and eval.overlap: .* by 8"),
+        ({}, {"input": "mirrored"}, "eval.input='mirrored' is none of plain, mirror, repeat"),
+        ({}, {"metrics": ("ssim",)}, r"eval.metrics=\('ssim',\) must hold psnr"),
+        ({}, {"metrics": ("psnr", "lpips")}, "and others of psnr, ssim"),
         ({"align": True}, {}, "cannot be scored: frames of 12x12 pixels are too small"),
     ],
 )
@@ -132,3 +150,70 @@ def test_what_cannot_be_scored_is_refused(fields, changes, message):
     model = models.create("iiavsr", **tiny | fields)
     with pytest.raises(InputError, match=message):
         evaluate.check(protocol(**changes), Source(), model)
+
+
+@pytest.mark.parametrize("tile", [(0, 0, 0), (2, 8, 8)])
+@pytest.mark.parametrize(("rule", "seen"), [("plain", 3), ("mirror", 6), ("repeat", 4)])
+def test_input_rules(rule, seen, tile):
+    """A model that adds to a frame what is behind it in time, in the input it was given."""
+    lengths = []
+
+    def model(variables, lq):
+        lengths.append(lq.shape[1])
+        time = jnp.arange(lq.shape[1], dtype=jnp.float32)[:, None, None, None]
+        return enlarge(variables, lq)[0] + 2 * time / 255, None
+
+    lq = np.random.default_rng(0).integers(0, 240, (3, 12, 12, 3), np.uint8)
+    ((item, sr, computed),) = restore.restore_clips(
+        model, {"params": jnp.zeros(())}, [(lq, "x")], rule=rule, tile=tile
+    )
+    assert item == "x" and computed is None and sr.shape == (3, 48, 48, 3)
+    assert sum(lengths) == (seen if not any(tile) else -(-seen // 2) * 2 * 4)
+    if not any(tile):
+        # Mirrored, frame i is also seen at 5 - i: the mean of 2i and 2(5 - i).
+        added = np.full(3, 5) if rule == "mirror" else 2 * np.arange(3)
+        expected = lq.repeat(4, 1).repeat(4, 2) + added[:, None, None, None]
+        np.testing.assert_array_equal(sr, expected)
+
+
+def test_files_of_a_score(tmp_path):
+    result = score(baseline=True, name="tiny")
+    origin = {"checkpoint": "step 7", "config": {"model": {"name": "tiny"}}}
+    text, table, values = result.save(tmp_path / "eval", "set", origin)
+    rows = list(csv.DictReader(table.open()))
+    assert len(rows) == 2 * 8 and list(rows[0]) == ["method", "clip", "frame", "psnr", "ssim"]
+    (row,) = (r for r in rows if (r["method"], r["clip"], r["frame"]) == ("tiny", "c", "1"))
+    assert float(row["psnr"]) == result.scores["tiny"]["psnr"]["c"][1]
+    found = json.loads(values.read_text())
+    assert found["scores"]["bicubic"]["ssim"]["mean"] == result.mean("bicubic", "ssim")
+    assert found["scores"]["tiny"]["psnr"]["clips"].keys() == {"a", "b", "c"}
+    assert found["checkpoint"] == "step 7" and found["config"] == {"model": {"name": "tiny"}}
+    assert found["protocol"]["channel"] == "rgb" and "every" not in found["protocol"]
+    assert result.table() in text.read_text() and "- checkpoint: step 7" in text.read_text()
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_the_drawn_frames_are_the_best_the_median_and_the_worst(monkeypatch):
+    chosen = {}
+
+    def keep(scale, t, lq, gt, sr, computed):
+        chosen[float(metrics.psnr(sr[[t]], gt[[t]])[0])] = t
+        return gt[t]
+
+    psnr = score().scores["model"]["psnr"]
+    monkeypatch.setattr(evaluate, "_picture", keep)
+    variables = {"params": jnp.zeros(())}
+    drawn = evaluate.draw(enlarge, Source(), protocol(), variables, psnr)
+    assert list(drawn) == ["best", "median", "worst", "profile"]
+    ranked = sorted(np.concatenate(list(psnr.values())))
+    assert sorted(chosen) == [ranked[0], ranked[4], ranked[-1]]
+
+
+def test_a_profile_is_a_column_over_time():
+    gt = np.random.default_rng(0).integers(0, 256, (5, 16, 24, 3), np.uint8)
+    lq, sr = gt[:, ::4, ::4], gt // 2
+    picture = evaluate._profile(4, lq, gt, sr)[-16:]
+    frame = 24 // (2 * 5) + 1  # pixels that a frame takes
+    assert picture.shape == (16, 24 + 3 * (4 + 5 * frame), 3)
+    last = picture[:, -5 * frame :: frame]
+    np.testing.assert_array_equal(last, gt[:, :, 12].swapaxes(0, 1))

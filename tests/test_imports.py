@@ -23,7 +23,10 @@ ALLOWED = {
     "weights": {"models", "errors"},
     "config": {"models", "errors"},
     "checkpoints": {"state", "errors"},
-    "summaries": {"pictures"},
+    "summaries": {"pictures", "errors"},
+    "tiles": set(),
+    "reports": set(),
+    "restore": {"sharding", "tiles", "losses"},
 }
 # Libraries that one file alone may import.
 ONLY = {

@@ -16,7 +16,7 @@ import pytest
 import reference
 
 from configs import miavsr, swrn
-from jaxvsr import models, sharding, train
+from jaxvsr import models, progress, sharding, train
 from jaxvsr.checkpoints import Checkpoints
 from jaxvsr.config import defaults
 from jaxvsr.errors import InputError
@@ -266,12 +266,12 @@ def test_what_is_not_finite_stops_the_run_and_is_named(data_dir, tmp_path):
 
 
 def test_progress_names_what_is_not_finite():
-    progress = Progress(4, 10, ["loss", "a/kernel", "b/bias"], 1.0, 1.0)
+    steps = Progress(4, 10, ["loss", "a/kernel", "b/bias"], 1.0, 1.0)
     good = {"loss": jnp.float32(1), "psnr": jnp.float32(20), "keep_ratio": jnp.float32(1)}
-    progress.add(good | {"finite": jnp.array([True, True, True])})
-    progress.add(good | {"finite": jnp.array([True, False, True])})
+    steps.add(good | {"finite": jnp.array([True, True, True])})
+    steps.add(good | {"finite": jnp.array([True, False, True])})
     with pytest.raises(FloatingPointError, match=r"step 6: not finite in a/kernel \(1 of 3"):
-        progress.read()
+        steps.read()
 
 
 @pytest.mark.parametrize(
@@ -328,3 +328,11 @@ def test_spynet_takes_its_weights_and_the_average_too(tmp_path):
     config.train.spynet_weights = str(tmp_path / "none.npz")
     with pytest.raises(InputError, match="no file of weights .*none.npz"):
         train.first_state(config, model, optimizer, checkpoints, mesh)
+
+
+def test_what_takes_long_says_how_long(capsys):
+    assert list(progress.counted("abc", 3, "clips", every=0)) == ["a", "b", "c"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["1/3 clips  0:00:00 left", "2/3 clips  0:00:00 left"]
+    assert list(progress.counted("abc", 3, "clips")) == ["a", "b", "c"]
+    assert not capsys.readouterr().out

@@ -7,11 +7,17 @@ from typing import Any
 
 import flax.linen as nn
 
+from jaxvsr.models.bicubic import Bicubic
 from jaxvsr.models.iiavsr import IIAVSR
 from jaxvsr.models.miavsr import MIAVSR
 from jaxvsr.models.mobile.swrn import SWRN
 
-MODELS: dict[str, type[nn.Module]] = {"iiavsr": IIAVSR, "miavsr": MIAVSR, "swrn": SWRN}
+MODELS: dict[str, type[nn.Module]] = {
+    "bicubic": Bicubic,
+    "iiavsr": IIAVSR,
+    "miavsr": MIAVSR,
+    "swrn": SWRN,
+}
 
 
 def create(name: str, **fields: Any) -> nn.Module:

@@ -1,0 +1,51 @@
+"""The field's benchmarks: what is scored, and how. The second word of a config's variant.
+
+    python -m jaxvsr.main --config=configs/miavsr.py:vimeo,vid4 --workdir=W --mode=eval
+    python -m jaxvsr.main --config=configs/bicubic.py:vid4 --workdir=W --mode=eval
+
+A score can be set beside a published one if degradation (of the data set), channel, border, frames
+and input are the same; the table of a score says them.
+"""
+
+from typing import Any
+
+import ml_collections
+
+from jaxvsr.config import unknown_variant
+
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    # Training clips 000, 011, 015 and 020, all 100 frames, RGB.
+    "reds4": {"dataset": "reds", "split": "reds4"},
+    # The 30 validation clips, which the field trains on: for the official split alone.
+    "reds_official": {"dataset": "reds", "split": "val_official"},
+    # The fourth frame of each of 7,824 septuplets, Y. VRT repeats the last frame, BasicVSR and
+    # RVRT mirror the septuplet; MIA-VSR, IIA-VSR and PSRT take it as it is.
+    "vimeo90k_t": {"dataset": "vimeo90k", "split": "test", "channel": "y", "frames": (3,)},
+    "vimeo90k_t_mirror": {
+        "dataset": "vimeo90k",
+        "split": "test",
+        "channel": "y",
+        "frames": (3,),
+        "input": "mirror",
+    },
+    "vimeo90k_t_repeat": {
+        "dataset": "vimeo90k",
+        "split": "test",
+        "channel": "y",
+        "frames": (3,),
+        "input": "repeat",
+    },
+    # All frames of four clips, Y.
+    "vid4": {"dataset": "test_sets/vid4", "split": "test", "channel": "y"},
+    "udm10": {"dataset": "test_sets/udm10", "split": "test", "channel": "y"},
+    "spmcs30": {"dataset": "test_sets/spmcs30", "split": "test", "channel": "y", "crop": 8},
+}
+
+
+def apply(config: ml_collections.ConfigDict, benchmark: str) -> None:
+    """Sets what is evaluated to a benchmark's protocol; "" leaves it."""
+    if not benchmark:
+        return
+    if benchmark not in PROTOCOLS:
+        raise unknown_variant(benchmark, *PROTOCOLS)
+    config.eval.update({"crop": 0, "frames": (), "input": "plain", **PROTOCOLS[benchmark]})

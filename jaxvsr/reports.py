@@ -1,0 +1,161 @@
+"""What an evaluation found, as people and programs read it: tables, CSV, JSON."""
+
+import csv
+import dataclasses
+import io
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+# How a metric is written; the arrow says which way is better.
+HEADS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "gmsd": "GMSD ↓", "niqe": "NIQE ↓", "tof": "tOF ↓"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Scores of methods on a data set.
+
+    Attributes:
+        protocol: what was scored and how; of numbers, words and lists of them.
+        scores: method -> metric -> clip -> score of each scored frame; of tOF, of each frame but
+            the first.
+        picture: (h, w, 3) uint8, a frame of the first clip: input, bicubic, sr, gt, and which
+            share of the blocks computed each of its tokens, if the model has masks.
+    """
+
+    protocol: dict[str, Any]
+    scores: dict[str, dict[str, dict[str, np.ndarray]]]
+    picture: np.ndarray
+
+    @property
+    def clips(self) -> list[str]:
+        """The names of the scored clips."""
+        return list(self._any_method()["psnr"])
+
+    def mean(self, method: str, metric: str) -> float:
+        """The mean over clips of the mean over a clip's frames."""
+        return float(np.mean([frames.mean() for frames in self.scores[method][metric].values()]))
+
+    def title(self) -> str:
+        """The protocol in a line."""
+        protocol = self.protocol
+        frames = protocol["frames"]
+        words = [
+            f"{len(self.clips)} clips",
+            f"frames {', '.join(map(str, frames))}" if frames else "all frames",
+            protocol["channel"].upper(),
+        ]
+        if protocol["crop"]:
+            words.append(f"a border of {protocol['crop']} left out")
+        if protocol["input"] != "plain":
+            words.append(f"input {protocol['input']}")
+        if any(protocol["tile"]):
+            words.append(f"in tiles of {'x'.join(map(str, protocol['tile']))}")
+        return f"{protocol['dataset']} {protocol['split']}: " + ", ".join(words)
+
+    def table(self) -> str:
+        """The means, a row a method, in Markdown."""
+        rows = [[method, *self._cells(method)] for method in self.scores]
+        return f"{self.title()}\n{_markdown(['', *self._heads()], rows)}"
+
+    def table_of_clips(self) -> str:
+        """The mean of each clip, a row a method and clip, in Markdown."""
+        rows = [
+            [clip, method, *self._cells(method, clip)]
+            for clip in self.clips
+            for method in self.scores
+        ]
+        return _markdown(["clip", "", *self._heads()], rows)
+
+    def csv(self) -> str:
+        """Every score, a row a method, clip and frame."""
+        metrics = list(self._any_method())
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["method", "clip", "frame", *metrics])
+        for method, by_metric in self.scores.items():
+            for clip in self.clips:
+                columns = [by_metric[metric][clip].tolist() for metric in metrics]
+                count = max(map(len, columns))
+                # What is of pairs of frames is said of the later one.
+                columns = [[""] * (count - len(column)) + column for column in columns]
+                numbers = self.protocol["frames"] or range(count)
+                for number, *row in zip(numbers, *columns, strict=True):
+                    writer.writerow([method, clip, number, *row])
+        return out.getvalue()
+
+    def json(self, origin: Mapping[str, Any]) -> str:
+        """The protocol, what was scored, and means over the set and over each clip."""
+        scores = {
+            method: {
+                metric: {
+                    "mean": self.mean(method, metric),
+                    "clips": {clip: float(frames.mean()) for clip, frames in by_clip.items()},
+                }
+                for metric, by_clip in by_metric.items()
+            }
+            for method, by_metric in self.scores.items()
+        }
+        return json.dumps({"protocol": self.protocol, "scores": scores, **origin}, indent=2) + "\n"
+
+    def save(
+        self, folder: pathlib.Path, name: str, origin: Mapping[str, Any]
+    ) -> list[pathlib.Path]:
+        """Writes <name>.md, .csv and .json into a folder, each whole or not at all.
+
+        Args:
+            folder: made if need be.
+            name: of the files.
+            origin: which checkpoint was scored ("checkpoint"), and of which config ("config").
+
+        Returns:
+            Their paths.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        facts = {**self.protocol, "checkpoint": origin["checkpoint"]}
+        protocol = "\n".join(f"- {key}: {value}" for key, value in facts.items())
+        texts = {
+            "md": f"{self.table()}\n\n{self.table_of_clips()}\n\n{protocol}\n",
+            "csv": self.csv(),
+            "json": self.json(origin),
+        }
+        paths = [folder / f"{name}.{suffix}" for suffix in texts]
+        for path, text in zip(paths, texts.values(), strict=True):
+            part = path.with_name(path.name + ".part")
+            part.write_text(text)
+            part.replace(path)
+        return paths
+
+    def _any_method(self) -> dict[str, dict[str, np.ndarray]]:
+        return next(iter(self.scores.values()))
+
+    def _heads(self) -> list[str]:
+        return [HEADS[metric] for metric in self._any_method()]
+
+    def _cells(self, method: str, clip: str | None = None) -> list[str]:
+        by_metric = self.scores[method]
+        if clip is None:
+            return [f"{self.mean(method, metric):.4f}" for metric in by_metric]
+        return [f"{by_clip[clip].mean():.4f}" for by_clip in by_metric.values()]
+
+
+def _markdown(heads: list[str], rows: list[list[str]]) -> str:
+    """A table whose columns are aligned in plain text, too."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    lines = [heads, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "| "
+        + " | ".join(
+            cell.rjust(width) if _is_number(cell) else cell.ljust(width)
+            for cell, width in zip(line, widths, strict=True)
+        )
+        + " |"
+        for line in lines
+    )
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(".", "", 1).lstrip("-").isdigit()

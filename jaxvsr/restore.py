@@ -1,0 +1,141 @@
+"""A trained model over clips: how a clip becomes its input, tiles, all devices of this host."""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvsr import sharding, tiles
+from jaxvsr.losses import sown
+
+Restorer = Callable[[Any, jax.Array], tuple[jax.Array, jax.Array | None]]
+Item = TypeVar("Item")
+
+# How a clip becomes what the network sees, by the name of the rule.
+INPUTS = ("plain", "mirror", "repeat")
+
+
+def make_restorer(model: nn.Module) -> Restorer:
+    """Compiles a model for inference.
+
+    Returns:
+        A function of variables and lq (b, t, h, w, 3) uint8 that gives sr (b, t, H, W, 3) float32,
+        not clipped, and, for a model with masks, the share of blocks that computed each token
+        (b, t, h, w).
+    """
+
+    @jax.jit
+    def restore(variables: Any, lq: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        sr, state = model.apply(variables, lq.astype(jnp.float32) / 255, mutable="aux")
+        masks = sown(state.get("aux", {}), "mask")  # each (t, b, h, w)
+        computed = jnp.moveaxis(sum(masks) / len(masks), 0, 1) if masks else None
+        return sr, computed
+
+    return restore
+
+
+def as_input(lq: np.ndarray, rule: str) -> np.ndarray:
+    """What a network is given for a clip.
+
+    Args:
+        lq: (t, h, w, 3).
+        rule: "plain", the clip; "mirror", the clip and its reverse, whose outputs are averaged
+            (BasicVSR and RVRT on Vimeo-90K); "repeat", the last frame once more (VRT there).
+
+    Returns:
+        (t', h, w, 3).
+    """
+    match rule:
+        case "mirror":
+            return np.concatenate([lq, lq[::-1]])
+        case "repeat":
+            return np.concatenate([lq, lq[-1:]])
+    return lq
+
+
+def as_output(sr: Any, rule: str) -> Any:
+    """What a network's output (..., t', h, w, c) says of the clip's own t frames; see `as_input`.
+
+    Args:
+        sr: of NumPy or JAX.
+        rule: of `as_input`.
+
+    Returns:
+        (..., t, h, w, c).
+    """
+    match rule:
+        case "mirror":
+            length = sr.shape[-4] // 2
+            return (sr[..., :length, :, :, :] + sr[..., : -length - 1 : -1, :, :, :]) / 2
+        case "repeat":
+            return sr[..., :-1, :, :, :]
+    return sr
+
+
+def to_uint8(sr: Any) -> Any:
+    """[0, 1] float of NumPy or JAX to uint8, rounded half to even."""
+    return (sr.clip(0, 1) * 255).round().astype("uint8")
+
+
+def restore_clips(
+    restore: Restorer,
+    variables: Any,
+    clips: Iterable[tuple[np.ndarray, Item]],
+    *,
+    rule: str = "plain",
+    tile: tiles.Triple = (0, 0, 0),
+    overlap: tiles.Triple = (0, 0, 0),
+) -> Iterator[tuple[Item, np.ndarray, np.ndarray | None]]:
+    """Restores clips, as many at once as there are devices on this host, one or its tiles each.
+
+    Args:
+        restore: of `make_restorer`.
+        variables: of the model, replicated.
+        clips: lq (t, h, w, 3) uint8, and what is to be handed through with it.
+        rule: of `as_input`.
+        tile: frames, height and width of what is restored at once, in input pixels; 0: all.
+        overlap: of neighbouring tiles, likewise.
+
+    Yields:
+        Of each clip: what came with it, sr (t, H, W, 3) uint8, and the share of blocks that
+        computed each token (t, h, w), or None.
+    """
+    mesh = sharding.make_mesh(jax.local_devices())
+    variables = sharding.replicate_here(variables, mesh)
+
+    def run(lq: list[np.ndarray]) -> tuple[jax.Array, jax.Array | None]:
+        # Devices that are left without a clip do the last one again.
+        whole = np.stack(lq + lq[-1:] * (mesh.size - len(lq)))
+        return restore(variables, jax.device_put(whole, sharding.split(mesh)))
+
+    def run_tiles(lq: list[np.ndarray]) -> list[np.ndarray]:
+        sr, computed = jax.device_get(run(lq))
+        return [sr] if computed is None else [sr, computed[..., None]]
+
+    if any(tile):
+        for lq, item in clips:
+            outputs = tiles.by_tiles(run_tiles, as_input(lq, rule), tile, overlap, mesh.size)
+            sr, *computed = (as_output(output, rule) for output in outputs)
+            yield item, to_uint8(sr), computed[0][..., 0] if computed else None
+        return
+    for _, alike in itertools.groupby(clips, key=lambda clip: clip[0].shape):
+        while group := list(itertools.islice(alike, mesh.size)):
+            sr, computed = jax.device_get(
+                _finish(run([as_input(lq, rule) for lq, _ in group]), rule)
+            )
+            for i, (_, item) in enumerate(group):
+                yield item, sr[i], None if computed is None else computed[i]
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _finish(outputs: tuple[jax.Array, jax.Array | None], rule: str) -> tuple:
+    """What is sent to the host: sr in 8 bits, a fourth of what float32 takes."""
+    sr, computed = outputs
+    if computed is not None:
+        computed = as_output(computed[..., None], rule)[..., 0]
+    return to_uint8(as_output(sr, rule)), computed

@@ -1,0 +1,113 @@
+"""Clips that are too long or too large: cut into overlapping tiles, and put together again."""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+Triple = tuple[int, int, int]
+
+
+def check(tile: Sequence[int], overlap: Sequence[int]) -> None:
+    """Raises ValueError unless tiles of this size and overlap (t, h, w) make way."""
+    if len(tile) != 3 or len(overlap) != 3 or min(*tile, *overlap) < 0:
+        raise ValueError(
+            f"a tile {tuple(tile)} and an overlap {tuple(overlap)} must be three numbers each: "
+            "frames, height and width, none negative"
+        )
+    for side, shared, name in zip(tile, overlap, ("frames", "height", "width"), strict=True):
+        if side and shared >= side:
+            raise ValueError(f"tiles overlap by {shared} in {name}, but have only {side}")
+
+
+def starts(size: int, tile: int, overlap: int) -> list[int]:
+    """Where tiles of a length begin on an axis; the last one ends with it."""
+    if tile >= size:
+        return [0]
+    return [*range(0, size - tile, tile - overlap), size - tile]
+
+
+def by_tiles(
+    run: Callable[[list[np.ndarray]], list[np.ndarray]],
+    lq: np.ndarray,
+    tile: Triple,
+    overlap: Triple,
+    at_once: int = 1,
+) -> list[np.ndarray]:
+    """Runs a function over the tiles of a clip; what lies in several tiles is averaged.
+
+    In space the output's first overlap//2 and last ceil(overlap/2) rows and columns of a tile are
+    left out where it has a neighbour: there a network sees the least around it.
+
+    Args:
+        run: gives, for a list of tiles, arrays (tiles, t, s*h, s*w, c), each of its own scale s.
+        lq: (t, h, w, 3).
+        tile: frames, height and width of a tile; 0, or more than there are: all.
+        overlap: of neighbouring tiles, likewise.
+        at_once: tiles given to `run`, at most.
+
+    Returns:
+        For each array of `run`: (t, s*h, s*w, c) float32.
+
+    Source: the test scripts of VRT and RVRT (Liang et al., 2022).
+    """
+    size = lq.shape[:3]
+    side = [min(want or whole, whole) for want, whole in zip(tile, size, strict=True)]
+    axes = [starts(*numbers) for numbers in zip(size, side, overlap, strict=True)]
+    places = list(itertools.product(*(range(len(axis)) for axis in axes)))
+    sums: list[np.ndarray] = []
+    for at in range(0, len(places), at_once):
+        group = places[at : at + at_once]
+        outputs = run([lq[_window(axes, place, side, 1)] for place in group])
+        scales = [output.shape[2] // side[1] for output in outputs]
+        if not sums:
+            shapes = [(size[0], size[1] * s, size[2] * s) for s in scales]
+            sums = [
+                np.zeros((*shape, output.shape[-1]), np.float32)
+                for shape, output in zip(shapes, outputs, strict=True)
+            ]
+        for total, output, s in zip(sums, outputs, scales, strict=True):
+            for place, piece in zip(group, output, strict=False):
+                rows, columns = (
+                    _kept(side[i] * s, place[i] > 0, place[i] < len(axes[i]) - 1, overlap[i])
+                    for i in (1, 2)
+                )
+                total[_window(axes, place, side, s)] += (
+                    piece * rows[:, None, None] * columns[:, None]
+                )
+    for total in sums:
+        s = total.shape[1] // size[1]
+        time = _times_kept(axes[0], size[0], side[0], 0, 1)
+        rows, columns = (_times_kept(axes[i], size[i], side[i], overlap[i], s) for i in (1, 2))
+        total /= time[:, None, None, None] * rows[:, None, None] * columns[:, None]
+    return sums
+
+
+def _window(
+    axes: list[list[int]], place: Sequence[int], tile: Sequence[int], scale: int
+) -> tuple[slice, ...]:
+    """A tile of a clip whose frames are `scale` times as large."""
+    scales = (1, scale, scale)
+    return tuple(
+        slice(axis[i] * s, (axis[i] + side) * s)
+        for axis, i, side, s in zip(axes, place, tile, scales, strict=True)
+    )
+
+
+def _kept(length: int, before: bool, after: bool, overlap: int) -> np.ndarray:
+    """1 where a tile's outputs on an axis count; `before`, `after`: whether it has neighbours."""
+    weight = np.ones(length, np.float32)
+    if before:
+        weight[: overlap // 2] = 0
+    if after:
+        weight[length - (overlap + 1) // 2 :] = 0
+    return weight
+
+
+def _times_kept(axis: list[int], size: int, tile: int, overlap: int, scale: int) -> np.ndarray:
+    """How many tiles each output on an axis is the mean of."""
+    total = np.zeros(size * scale, np.float32)
+    for i, start in enumerate(axis):
+        kept = _kept(tile * scale, i > 0, i < len(axis) - 1, overlap)
+        total[start * scale : (start + tile) * scale] += kept
+    return total
