@@ -1,7 +1,9 @@
 """A model over a data set: scores of frames, clips and the set, and pictures."""
 
+import contextlib
 import functools
 import pathlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -133,26 +135,45 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluation:
     check(protocol, source, model)
     step, variables = _trained(config, model, workdir)
     make_workdir(workdir)
-    restore = make_restorer(model)
-    name = config.model.name
+    restore, name = make_restorer(model), config.model.name
     result = evaluate(restore, source, protocol, variables, name=name, baseline=True)
+    drawn = draw(restore, source, protocol, variables, result.scores[name]["psnr"])
+    with contextlib.closing(Summaries(workdir, None)) as summaries:
+        publish(result, drawn, config, step, workdir, summaries)
+    return result
+
+
+def publish(
+    result: Evaluation,
+    drawn: dict[str, np.ndarray],
+    config: ml_collections.ConfigDict,
+    step: int,
+    workdir: pathlib.Path,
+    summaries: Summaries,
+) -> None:
+    """Prints scores, and writes them and the pictures into a run's folder and to TensorBoard.
+
+    Args:
+        result: of `evaluate`.
+        drawn: of `draw`.
+        config: whole.
+        step: that was scored.
+        workdir, summaries: of the run.
+    """
+    protocol, name = config.eval, config.model.name
     if len(result.clips) <= 40:
         say(f"\n{result.table_of_clips()}")
-    say(f"\n{result.table()}")
-
+    say(f"\n{result.table()}\n")
     title = f"{protocol.dataset}_{protocol.split}".replace("/", "_")
-    summaries = Summaries(workdir, None, active=jax.process_index() == 0)
     means = {f"{title}/{metric}": result.mean(name, metric) for metric in protocol.metrics}
     summaries.scalars(step, means)
     if jax.process_index() == 0:
         origin = {"checkpoint": f"step {step} of {workdir}", "config": configs.plain(config)}
-        paths = result.save(workdir / "eval", f"{title}_{step:08d}", origin)
-        say(f"\nscores: {' '.join(map(str, paths))}")
-    drawn = draw(restore, source, protocol, variables, result.scores[name]["psnr"])
+        path = result.save(workdir / "eval", f"{title}_{step:08d}", origin)
+        say(f"scores: {path}.md, .csv, .json")
     for kind, picture in drawn.items():
-        say(f"{kind}: {summaries.image(step, f'{title}_{kind}', picture)}")
-    summaries.close()
-    return result
+        say(f"picture, {kind}: {summaries.image(step, f'{title}_{kind}', picture)}")
+    say(f"curves: {sys.executable} -m tensorboard.main --logdir={workdir}")
 
 
 def draw(

@@ -101,9 +101,7 @@ class Evaluation:
         }
         return json.dumps({"protocol": self.protocol, "scores": scores, **origin}, indent=2) + "\n"
 
-    def save(
-        self, folder: pathlib.Path, name: str, origin: Mapping[str, Any]
-    ) -> list[pathlib.Path]:
+    def save(self, folder: pathlib.Path, name: str, origin: Mapping[str, Any]) -> pathlib.Path:
         """Writes <name>.md, .csv and .json into a folder, each whole or not at all.
 
         Args:
@@ -112,7 +110,7 @@ class Evaluation:
             origin: which checkpoint was scored ("checkpoint"), and of which config ("config").
 
         Returns:
-            Their paths.
+            The path of them all, without the suffix.
         """
         folder.mkdir(parents=True, exist_ok=True)
         facts = {**self.protocol, "checkpoint": origin["checkpoint"]}
@@ -122,12 +120,11 @@ class Evaluation:
             "csv": self.csv(),
             "json": self.json(origin),
         }
-        paths = [folder / f"{name}.{suffix}" for suffix in texts]
-        for path, text in zip(paths, texts.values(), strict=True):
-            part = path.with_name(path.name + ".part")
+        for suffix, text in texts.items():
+            part = folder / f"{name}.{suffix}.part"
             part.write_text(text)
-            part.replace(path)
-        return paths
+            part.replace(folder / f"{name}.{suffix}")
+        return folder / name
 
     def _any_method(self) -> dict[str, dict[str, np.ndarray]]:
         return next(iter(self.scores.values()))

@@ -5,6 +5,7 @@ import os
 import pathlib
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 from clu import metric_writers
 
@@ -28,16 +29,15 @@ class Summaries:
     metrics.jsonl holds a line a step that was reported, the numbers to the last digit.
     """
 
-    def __init__(self, workdir: pathlib.Path, step: int | None, active: bool) -> None:
+    def __init__(self, workdir: pathlib.Path, step: int | None) -> None:
         """Opens a run's folder.
 
         Args:
             workdir: of the run.
             step: the lines that a broken-off run wrote after it are dropped; None: kept.
-            active: whether this is the first host.
         """
-        self._active = active
-        if not active:
+        self._active = jax.process_index() == 0
+        if not self._active:
             return
         self._images = workdir / "images"
         path = workdir / "metrics.jsonl"

@@ -24,6 +24,7 @@ from jaxvsr.data.sources import TFDSClips
 from jaxvsr.errors import InputError
 from jaxvsr.optimizer import make_optimizer
 from jaxvsr.progress import Progress, say
+from jaxvsr.reports import Evaluation
 from jaxvsr.restore import make_restorer
 from jaxvsr.state import TrainState, Weights, initial_state, variables
 from jaxvsr.summaries import Summaries, make_workdir
@@ -112,7 +113,7 @@ def make_step(
     return step
 
 
-def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> evaluate.Evaluation:
+def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluation:
     """Trains a model, or goes on where a run in the folder was broken off.
 
     Args:
@@ -120,7 +121,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> evaluate.
         workdir: of the run: checkpoints/, TensorBoard events, config.json, metrics.jsonl, images/.
 
     Returns:
-        The scores of the trained model, beside those of bicubic enlargement.
+        The scores of the best checkpoint, beside those of bicubic enlargement.
 
     Raises:
         InputError: what was asked for cannot be done; before any long work, if it can be known.
@@ -166,7 +167,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> evaluate.
         name=config.model.name,
     )
 
-    summaries = Summaries(workdir, done, active=jax.process_index() == 0)
+    summaries = Summaries(workdir, done)
     step_flops, peak = _step_flops(config, model, state), flops.peak() * jax.device_count()
     progress = Progress(done, steps, _judged(state.weights.params), step_flops, peak)
     if "spynet" not in state.weights.params:
@@ -193,18 +194,15 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> evaluate.
                 psnr = None
                 if scored:
                     with progress.paused(), contextlib.suppress(evaluate.Stopped):
-                        stop = asked_to_stop.is_set
-                        result = score(state.weights.variables, baseline=done == steps, stop=stop)
-                        psnr, picture = _record(result, done, summaries)
+                        result = score(state.weights.variables, stop=asked_to_stop.is_set)
+                        psnr = _record(result, config.model.name, done, summaries)
                 checkpoints.save(state, position, psnr)
         progress.read()
         checkpoints.save(state, position)
-    if done < steps or psnr is None:
+    if done < steps or asked_to_stop.is_set():
         say(f"SIGTERM: saved at step {done}, the same command goes on from there")
         sys.exit(128 + signal.SIGTERM)
-    curves = f"{sys.executable} -m tensorboard.main --logdir={workdir}"
-    say(f"\n{result.table()}\n\npicture: {picture}\ncurves: {curves}")
-    return result
+    return evaluate.run(config, workdir)
 
 
 def first_state(
@@ -240,13 +238,12 @@ def first_state(
     return state, 0
 
 
-def _record(
-    result: evaluate.Evaluation, step: int, summaries: Summaries
-) -> tuple[float, pathlib.Path | None]:
-    """Writes scores and picture; returns the model's PSNR and where the picture is."""
-    scores = {metric: result.mean("model", metric) for metric in ("psnr", "ssim")}
+def _record(result: Evaluation, name: str, step: int, summaries: Summaries) -> float:
+    """Writes the model's scores and the picture; returns its PSNR."""
+    scores = {metric: result.mean(name, metric) for metric in result.scores[name]}
     summaries.scalars(step, {f"eval/{metric}": score for metric, score in scores.items()})
-    return scores["psnr"], summaries.image(step, "eval", result.picture)
+    summaries.image(step, "eval", result.picture)
+    return scores["psnr"]
 
 
 def _step_flops(config: ml_collections.ConfigDict, model: nn.Module, state: TrainState) -> float:

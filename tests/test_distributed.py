@@ -46,8 +46,8 @@ def test_two_hosts_give_the_losses_of_one(data_dir, tmp_path):
     port = free_port()
     hosts = [host(i, port, "swrn", data_dir, tmp_path / "two", **changes) for i in range(2)]
     outputs = [finish(process) for process in hosts]
-    assert "on 2 cpu" in outputs[0] and "| model" in outputs[0]
-    assert "step 4/4" not in outputs[1] and "| model" not in outputs[1]
+    assert "on 2 cpu" in outputs[0] and "| swrn" in outputs[0]
+    assert "step 4/4" not in outputs[1] and "| swrn" not in outputs[1]
     one, two = reports(tmp_path / "one"), reports(tmp_path / "two")
     assert one.keys() == two.keys()
     for step, values in one.items():

@@ -179,8 +179,10 @@ def test_input_rules(rule, seen, tile):
 def test_files_of_a_score(tmp_path):
     result = score(baseline=True, name="tiny")
     origin = {"checkpoint": "step 7", "config": {"model": {"name": "tiny"}}}
-    text, table, values = result.save(tmp_path / "eval", "set", origin)
-    rows = list(csv.DictReader(table.open()))
+    path = result.save(tmp_path / "eval", "set", origin)
+    text, table, values = (path.with_suffix(suffix) for suffix in (".md", ".csv", ".json"))
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 8 and list(rows[0]) == ["method", "clip", "frame", "psnr", "ssim"]
     (row,) = (r for r in rows if (r["method"], r["clip"], r["frame"]) == ("tiny", "c", "1"))
     assert float(row["psnr"]) == result.scores["tiny"]["psnr"]["c"][1]
