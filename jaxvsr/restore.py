@@ -104,17 +104,22 @@ def restore_clips(
     Yields:
         Of each clip: what came with it, sr (t, H, W, 3) uint8, and the share of blocks that
         computed each token (t, h, w), or None.
+
+    Raises:
+        InputError: a device's memory is too small for a clip, or a tile.
     """
     mesh = sharding.make_mesh(jax.local_devices())
     variables = sharding.replicate_here(variables, mesh)
 
-    def run(lq: list[np.ndarray]) -> tuple[jax.Array, jax.Array | None]:
+    def run(lq: list[np.ndarray], finish: Callable) -> Any:
         # Devices that are left without a clip do the last one again.
         whole = np.stack(lq + lq[-1:] * (mesh.size - len(lq)))
-        return restore(variables, jax.device_put(whole, sharding.split(mesh)))
+        with sharding.enough_memory(f"restore smaller tiles than {whole.shape[1:4]}: eval.tile"):
+            outputs = restore(variables, jax.device_put(whole, sharding.split(mesh)))
+            return jax.device_get(finish(outputs))
 
     def run_tiles(lq: list[np.ndarray]) -> list[np.ndarray]:
-        sr, computed = jax.device_get(run(lq))
+        sr, computed = run(lq, lambda outputs: outputs)
         return [sr] if computed is None else [sr, computed[..., None]]
 
     if any(tile):
@@ -125,14 +130,13 @@ def restore_clips(
         return
     for _, alike in itertools.groupby(clips, key=lambda clip: clip[0].shape):
         while group := list(itertools.islice(alike, mesh.size)):
-            sr, computed = jax.device_get(
-                _finish(run([as_input(lq, rule) for lq, _ in group]), rule)
-            )
+            finish = functools.partial(_finish, rule=rule)
+            sr, computed = run([as_input(lq, rule) for lq, _ in group], finish)
             for i, (_, item) in enumerate(group):
                 yield item, sr[i], None if computed is None else computed[i]
 
 
-@functools.partial(jax.jit, static_argnums=1)
+@functools.partial(jax.jit, static_argnames="rule")
 def _finish(outputs: tuple[jax.Array, jax.Array | None], rule: str) -> tuple:
     """What is sent to the host: sr in 8 bits, a fourth of what float32 takes."""
     sr, computed = outputs

@@ -1,11 +1,14 @@
 """Where arrays live: batches are split over all devices, the state is whole on each."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxvsr.errors import InputError
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -46,6 +49,18 @@ def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arr
         for key, value in batch.items()
         if isinstance(value, np.ndarray) and value.dtype.kind in "uif"
     }
+
+
+@contextlib.contextmanager
+def enough_memory(advice: str) -> Iterator[None]:
+    """Turns what JAX says when a device's memory is full into an InputError with advice."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the memory of a device is not enough: {advice} ({reason})") from error
 
 
 def replicate_here(tree: Any, mesh: Mesh) -> Any:

@@ -1,12 +1,12 @@
 """The training loop, and the step that it repeats."""
 
-import contextlib
 import functools
 import pathlib
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import flax.linen as nn
@@ -177,8 +177,8 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
         f"{config.model.name}: {count:,} parameters, {step_flops / 1e9:,.1f} GFLOP a step on "
         f"{jax.device_count()} {jax.devices()[0].device_kind}; compiling"
     )
-    closing = contextlib.closing
-    with _sigterm() as asked_to_stop, closing(checkpoints), closing(summaries):
+    memory = sharding.enough_memory("lower data.batch, raise train.accumulate or set model.remat")
+    with _sigterm() as asked_to_stop, closing(checkpoints), closing(summaries), memory:
         while done < steps and not (asked_to_stop.is_set() or checkpoints.preempted(done)):
             state, measured = step(state, sharding.to_devices(next(batches), mesh))
             progress.add(measured)
@@ -193,7 +193,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
                 progress.read()  # what is not finite is neither scored nor saved
                 psnr = None
                 if scored:
-                    with progress.paused(), contextlib.suppress(evaluate.Stopped):
+                    with progress.paused(), suppress(evaluate.Stopped):
                         result = score(state.weights.variables, stop=asked_to_stop.is_set)
                         psnr = _record(result, config.model.name, done, summaries)
                 checkpoints.save(state, position, psnr)
@@ -267,7 +267,7 @@ def _judged(params: Any) -> list[str]:
     return ["loss", *(jax.tree_util.keystr(path, simple=True, separator="/") for path in paths)]
 
 
-@contextlib.contextmanager
+@contextmanager
 def _sigterm() -> Iterator[threading.Event]:
     """Inside, SIGTERM sets the event and does nothing else. Of several hosts' processes JAX's own
     handler takes it, so that all stop at the same step."""

@@ -219,3 +219,15 @@ def test_a_profile_is_a_column_over_time():
     assert picture.shape == (16, 24 + 3 * (4 + 5 * frame), 3)
     last = picture[:, -5 * frame :: frame]
     np.testing.assert_array_equal(last, gt[:, :, 12].swapaxes(0, 1))
+
+
+def test_a_full_memory_is_explained():
+    def model(variables, lq):
+        raise jax.errors.JaxRuntimeError(
+            "RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore"
+        )
+
+    with pytest.raises(
+        InputError, match=r"smaller tiles than \(3, 12, 16\): eval.tile .*9 bytes.\)"
+    ):
+        score(model)

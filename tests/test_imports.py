@@ -15,7 +15,7 @@ ALLOWED = {
     "flops": set(),
     "losses": set(),
     "progress": set(),
-    "sharding": set(),
+    "sharding": {"errors"},
     "optimizer": set(),
     "state": set(),
     "data": {"errors"},
