@@ -22,11 +22,18 @@ class Walk:
     Attributes:
         low, high: range.
         step: largest change from a frame to the next.
+
+    Raises:
+        ValueError: low is above high, or step below zero.
     """
 
     low: float
     high: float
     step: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.low <= self.high and self.step >= 0):
+            raise ValueError(f"{self} has no range or a negative step")
 
     def draw(
         self, rng: np.random.Generator, frames: int, first: float | None = None
@@ -177,7 +184,7 @@ def _before_video(
     clip = _noisy(_resized(clip, rng, order), rng, order)
     qualities = order.quality.draw(rng, len(clip))
     return [
-        to_float(codecs.jpeg(to_uint8(frame)[None], round(quality))[0])
+        to_float(codecs.jpeg(to_uint8(frame), round(quality)))
         for frame, quality in zip(clip, qualities, strict=True)
     ]
 

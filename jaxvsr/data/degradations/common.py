@@ -25,17 +25,24 @@ def check(frames: Array) -> None:
         raise ValueError(f"frames must be (..., h, w, c) with pixels, got shape {frames.shape}")
 
 
-def check_clip(frames: np.ndarray) -> None:
-    """Raises unless frames are (t, h, w, 3) uint8 with pixels, as codecs want them.
+def check_bytes(frames: np.ndarray) -> None:
+    """Raises unless frames are (..., h, w, 3) uint8 with pixels, as codecs want them.
 
     Raises:
         TypeError: another dtype.
-        ValueError: another shape, or no frames.
+        ValueError: another shape.
     """
     if frames.dtype != np.uint8:
         raise TypeError(f"frames must be uint8, got {frames.dtype}")
-    if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        raise ValueError(f"frames must be (t, h, w, 3) with pixels, got shape {frames.shape}")
+    if frames.ndim < 3 or frames.shape[-1] != 3 or 0 in frames.shape[-3:]:
+        raise ValueError(f"frames must be (..., h, w, 3) with pixels, got shape {frames.shape}")
+
+
+def check_clip(frames: np.ndarray) -> None:
+    """As check_bytes, and (t, h, w, 3) with one frame or more."""
+    check_bytes(frames)
+    if frames.ndim != 4 or not len(frames):
+        raise ValueError(f"a clip must be (t, h, w, 3) with frames, got shape {frames.shape}")
 
 
 def is_float(frames: Array) -> bool:
