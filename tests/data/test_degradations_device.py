@@ -87,7 +87,10 @@ def test_sigma_and_quality_may_be_traced():
     levels = 255 * np.asarray(noisy - x).std((1, 2, 3))
     np.testing.assert_allclose(levels, [5, 20], rtol=0.05)
     result = degrade(x, jnp.array([5.0, 20.0]), jnp.array([30.0, 80.0]), key)
-    assert reference.relative_error(result, host.jpeg_dct(np.asarray(noisy), [30, 80])) < 1e-3
+    assert (
+        reference.relative_error(result, host.jpeg_dct(np.asarray(noisy), np.array([30, 80])))
+        < 1e-3
+    )
 
 
 def test_noise_maps_agree_with_the_host():

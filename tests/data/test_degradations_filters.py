@@ -141,7 +141,7 @@ FRAMES = np.zeros((2, 8, 8, 3), np.float32)
         (lambda: blur(FRAMES.astype(int), np.ones((3, 3))), TypeError, "int64"),
         (lambda: usm_sharp(FRAMES, size=50), ValueError, "odd, got 50"),
         (lambda: jpeg_dct(FRAMES[..., :1], 50), ValueError, "RGB"),
-        (lambda: jpeg_dct(FRAMES, 0), ValueError, "quality must be in 1..100"),
+        (lambda: jpeg_dct(FRAMES, np.int64(0)), ValueError, "quality must be in 1..100"),
         (lambda: jpeg_dct(FRAMES, np.array([50, 101])), ValueError, "quality must be in 1..100"),
         (lambda: jpeg_dct(FRAMES, np.array([50, 60, 70])), ValueError, "one of each frame"),
         (lambda: add_noise(FRAMES, np.ones(3), np.random.default_rng()), ValueError, "sigma"),

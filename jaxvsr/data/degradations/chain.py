@@ -12,7 +12,7 @@ from jaxvsr.data.degradations.filters import blur
 from jaxvsr.data.degradations.kernels import gaussian_kernel, plateau_kernel, sinc_kernel
 from jaxvsr.data.degradations.resample import resize
 
-_LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)  # BT.601
+_GREY = np.array([[0.299], [0.587], [0.114]], np.float32)  # BT.601
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,10 +133,10 @@ class Realistic:
 def realistic(
     frames: np.ndarray, rng: np.random.Generator, settings: Realistic | None = None
 ) -> np.ndarray:
-    """Degrades a clip as cameras, editing and the internet do: twice over, each time by blur,
-    resizing, noise, JPEG and video compression, whose parameters change slowly from frame to frame.
+    """Degrades a clip as cameras, editing and the internet do.
 
-    The last compression comes before or after the last resizing and sinc filter.
+    Twice over: blur, resizing, noise, JPEG and video compression, whose parameters change slowly
+    from frame to frame. The last compression comes before or after a last resizing and sinc filter.
 
     Args:
         frames: (t, h, w, 3) RGB uint8; the method gives it sharpened frames, `usm_sharp`.
@@ -235,7 +235,7 @@ def _noisy(clip: Sequence[np.ndarray], rng: np.random.Generator, order: Order) -
     levels = (order.poisson_scale if poisson else order.gaussian_sigma).draw(rng, len(clip))
     noisy = []
     for frame, level in zip(clip, levels, strict=True):
-        source = frame @ _LUMA if gray else frame
+        source = frame @ _GREY if gray else frame
         if poisson:
             source = np.round(255 * np.clip(source, 0, 1)) / 255
             # As many photons as there are values, rounded up to a power of two.

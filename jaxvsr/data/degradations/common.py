@@ -1,7 +1,7 @@
 """What the degradations share: checks, dtypes, and mathematics for NumPy and JAX alike.
 
-Functions that take an `Array` compute where it is: by NumPy on the host, or by JAX on a device and
-under jit.
+Functions that take an `Array` compute where it is: by NumPy on the host, or by JAX, for which
+device.py calls them and asks for full precision.
 """
 
 import math
@@ -114,7 +114,7 @@ def positive(value: float) -> bool:
 
 def check_quality(quality: Any) -> None:
     """Raises ValueError unless a quality that is known, and not traced, is in 1..100."""
-    if isinstance(quality, int | float | np.ndarray) and not (
+    if isinstance(quality, int | float | np.generic | np.ndarray) and not (
         np.all(np.asarray(quality) >= 1) and np.all(np.asarray(quality) <= 100)
     ):
         raise ValueError(f"quality must be in 1..100, got {quality}")

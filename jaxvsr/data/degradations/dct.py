@@ -1,4 +1,4 @@
-"""What JPEG does to frames, as arithmetic."""
+"""What JPEG does to frames, as arithmetic for NumPy and, by way of device.py, for JAX."""
 
 import numpy as np
 
@@ -34,7 +34,7 @@ _DCT = _DCT.astype(np.float32)
 
 
 def jpeg_dct(frames: Array, quality: float | Array) -> Array:
-    """JPEG without a file: NumPy or JAX, as the frames are.
+    """JPEG without a file.
 
     Colour at half the resolution, blocks of 8x8, and rounding of their cosine transform. The
     numbers are those of the implementation that Real-ESRGAN trains with. A file differs: by its

@@ -1,4 +1,4 @@
-"""Filters that keep the size of frames; NumPy or JAX, as the frames are."""
+"""Filters that keep the size of frames, written for NumPy and, by way of device.py, for JAX."""
 
 import numpy as np
 

@@ -35,7 +35,7 @@ def with_noise_map(frames: Array, sigma: float | Array) -> Array:
     """Appends the level of the noise as one more channel, which VRT and RVRT are told.
 
     Args:
-        frames: (..., h, w, c) float, noisy, in [0, 1]; NumPy or JAX.
+        frames: (..., h, w, c) float, noisy, around [0, 1].
         sigma: standard deviation on the scale of 0..255; one number, or one of each frame.
 
     Returns:
