@@ -1,0 +1,120 @@
+"""What the degradations share: checks, dtypes, and mathematics for NumPy and JAX alike.
+
+Functions that take an `Array` compute where it is: by NumPy on the host, or by JAX, for which
+device.py calls them and asks for full precision.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+Array = Any  # numpy.ndarray or jax.Array: both name their own namespace of functions
+
+
+def check(frames: Array) -> None:
+    """Raises unless frames are (..., h, w, c) of uint8 or floating point, with pixels.
+
+    Raises:
+        TypeError: another dtype.
+        ValueError: another shape.
+    """
+    if frames.dtype != np.uint8 and not is_float(frames):
+        raise TypeError(f"frames must be uint8 or float, got {frames.dtype}")
+    if frames.ndim < 3 or 0 in frames.shape[-3:]:
+        raise ValueError(f"frames must be (..., h, w, c) with pixels, got shape {frames.shape}")
+
+
+def check_bytes(frames: np.ndarray) -> None:
+    """Raises unless frames are (..., h, w, 3) uint8 with pixels, as codecs want them.
+
+    Raises:
+        TypeError: another dtype.
+        ValueError: another shape.
+    """
+    if frames.dtype != np.uint8:
+        raise TypeError(f"frames must be uint8, got {frames.dtype}")
+    if frames.ndim < 3 or frames.shape[-1] != 3 or 0 in frames.shape[-3:]:
+        raise ValueError(f"frames must be (..., h, w, 3) with pixels, got shape {frames.shape}")
+
+
+def check_clip(frames: np.ndarray) -> None:
+    """As check_bytes, and (t, h, w, 3) with one frame or more."""
+    check_bytes(frames)
+    if frames.ndim != 4 or not len(frames):
+        raise ValueError(f"a clip must be (t, h, w, 3) with frames, got shape {frames.shape}")
+
+
+def is_float(frames: Array) -> bool:
+    """Whether the dtype is floating point, bfloat16 included."""
+    xp = frames.__array_namespace__()
+    return bool(xp.isdtype(frames.dtype, "real floating"))
+
+
+def to_float(frames: Array) -> Array:
+    """uint8 as float32 in [0, 1]; floats at least as float32."""
+    if frames.dtype == np.uint8:
+        return frames.astype(np.float32) / np.float32(255)
+    xp = frames.__array_namespace__()
+    return frames.astype(xp.result_type(frames.dtype, np.float32))
+
+
+def to_uint8(frames: Array) -> Array:
+    """Float in [0, 1] as uint8: clipped, and rounded once, half up."""
+    xp = frames.__array_namespace__()
+    wide = np.float64 if xp is np else np.float32
+    return xp.floor(255 * xp.clip(frames, 0, 1).astype(wide) + 0.5).astype(np.uint8)
+
+
+def like(result: Array, frames: Array) -> Array:
+    """A float result as the dtype of the frames it was computed from."""
+    return to_uint8(result) if frames.dtype == np.uint8 else result.astype(frames.dtype)
+
+
+def reflect(index: np.ndarray, size: int) -> np.ndarray:
+    """Indices beyond an axis, mirrored at its first and last element (OpenCV's reflect-101)."""
+    period = max(2 * (size - 1), 1)
+    index = index % period
+    return np.minimum(index, period - index) if size > 1 else np.zeros_like(index)
+
+
+def per_frame(value: Any, frames: Array, name: str, trailing: int = 3) -> Array:
+    """A number, or one of each frame, with axes added so that it meets (..., h, w, c).
+
+    Args:
+        value: a number or an array that broadcasts to the frames' leading axes.
+        frames: (..., h, w, c).
+        name: of the value, for the error.
+        trailing: how many axes to add.
+
+    Returns:
+        float32 (..., 1, 1, 1).
+
+    Raises:
+        ValueError: value does not broadcast to the leading axes.
+    """
+    xp = frames.__array_namespace__()
+    value = xp.asarray(value, dtype=np.float32)
+    lead = frames.shape[:-3]
+    try:
+        fits = np.broadcast_shapes(value.shape, lead) == lead
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{name} must be a number or one of each frame, {lead}, got shape {value.shape}"
+        )
+    return value.reshape(value.shape + (1,) * trailing)
+
+
+def positive(value: float) -> bool:
+    """Whether a number is positive and finite."""
+    return 0 < value < math.inf
+
+
+def check_quality(quality: Any) -> None:
+    """Raises ValueError unless a quality that is known, and not traced, is in 1..100."""
+    if isinstance(quality, int | float | np.generic | np.ndarray) and not (
+        np.all(np.asarray(quality) >= 1) and np.all(np.asarray(quality) <= 100)
+    ):
+        raise ValueError(f"quality must be in 1..100, got {quality}")

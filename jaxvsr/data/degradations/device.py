@@ -1,0 +1,75 @@
+"""Degradations on JAX arrays, under jit, with the names, arguments and results of the host's.
+
+They agree with `jaxvsr.data.degradations` to float32's rounding; uint8 that lies that close to a
+half may differ by one. Only sizes, scales and kinds have to be known when a function is traced.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxvsr.data.degradations import dct, filters, noise, taps
+from jaxvsr.data.degradations.common import check, like, per_frame, to_float
+from jaxvsr.data.degradations.resample import check_blur, check_scale
+
+
+def imresize(frames: jax.Array, scale: float) -> jax.Array:
+    """As the host's imresize; scale is a Python number."""
+    frames = jnp.asarray(frames)
+    check(frames)
+    check_scale(scale)
+    h, w = frames.shape[-3:-1]
+    small = _resample(
+        to_float(frames), taps.matlab_bicubic(h, scale), taps.matlab_bicubic(w, scale)
+    )
+    return like(small, frames)
+
+
+def blur_downsample(frames: jax.Array, kind: str, scale: int = 4) -> jax.Array:
+    """As the host's blur_downsample; kind and scale are Python values."""
+    frames = jnp.asarray(frames)
+    check(frames)
+    check_blur(frames, kind, scale)
+    h, w = frames.shape[-3:-1]
+    x = frames.astype(jnp.result_type(frames.dtype, jnp.float32))
+    x = _resample(x, taps.gaussian(h, kind, scale), taps.gaussian(w, kind, scale))
+    return (jnp.floor(x + 0.5) if frames.dtype == jnp.uint8 else x).astype(frames.dtype)
+
+
+def _resample(x: jax.Array, rows: taps.Taps, columns: taps.Taps) -> jax.Array:
+    """Float (..., h, w, c) along both axes, as products with matrices: accelerators' own work."""
+    h, w = x.shape[-3:-1]
+    down = jnp.asarray(taps.matrix(rows, h), x.dtype)
+    across = jnp.asarray(taps.matrix(columns, w), x.dtype)
+    x = jnp.einsum("ph,...hwc->...pwc", down, x, precision=jax.lax.Precision.HIGHEST)
+    return jnp.einsum("qw,...pwc->...pqc", across, x, precision=jax.lax.Precision.HIGHEST)
+
+
+def blur(frames: jax.Array, kernel: jax.Array) -> jax.Array:
+    """As the host's blur."""
+    return filters.blur(jnp.asarray(frames), jnp.asarray(kernel))
+
+
+def usm_sharp(
+    frames: jax.Array, weight: float = 0.5, size: int = 51, threshold: float = 10
+) -> jax.Array:
+    """As the host's usm_sharp; size is a Python integer."""
+    return filters.usm_sharp(jnp.asarray(frames), weight, size, threshold)
+
+
+def add_noise(frames: jax.Array, sigma: float | jax.Array, key: jax.Array) -> jax.Array:
+    """As the host's add_noise, drawn from a key: other numbers of the same distribution."""
+    frames = jnp.asarray(frames)
+    check(frames)
+    x = to_float(frames)
+    return x + per_frame(sigma, x, "sigma") / 255 * jax.random.normal(key, x.shape, x.dtype)
+
+
+def with_noise_map(frames: jax.Array, sigma: float | jax.Array) -> jax.Array:
+    """As the host's with_noise_map."""
+    return noise.with_noise_map(jnp.asarray(frames), sigma)
+
+
+def jpeg_dct(frames: jax.Array, quality: float | jax.Array) -> jax.Array:
+    """As the host's jpeg_dct."""
+    with jax.default_matmul_precision("highest"):
+        return dct.jpeg_dct(jnp.asarray(frames), quality)

@@ -1,0 +1,108 @@
+"""Blur kernels of blind restoration: Gaussian, generalised Gaussian, plateau and sinc.
+
+All are (size, size) float64 with a sum of 1; x runs along the width, y along the height.
+"""
+
+import math
+
+import numpy as np
+
+
+def gaussian_kernel(
+    size: int,
+    sigma_x: float,
+    sigma_y: float | None = None,
+    theta: float = 0.0,
+    beta: float = 1.0,
+) -> np.ndarray:
+    """exp(-d^beta / 2), d the squared distance in units of sigma.
+
+    Args:
+        size: pixels on each side, odd.
+        sigma_x: standard deviation in pixels along the first axis of the ellipse.
+        sigma_y: along the second; as sigma_x if None, an isotropic kernel.
+        theta: angle of the first axis from x towards y, radian.
+        beta: shape: 1 is the Gaussian, less has heavier tails, more a flatter top.
+
+    Returns:
+        (size, size) float64, its sum 1.
+
+    Raises:
+        ValueError: an even size, or a sigma or beta that is not positive.
+
+    Source: Pascal et al., "Parameter estimation for multivariate generalized Gaussian
+    distributions", 2013; Wang et al., "Real-ESRGAN", 2021, section 3.1.
+    """
+    d = _distance(size, sigma_x, sigma_y, theta)
+    return _normalised(np.exp(-(d ** _shape(beta)) / 2))
+
+
+def plateau_kernel(
+    size: int,
+    sigma_x: float,
+    sigma_y: float | None = None,
+    theta: float = 0.0,
+    beta: float = 1.0,
+) -> np.ndarray:
+    """1 / (1 + d^beta), d the squared distance in units of sigma; arguments as gaussian_kernel's.
+
+    Source: Wang et al., "Real-ESRGAN", 2021, section 3.1.
+    """
+    d = _distance(size, sigma_x, sigma_y, theta)
+    return _normalised(1 / (1 + d ** _shape(beta)))
+
+
+def sinc_kernel(size: int, cutoff: float) -> np.ndarray:
+    """The ideal low-pass of a disc of frequencies, cut to a square: it rings.
+
+    Args:
+        size: pixels on each side, odd.
+        cutoff: highest frequency, radian per pixel, in (0, pi].
+
+    Returns:
+        (size, size) float64, its sum 1, values of both signs.
+
+    Raises:
+        ValueError: an even size, or a cutoff out of range.
+
+    Source: Wang et al., "Real-ESRGAN", 2021, section 3.3, equation 6.
+    """
+    from scipy.special import j1  # here: it takes longer to import than all the rest
+
+    if not 0 < cutoff <= math.pi:
+        raise ValueError(f"cutoff must be in (0, pi] radian per pixel, got {cutoff}")
+    r = np.hypot(*_grid(size))
+    r[size // 2, size // 2] = 1  # replaced by the limit
+    kernel = cutoff * j1(cutoff * r) / (2 * np.pi * r)
+    kernel[size // 2, size // 2] = cutoff**2 / (4 * np.pi)
+    return _normalised(kernel)
+
+
+def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """x and y (size, size), zero at the centre."""
+    if size < 1 or size % 2 == 0:
+        raise ValueError(f"the size of a kernel must be odd, got {size}")
+    line = np.arange(size) - float(size // 2)
+    x, y = np.meshgrid(line, line)
+    return x, y
+
+
+def _distance(size: int, sigma_x: float, sigma_y: float | None, theta: float) -> np.ndarray:
+    """Squared distance from the centre in units of sigma, (size, size)."""
+    sigma_y = sigma_x if sigma_y is None else sigma_y
+    if not (sigma_x > 0 and sigma_y > 0):
+        raise ValueError(f"sigma must be positive, got {sigma_x} and {sigma_y}")
+    x, y = _grid(size)
+    along = (np.cos(theta) * x + np.sin(theta) * y) / sigma_x
+    across = (-np.sin(theta) * x + np.cos(theta) * y) / sigma_y
+    return along**2 + across**2
+
+
+def _shape(beta: float) -> float:
+    if not beta > 0:
+        raise ValueError(f"beta must be positive, got {beta}")
+    return beta
+
+
+def _normalised(kernel: np.ndarray) -> np.ndarray:
+    return kernel / kernel.sum()

@@ -1,0 +1,54 @@
+"""Noise of a known level, and the level as an input of the network."""
+
+import numpy as np
+
+from jaxvsr.data.degradations.common import Array, check, per_frame, to_float
+
+
+def add_noise(
+    frames: np.ndarray, sigma: float | np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Adds white Gaussian noise.
+
+    Args:
+        frames: (..., h, w, c), uint8, or float in [0, 1].
+        sigma: standard deviation on the scale of 0..255; one number, or one of each frame.
+        rng: draws the noise, independent in every value.
+
+    Returns:
+        (..., h, w, c) float, float32 for uint8; neither clipped nor rounded, as the published
+        denoisers are trained and scored.
+
+    Raises:
+        TypeError: frames are neither uint8 nor floating point.
+        ValueError: frames without (h, w, c) axes or pixels, or sigma of another shape.
+
+    Source: Liang et al., "VRT", 2022, and "RVRT", 2022: denoising on DAVIS and Set8.
+    """
+    frames = np.asarray(frames)
+    check(frames)
+    x = to_float(frames)
+    return x + per_frame(sigma, x, "sigma") / 255 * rng.standard_normal(x.shape, dtype=np.float32)
+
+
+def with_noise_map(frames: Array, sigma: float | Array) -> Array:
+    """Appends the level of the noise as one more channel, which VRT and RVRT are told.
+
+    Args:
+        frames: (..., h, w, c) float, noisy, around [0, 1].
+        sigma: standard deviation on the scale of 0..255; one number, or one of each frame.
+
+    Returns:
+        (..., h, w, c + 1) of the same dtype; the last channel is sigma/255.
+
+    Raises:
+        TypeError: frames are neither uint8 nor floating point, or uint8: noise is not rounded.
+        ValueError: frames without (h, w, c) axes or pixels, or sigma of another shape.
+    """
+    check(frames)
+    if frames.dtype == np.uint8:
+        raise TypeError("noisy frames must be float: the map's values are no bytes")
+    xp = frames.__array_namespace__()
+    level = per_frame(sigma, frames, "sigma").astype(frames.dtype) / 255
+    level = xp.broadcast_to(level, (*frames.shape[:-1], 1))
+    return xp.concatenate([frames, level], axis=-1)

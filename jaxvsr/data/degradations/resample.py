@@ -1,0 +1,169 @@
+"""Degradations that change the size of frames."""
+
+import math
+
+import numpy as np
+
+from jaxvsr.data.degradations import taps
+from jaxvsr.data.degradations.common import Array, check, like, positive, to_float
+
+
+def imresize(frames: np.ndarray, scale: float) -> np.ndarray:
+    """Resizes frames by antialiased bicubic interpolation, to the bit as MATLAB's imresize does.
+
+    Args:
+        frames: (..., h, w, c), uint8, or float with a nominal range of [0, 1].
+        scale: factor > 0 on both axes, such as 1/4 or 4.
+
+    Returns:
+        (..., ceil(h*scale), ceil(w*scale), c) of the same dtype: uint8 rounded once at the end
+        (half up) and clipped, float neither rounded nor clipped.
+
+    Raises:
+        TypeError: frames are neither uint8 nor floating point.
+        ValueError: frames have no (h, w, c) axes or no pixels, or scale is not a positive number.
+
+    Source: MATLAB, imresize(im2double(A), scale, "bicubic"); Keys, "Cubic convolution
+    interpolation for digital image processing", 1981, with a = -1/2.
+    """
+    frames = np.asarray(frames)
+    check(frames)
+    check_scale(scale)
+    h, w = frames.shape[-3:-1]
+    # Float32 in [0, 1], as the field's other implementations compute: values that lie within
+    # their rounding errors of a half then become the same byte as in published data.
+    small = _resample(
+        to_float(frames), taps.matlab_bicubic(h, scale), taps.matlab_bicubic(w, scale)
+    )
+    return like(small, frames)
+
+
+def blur_downsample(frames: np.ndarray, kind: str, scale: int = 4) -> np.ndarray:
+    """Blurs frames by a Gaussian and keeps every scale-th pixel: one of the three "BD".
+
+    They differ by parts of a pixel in where an output lies, so that a network trained on one loses
+    10 dB on another: choose what it was trained on.
+
+    Args:
+        frames: (..., h, w, c), uint8, or float of any range.
+        kind: where an output i lies, from which pixels and beyond the border:
+            "bd": at s*i + (s-1)/2, 12x12, sigma 1.6, the border repeated; BasicVSR, VRT, RVRT.
+            "duf": at s*i, 13x13, sigma 0.4*s, mirrored at the border's pixels; DUF.
+            "tecogan": at s*i, 9x9, sigma 1.5, mirrored likewise; FRVSR, TecoGAN.
+        scale: s; 4, or 2 and 3 for "duf".
+
+    Returns:
+        (..., h/s, w/s, c) of the same dtype, where s does not divide rounded down for "bd" and up
+        for the others; uint8 rounded half up.
+
+    Raises:
+        TypeError: frames are neither uint8 nor floating point.
+        ValueError: another kind, a scale that the kind is not defined for, frames without (h, w, c)
+            axes or pixels, or smaller than an output pixel.
+
+    Source: "bd": MATLAB, the authors' script of BasicVSR, fspecial and imfilter(..., "replicate");
+    Jo et al., "Deep video super-resolution network using dynamic upsampling filters", 2018;
+    Sajjadi et al., "Frame-recurrent video super-resolution", 2018, section 4.1.
+    """
+    frames = np.asarray(frames)
+    check(frames)
+    check_blur(frames, kind, scale)
+    h, w = frames.shape[-3:-1]
+    rows, columns = taps.gaussian(h, kind, scale), taps.gaussian(w, kind, scale)
+    if frames.dtype != np.uint8:
+        return _resample(to_float(frames), rows, columns).astype(frames.dtype)
+    # The mean of two bytes, which an edge on the centre of "bd" gives, is a tie: rounded to float32
+    # it is one exactly, and goes up, whatever the order of adding.
+    bytes_ = _resample(frames.astype(np.float64), rows, columns).astype(np.float32)
+    return np.floor(bytes_ + np.float32(0.5)).astype(np.uint8)
+
+
+def mod_crop(frames: np.ndarray, scale: int) -> np.ndarray:
+    """Cuts rows at the bottom and columns at the right, until the scale divides what is left.
+
+    Targets are cut before they are degraded, so that a target is exactly scale times its input.
+
+    Args:
+        frames: (..., h, w, c).
+        scale: a positive integer.
+
+    Returns:
+        (..., h - h % scale, w - w % scale, c), a view.
+
+    Raises:
+        ValueError: nothing would be left.
+    """
+    h, w = (side - side % scale for side in frames.shape[-3:-1])
+    if not h or not w:
+        raise ValueError(f"frames of shape {frames.shape} are smaller than the scale {scale}")
+    return frames[..., :h, :w, :]
+
+
+def resize(frames: np.ndarray, size: tuple[int, int], method: str) -> np.ndarray:
+    """Resizes frames as OpenCV does, which does not antialias: aliasing is part of degradations.
+
+    Args:
+        frames: (..., h, w, c), uint8, or float with a nominal range of [0, 1].
+        size: (h, w) of the result, pixels.
+        method: "bilinear", "bicubic" or "area" (the mean over what a pixel covers).
+
+    Returns:
+        (..., *size, c) of the same dtype.
+
+    Raises:
+        TypeError: frames are neither uint8 nor floating point.
+        ValueError: frames without (h, w, c) axes or pixels, a size without pixels, another method.
+    """
+    frames = np.asarray(frames)
+    check(frames)
+    if method not in ("bilinear", "bicubic", "area"):
+        raise ValueError(f"method must be 'bilinear', 'bicubic' or 'area', got {method!r}")
+    if min(size) < 1:
+        raise ValueError(f"size must have pixels, got {size}")
+    h, w = frames.shape[-3:-1]
+    rows, columns = taps.opencv(h, size[0], method), taps.opencv(w, size[1], method)
+    return like(_resample(to_float(frames), rows, columns), frames)
+
+
+def check_scale(scale: float) -> None:
+    """Raises ValueError unless scale is a positive, finite number."""
+    if not positive(scale):
+        raise ValueError(f"scale must be a positive number, got {scale}")
+
+
+def check_blur(frames: Array, kind: str, scale: int) -> None:
+    """Raises ValueError unless a kind of blur is defined for a scale and frames (..., h, w, c)."""
+    if kind not in taps.BLURS:
+        kinds = ", ".join(f"{name!r} ({blur.used_by})" for name, blur in taps.BLURS.items())
+        raise ValueError(f"there is no kind {kind!r} of blur, but {kinds}")
+    scales = taps.BLURS[kind].scales
+    if scale not in scales:
+        raise ValueError(f"{kind!r} is defined for scale {scales}, not for {scale}")
+    if min(frames.shape[-3:-1]) < scale:
+        raise ValueError(f"frames of shape {frames.shape} are smaller than the scale {scale}")
+
+
+def _resample(x: np.ndarray, rows: taps.Taps, columns: taps.Taps) -> np.ndarray:
+    """Float (..., h, w, c), first along the height, then along the width."""
+    *lead, h, w, c = x.shape
+    x = x.reshape(-1, h, w, c)
+    x = _resample_first(x.transpose(1, 0, 2, 3), rows)
+    x = _resample_first(x.transpose(2, 1, 0, 3), columns)
+    x = x.transpose(1, 2, 0, 3)
+    return x.reshape(*lead, *x.shape[1:])
+
+
+def _resample_first(x: np.ndarray, axis_taps: taps.Taps) -> np.ndarray:
+    """The first axis of x (size, ...).
+
+    Tap by tap and without BLAS, so that every machine adds in the same order.
+    """
+    sources, weights = axis_taps
+    rows = np.ascontiguousarray(x).reshape(len(x), math.prod(x.shape[1:]))
+    total = np.zeros((sources.shape[1], rows.shape[1]), x.dtype)
+    term = np.empty_like(total)
+    for source, weight in zip(sources, weights, strict=True):
+        np.take(rows, source, axis=0, out=term, mode="clip")
+        term *= weight[:, None].astype(x.dtype)
+        total += term
+    return total.reshape(len(total), *x.shape[1:])

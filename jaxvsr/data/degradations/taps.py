@@ -1,0 +1,118 @@
+"""Which inputs make an output, and with which weights, along one axis.
+
+Every resizing here treats its axes alike and one after the other, so that two small arrays say all
+about it. They are made in NumPy once for each size; both backends compute with them.
+"""
+
+import dataclasses
+import functools
+import math
+
+import numpy as np
+
+from jaxvsr.data.degradations.common import reflect
+
+# Inputs (taps, out) int64 and weights (taps, out) float64 of the outputs on an axis.
+Taps = tuple[np.ndarray, np.ndarray]
+
+
+@functools.lru_cache(maxsize=256)
+def matlab_bicubic(size: int, scale: float) -> Taps:
+    """Of the ceil(size*scale) outputs of MATLAB's imresize on an axis of length size."""
+    shrink = min(scale, 1.0)
+    # The nominal scale, not out/size, places the samples: for sizes that it does not divide the
+    # last output then looks beyond the border, as MATLAB's does.
+    out = math.ceil(size * scale)
+    centre = np.arange(1, out + 1) / scale + 0.5 * (1 - 1 / scale)
+    tap = np.floor(centre - 2 / shrink) + np.arange(math.ceil(4 / shrink) + 2)[:, None]
+    weight = _cubic(shrink * (centre - tap), -0.5)
+    weight /= weight.sum(axis=0)
+    used = weight.any(axis=1)
+    mirror = np.concatenate([np.arange(size), np.arange(size)[::-1]])
+    return mirror[(tap[used].astype(np.int64) - 1) % (2 * size)], weight[used]
+
+
+def _cubic(x: np.ndarray, a: float) -> np.ndarray:
+    """Keys' cubic convolution kernel."""
+    x = np.abs(x)
+    inner = ((a + 2) * x - (a + 3)) * x**2 + 1
+    outer = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return np.where(x <= 1, inner, np.where(x <= 2, outer, 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Blur:
+    """A published "BD": Gaussian blur, then every scale-th pixel.
+
+    Attributes:
+        taps: of the kernel on each axis.
+        sigma: of the Gaussian, in input pixels and per unit of the scale.
+        scales: that it is published for.
+        used_by: systems and data that assume it.
+    """
+
+    taps: int
+    sigma: float
+    scales: tuple[int, ...]
+    used_by: str
+
+
+BLURS = {
+    "bd": Blur(12, 0.4, (4,), "BasicVSR, IconVSR, BasicVSR++, VRT, RVRT"),
+    "duf": Blur(13, 0.4, (2, 3, 4), "DUF and BasicSR's duf_downsample"),
+    "tecogan": Blur(9, 0.375, (4,), "FRVSR and TecoGAN"),
+}
+
+
+@functools.lru_cache(maxsize=256)
+def gaussian(size: int, kind: str, scale: int) -> Taps:
+    """Of the outputs of a kind of BLURS on an axis of length size.
+
+    "bd" has floor(size/scale) outputs, the others ceil(size/scale).
+    """
+    blur = BLURS[kind]
+    sigma = blur.sigma * scale
+    offset = np.arange(blur.taps) - (blur.taps - 1) / 2
+    weight = np.exp(-(offset**2) / (2 * sigma**2))
+    if kind == "duf":  # its kernel is a filtered impulse, cut off at four sigma
+        weight[np.abs(offset) > math.floor(4 * sigma + 0.5)] = 0
+    weight /= weight.sum()
+    if kind == "bd":
+        centre = (scale - 1) / 2 + scale * np.arange(size // scale)
+        source = np.clip(centre + offset[:, None], 0, size - 1)
+    else:
+        centre = np.arange(0, size, scale, dtype=np.float64)
+        source = reflect(centre + offset[:, None], size)
+    return source.astype(np.int64), np.tile(weight[:, None], len(centre))
+
+
+@functools.lru_cache(maxsize=256)
+def opencv(size: int, out: int, method: str) -> Taps:
+    """Of `out` outputs of OpenCV's resize on an axis of length size, which does not antialias.
+
+    Args:
+        size, out: pixels.
+        method: "bilinear", "bicubic" (with a = -3/4) or "area" (the mean over what a pixel covers;
+            OpenCV's own rounding misses a pixel at places when it enlarges).
+    """
+    step = size / out
+    if method == "area":
+        edges = np.arange(out + 1) * step
+        tap = np.floor(edges[:-1]) + np.arange(math.ceil(step) + 1)[:, None]
+        covered = np.minimum(tap + 1, edges[1:]) - np.maximum(tap, edges[:-1])
+        weight = np.maximum(covered, 0) / step
+    else:
+        centre = (np.arange(out) + 0.5) * step - 0.5
+        reach = 1 if method == "bilinear" else 2
+        tap = np.floor(centre) + np.arange(1 - reach, reach + 1)[:, None]
+        distance = np.abs(centre - tap)
+        weight = np.maximum(1 - distance, 0) if reach == 1 else _cubic(distance, -0.75)
+    return np.clip(tap, 0, size - 1).astype(np.int64), weight
+
+
+def matrix(taps: Taps, size: int) -> np.ndarray:
+    """The same as a matrix (out, size) float64."""
+    source, weight = taps
+    dense = np.zeros((source.shape[1], size))
+    np.add.at(dense, (np.arange(source.shape[1]), source), weight)
+    return dense
