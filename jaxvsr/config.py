@@ -67,7 +67,8 @@ def defaults() -> ml_collections.ConfigDict:
     evaluation.channel = "rgb"  # or "y"
     evaluation.crop = 0  # border that is not scored, target pixels
     evaluation.frames = ()  # numbers of the frames of a clip that are scored; (): all
-    evaluation.metrics = ("psnr", "ssim")
+    evaluation.metrics = ("psnr", "ssim")  # and "gmsd", "niqe", "tof"
+    evaluation.niqe_parameters = ""  # pristine images' statistics for NIQE: .npz or .mat
     evaluation.input = "plain"  # "mirror": and reversed, averaged; "repeat": the last frame twice
     evaluation.tile = (0, 0, 0)  # frames, height, width restored at once, input pixels; 0: all
     evaluation.overlap = (2, 20, 20)  # of neighbouring tiles

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib.util
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +26,7 @@ from jaxvsr.restore import INPUTS, Restorer, make_restorer, restore_clips
 from jaxvsr.state import initial_weights
 from jaxvsr.summaries import Summaries, make_workdir
 
-METRICS = ("psnr", "ssim")
+METRICS = ("psnr", "ssim", "gmsd", "niqe", "tof")
 
 
 class Stopped(Exception):
@@ -56,6 +57,13 @@ def check(protocol: ml_collections.ConfigDict, source: TFDSClips, model: nn.Modu
         raise InputError(
             f"eval.metrics={protocol.metrics} must hold psnr, and others of {', '.join(METRICS)}"
         )
+    if "niqe" in protocol.metrics and not protocol.niqe_parameters:
+        raise InputError("NIQE needs eval.niqe_parameters, a file of pristine images' statistics")
+    if "tof" in protocol.metrics and protocol.frames:
+        raise InputError("tOF is of neighbouring frames, and needs all of them: eval.frames=()")
+    if "tof" in protocol.metrics and not importlib.util.find_spec("cv2"):
+        raise InputError("tOF needs OpenCV: pip install 'jaxvsr[metrics]'")
+    _scorers(protocol)
     shortest = min(source.clips, key=lambda clip: clip.length)
     if protocol.frames and max(protocol.frames) >= shortest.length:
         raise InputError(
@@ -99,15 +107,15 @@ def evaluate(
     """
     clips = range(protocol.clips or len(source.clips))[: len(source.clips)]
     methods = dict.fromkeys(("bicubic", name) if baseline else (name,))
-    scores: dict = {method: {m: {} for m in protocol.metrics} for method in methods}
+    scorers = _scorers(protocol)
+    scores: dict = {method: {metric: {} for metric in scorers} for method in methods}
     scored = list(protocol.frames) or slice(None)
     picture = np.zeros((0, 0, 3), np.uint8)
     restored = _restored(restore, source, protocol, variables, clips)
     for i, lq, gt, sr, computed in counted(restored, len(clips), "clips"):
         for method in methods:
             output = sr if method == name else imresize(lq, source.scale)
-            for metric in protocol.metrics:
-                score = _score(metric, protocol)
+            for metric, score in scorers.items():
                 scores[method][metric][source.clips[i].name] = score(output[scored], gt[scored])
         if not picture.size:
             picture = _picture(source.scale, len(gt) // 2, lq, gt, sr, computed)
@@ -229,13 +237,22 @@ def _trained(
     return step, checkpoints.restore_weights(shapes, step).variables
 
 
-def _score(metric: str, protocol: ml_collections.ConfigDict) -> Callable:
-    """A metric as a protocol has it: of sr and gt (t, h, w, 3) uint8, a score a frame."""
-    match metric:
-        case "psnr":
-            return functools.partial(metrics.psnr, crop=protocol.crop, channel=protocol.channel)
-        case _:
-            return functools.partial(metrics.ssim, crop=protocol.crop, channel=protocol.channel)
+def _scorers(protocol: ml_collections.ConfigDict) -> dict[str, Callable]:
+    """Metrics as a protocol has them: each of sr and gt (t, h, w, 3) uint8, a score a frame."""
+    crop, channel = protocol.crop, protocol.channel
+    scorers: dict[str, Callable] = {
+        "psnr": functools.partial(metrics.psnr, crop=crop, channel=channel),
+        "ssim": functools.partial(metrics.ssim, crop=crop, channel=channel),
+        "gmsd": functools.partial(metrics.gmsd, crop=crop),
+        "tof": metrics.tof,
+    }
+    if "niqe" in protocol.metrics:
+        try:
+            parameters = metrics.read_niqe_parameters(protocol.niqe_parameters)
+        except (OSError, ValueError) as error:
+            raise InputError(f"eval.niqe_parameters: {error}") from error
+        scorers["niqe"] = lambda sr, gt: metrics.niqe(sr, parameters, crop)
+    return {metric: scorers[metric] for metric in protocol.metrics}
 
 
 def _restored(

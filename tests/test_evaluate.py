@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
+import reference
 
 from jaxvsr import evaluate, metrics, models, restore
 from jaxvsr.data.degradations import imresize
@@ -37,6 +38,7 @@ def protocol(**changes):
         "clips": 0,
         "every": 10,
         "metrics": ("psnr", "ssim"),
+        "niqe_parameters": "",
         "input": "plain",
         "tile": (0, 0, 0),
         "overlap": (0, 0, 0),
@@ -141,7 +143,10 @@ def test_the_picture_shows_the_middle_frame_side_by_side():
         ({}, {"tile": (0, 8, 8), "overlap": (0, 8, 8)}, "eval.tile and eval.overlap: .* by 8"),
         ({}, {"input": "mirrored"}, "eval.input='mirrored' is none of plain, mirror, repeat"),
         ({}, {"metrics": ("ssim",)}, r"eval.metrics=\('ssim',\) must hold psnr"),
-        ({}, {"metrics": ("psnr", "lpips")}, "and others of psnr, ssim"),
+        ({}, {"metrics": ("psnr", "niqe")}, "NIQE needs eval.niqe_parameters"),
+        ({}, {"metrics": ("psnr", "niqe"), "niqe_parameters": "no.npz"}, "niqe_parameters.*no.npz"),
+        ({}, {"metrics": ("psnr", "tof"), "frames": (1,)}, "tOF is of neighbouring frames"),
+        ({}, {"metrics": ("psnr", "lpips")}, "and others of psnr, ssim, gmsd"),
         ({"align": True}, {}, "cannot be scored: frames of 12x12 pixels are too small"),
     ],
 )
@@ -231,3 +236,23 @@ def test_a_full_memory_is_explained():
         InputError, match=r"smaller tiles than \(3, 12, 16\): eval.tile .*9 bytes.\)"
     ):
         score(model)
+
+
+def test_every_metric_reaches_the_tables(tmp_path):
+    changes = {
+        "metrics": evaluate.METRICS,
+        "niqe_parameters": str(reference.GOLDEN / "niqe_parameters.npz"),
+        "clips": 1,
+    }
+
+    class Large(Source):
+        clips = (Clip("a", 3, 96, 192),)
+
+    settings = protocol(**changes)
+    result = evaluate.evaluate(enlarge, Large(), settings, {"params": jnp.zeros(())})
+    assert all(f" {head} " in result.table() for head in ("PSNR (dB)", "SSIM", "GMSD ↓", "NIQE ↓"))
+    header, first, *_, last = result.csv().splitlines()
+    assert header == "method,clip,frame,psnr,ssim,gmsd,niqe,tof"
+    # tOF is of a frame and the one before.
+    assert first.startswith("model,a,0,") and first.endswith(",")
+    assert last.startswith("model,a,2,") and float(last.split(",")[-1]) > 0

@@ -1,8 +1,11 @@
 """Peak signal-to-noise ratio."""
 
+import functools
+
 import numpy as np
 
 from jaxvsr.metrics.color import prepare
+from jaxvsr.metrics.frames import by_frame
 
 
 def psnr(sr: np.ndarray, gt: np.ndarray, crop: int = 0, channel: str = "rgb") -> np.ndarray:
@@ -21,8 +24,11 @@ def psnr(sr: np.ndarray, gt: np.ndarray, crop: int = 0, channel: str = "rgb") ->
 
     Source: BasicSR's calculate_psnr.
     """
-    if sr.shape != gt.shape:
-        raise ValueError(f"sr {sr.shape} and gt {gt.shape} differ in size")
+    return by_frame(functools.partial(_frame, crop=crop, channel=channel), sr, gt)
+
+
+def _frame(sr: np.ndarray, gt: np.ndarray, crop: int, channel: str) -> float:
+    """PSNR of a frame (h, w, 3)."""
     error = prepare(sr, crop, channel) - prepare(gt, crop, channel)
     with np.errstate(divide="ignore"):
-        return 10 * np.log10(255**2 / np.mean(error**2, axis=(-3, -2, -1)))
+        return 10 * np.log10(255**2 / np.mean(error**2))

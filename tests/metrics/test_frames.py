@@ -1,0 +1,89 @@
+"""What all metrics that score frame by frame have in common."""
+
+import os
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+from reference import GOLDEN
+
+from jaxvsr import metrics
+
+PARAMETERS = metrics.read_niqe_parameters(GOLDEN / "niqe_parameters.npz")
+
+
+def niqe(sr, gt, *args):
+    return metrics.niqe(sr, PARAMETERS, *args)
+
+
+METRICS = [metrics.psnr, metrics.ssim, metrics.gmsd, niqe]
+
+
+@pytest.fixture(scope="module")
+def clips():
+    rng = np.random.default_rng(0)
+    gt = rng.integers(0, 256, (2, 3, 100, 200, 3), np.uint8)
+    return gt // 2 + rng.integers(0, 128, gt.shape, np.uint8), gt
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_leading_axes_are_kept_in_order(clips, metric):
+    sr, gt = clips
+    scores = metric(sr, gt, 1)
+    assert scores.shape == (2, 3) and scores.dtype == np.float64
+    for i in np.ndindex(2, 3):
+        assert metric(sr[i], gt[i], 1) == scores[i]
+    assert len(np.unique(scores)) == 6
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_float_frames_are_rounded_to_eight_bits(clips, metric):
+    sr, gt = clips[0][0], clips[1][0]
+    off = np.random.default_rng(1).uniform(-0.49, 0.49, sr.shape)
+    between = ((sr + off) / 255).astype(np.float32)
+    np.testing.assert_array_equal(metric(between, gt), metric(sr, gt))
+    beyond = np.where(sr == sr.max(), 1.7, sr / 255)
+    brightest = np.where(sr == sr.max(), 255, sr).astype(np.uint8)
+    np.testing.assert_array_equal(metric(beyond, gt), metric(brightest, gt))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_long_clips_take_the_memory_of_a_few_frames(clips, metric, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    frames = np.broadcast_to(clips[1][0, 0], (60, 100, 200, 3))
+    tracemalloc.start()
+    metric(frames, frames)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < frames.size * 8 / 2  # half of the clip in float64
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_cannot_be_scored_is_refused(clips, metric):
+    sr, gt = clips
+    with pytest.raises(ValueError, match="crop of 50 leaves nothing of frames of 100x200"):
+        metric(sr, gt, 50)
+    with pytest.raises(ValueError, match="crop of -1 is negative"):
+        metric(sr, gt, -1)
+    with pytest.raises(TypeError, match="uint8, or float in .* got int64"):
+        metric(sr.astype(np.int64), gt.astype(np.int64))
+    with pytest.raises(ValueError, match=r"got shape \(100, 200\)"):
+        metric(sr[0, 0, ..., 0], gt[0, 0, ..., 0])
+
+
+@pytest.mark.parametrize("metric", [metrics.psnr, metrics.ssim, metrics.gmsd])
+def test_pairs_that_do_not_match_are_refused(clips, metric):
+    sr, gt = clips
+    with pytest.raises(ValueError, match="differ in size"):
+        metric(sr[:, 1:], gt)
+    with pytest.raises(ValueError, match="'luma'"):
+        metric(sr, gt, channel="luma")
+
+
+def test_metrics_import_what_they_need_alone():
+    heavy = {"cv2", "tensorflow", "tensorflow_datasets", "grain", "clu", "torch", "jaxvsr.models"}
+    code = f"import sys, jaxvsr.metrics; print(*{heavy} & set(sys.modules), 'and no other')"
+    said = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert said == "and no other\n"
