@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def select(frames: np.ndarray, crop: int, channel: str) -> np.ndarray:
+def prepare(frames: np.ndarray, crop: int, channel: str) -> np.ndarray:
     """Rounds, crops and converts frames, in the order of the published protocols.
 
     Args:
@@ -13,31 +13,35 @@ def select(frames: np.ndarray, crop: int, channel: str) -> np.ndarray:
         channel: "rgb", or "y": BT.601's studio-swing luma, not rounded.
 
     Returns:
-        On the scale of 0..255, (..., h, w, 3) uint8 or (..., h, w, 1) float64.
+        (..., h, w, 3 or 1) float64 on the scale of 0..255.
 
     Raises:
         TypeError: integers other than uint8.
         ValueError: an unknown channel, or a crop that leaves nothing.
     """
-    if frames.dtype.kind in "iub" and frames.dtype != np.uint8:
-        raise TypeError(f"frames must be uint8, or float in [0, 1], got {frames.dtype}")
-    if channel not in ("rgb", "y"):
-        raise ValueError(f"channel {channel!r} is neither 'rgb' nor 'y'")
+    return convert(cut(frames, crop), channel).astype(np.float64, copy=False)
+
+
+def cut(frames: np.ndarray, crop: int) -> np.ndarray:
+    """The first part of `prepare`: frames without their border."""
     h, w = frames.shape[-3:-1]
     if crop < 0:
         raise ValueError(f"a crop of {crop} is negative")
     if 2 * crop >= min(h, w):
         raise ValueError(f"a crop of {crop} leaves nothing of frames of {h}x{w}")
-    frames = frames[..., crop : h - crop, crop : w - crop, :]
+    return frames[..., crop : h - crop, crop : w - crop, :]
+
+
+def convert(frames: np.ndarray, channel: str) -> np.ndarray:
+    """The second: rounded frames (..., h, w, 3) uint8, or their luma (..., h, w, 1) float64."""
+    if channel not in ("rgb", "y"):
+        raise ValueError(f"channel {channel!r} is neither 'rgb' nor 'y'")
     if frames.dtype != np.uint8:
+        if frames.dtype.kind in "iub":
+            raise TypeError(f"frames must be uint8, or float in [0, 1], got {frames.dtype}")
         # In single precision at least, as the official code scales what its networks give.
         frames = frames.astype(np.result_type(frames.dtype, np.float32), copy=False)
         frames = np.round(np.clip(frames, 0, 1) * 255).astype(np.uint8)
     if channel == "y":
         return frames @ (np.array([[65.481], [128.553], [24.966]]) / 255) + 16
     return frames
-
-
-def prepare(frames: np.ndarray, crop: int, channel: str) -> np.ndarray:
-    """The same as `select`, all in float64."""
-    return select(frames, crop, channel).astype(np.float64, copy=False)

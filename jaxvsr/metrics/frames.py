@@ -1,10 +1,12 @@
-"""Frames one by one, on all cores."""
+"""Frames one by one, several at once."""
 
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+
+THREADS = 8  # each takes the memory of a frame's maps
 
 
 def check(*clips: np.ndarray) -> None:
@@ -17,7 +19,7 @@ def check(*clips: np.ndarray) -> None:
 
 
 def by_frame(score: Callable[..., float], *clips: np.ndarray) -> np.ndarray:
-    """Scores each frame by itself, as many at once as there are cores.
+    """Scores each frame by itself, as many at once as there are cores, but at most THREADS.
 
     Only the frames at work are held in float64: a clip of any length takes the memory of a few.
 
@@ -33,6 +35,6 @@ def by_frame(score: Callable[..., float], *clips: np.ndarray) -> np.ndarray:
     """
     check(*clips)
     frames = (clip.reshape(-1, *clip.shape[-3:]) for clip in clips)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
         scores = list(pool.map(score, *frames))
     return np.array(scores, np.float64).reshape(clips[0].shape[:-3])

@@ -51,4 +51,4 @@ def _gradient(x: np.ndarray) -> np.ndarray:
     x = np.pad(x, ((1, 1), (1, 1), (0, 0)))
     down = x[:, :-2] + x[:, 1:-1] + x[:, 2:]
     along = x[:-2] + x[1:-1] + x[2:]
-    return np.hypot(down[2:] - down[:-2], along[:, 2:] - along[:, :-2]) / 3
+    return np.sqrt((down[2:] - down[:-2]) ** 2 + (along[:, 2:] - along[:, :-2]) ** 2) / 3

@@ -57,7 +57,11 @@ def read_niqe_parameters(path: str | os.PathLike[str]) -> NiqeParameters:
     kind = os.path.splitext(path)[1]
     if kind not in KEYS:
         raise ValueError(f"{path} is neither .npz nor .mat: NIQE's parameters are read from these")
-    stored = np.load(path) if kind == ".npz" else scipy.io.loadmat(path)
+    if kind == ".npz":
+        with np.load(path) as file:
+            stored = dict(file)
+    else:
+        stored = scipy.io.loadmat(path)
     missing = [key for key in KEYS[kind] if key not in stored]
     if missing:
         raise ValueError(
@@ -88,6 +92,8 @@ def fit_niqe(frames: Iterable[np.ndarray], sharpness: float = 0.75) -> NiqeParam
     kept = [np.empty((0, FEATURES))]
     for i, frame in enumerate(frames):
         try:
+            if frame.ndim != 3:
+                raise ValueError(f"it must be (h, w, 3), got shape {frame.shape}")
             features, sharp = _blocks(_luma(frame, 0))
         except ValueError as error:
             raise ValueError(f"image {i}: {error}") from error
@@ -101,8 +107,8 @@ def fit_niqe(frames: Iterable[np.ndarray], sharpness: float = 0.75) -> NiqeParam
 def niqe(frames: np.ndarray, parameters: NiqeParameters, crop: int = 0) -> np.ndarray:
     """NIQE of each frame: how far its statistics are from those of pristine images.
 
-    Computed on rounded luma, in float32 as the usual implementation does, on which the second
-    decimal depends; the distance itself is float64.
+    Computed on rounded luma, in float32 as in the usual code, which moves the third decimal; the
+    distance itself is float64.
 
     Args:
         frames: (..., h, w, 3) RGB, uint8, or float in [0, 1], which is rounded to 8 bits.

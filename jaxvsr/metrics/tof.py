@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxvsr.metrics.color import select
+from jaxvsr.metrics.color import convert
 from jaxvsr.metrics.frames import check
 
 
@@ -42,7 +42,7 @@ def _flows(frames: np.ndarray) -> Iterator[np.ndarray]:
         import cv2
     except ImportError as error:
         raise ImportError("tOF needs OpenCV: pip install 'jaxvsr[metrics]'") from error
-    grey = (cv2.cvtColor(select(frame, 0, "rgb"), cv2.COLOR_RGB2GRAY) for frame in frames)
+    grey = (cv2.cvtColor(convert(frame, "rgb"), cv2.COLOR_RGB2GRAY) for frame in frames)
     for now, then in itertools.pairwise(grey):
         yield cv2.calcOpticalFlowFarneback(
             now,

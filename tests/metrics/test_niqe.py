@@ -123,6 +123,8 @@ def test_frames_need_two_blocks(fitted):
 def test_fits_need_images_with_blocks():
     with pytest.raises(ValueError, match="image 1: 80x200 pixels are less"):
         fit_niqe([textured(0), np.zeros((80, 200, 3))])
+    with pytest.raises(ValueError, match=r"image 0: it must be \(h, w, 3\), got shape \(2, 192,"):
+        fit_niqe([np.zeros((2, 192, 192, 3))])
     with pytest.raises(ValueError, match="0 images gave 0 blocks"):
         fit_niqe([])
     with pytest.raises(ValueError, match="1 images gave 0 blocks"):

@@ -66,8 +66,17 @@ def test_ssim_needs_room_for_its_window(pair):
         ssim(sr, gt, crop=7)
 
 
-@pytest.mark.parametrize(("h", "w"), [(11, 11), (34, 18), (35, 19), (58, 12), (59, 27)])
+@pytest.mark.parametrize(("h", "w"), [(11, 11), (58, 18), (59, 19), (60, 12), (107, 27)])
 def test_ssim_is_its_definition_at_the_edges_of_its_blocks(h, w):
     x, y = np.random.default_rng(h).integers(0, 256, (2, h, w, 3), np.uint8)
     expected = np.mean([naive_ssim(x[..., c], y[..., c]) for c in range(3)])
     assert ssim(x, y) == pytest.approx(expected, rel=1e-9)
+
+
+def test_float32_is_scaled_in_float32():
+    """Where the product lies so near a half that only float64 tells them apart."""
+    levels = ((np.arange(255) + 0.5) / 255).astype(np.float32)
+    frames = np.repeat(levels.reshape(1, -1, 1), 3, -1)
+    official = np.round(frames * np.float32(255)).astype(np.uint8)
+    assert (official != np.round(frames.astype(np.float64) * 255)).any()
+    assert np.isinf(psnr(frames, official))
