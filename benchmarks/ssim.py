@@ -4,7 +4,9 @@
 
 The usual way is BasicSR's calculate_ssim in outline: a frame at a time, a channel at a time, five
 11x11 filters by OpenCV's filter2D in float64. Both are timed in turn and several times over, since
-other work on the machine slows either; the best time of each counts. Needs `jaxvsr[metrics]`.
+other work on the machine slows either; the best time of each counts. Frames are scored on all
+cores, the usual way on one: where others hold the cores, the first ratio falls to the second, which
+is of processor time. Needs `jaxvsr[metrics]`.
 """
 
 import pathlib
