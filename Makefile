@@ -11,7 +11,7 @@ DATASET ?= dead_leaves/small
 MANUAL_DIR ?=
 DATA_DIR ?=
 WORKDIR ?= runs/demo
-FILES = jaxvsr configs tests tfds_builders
+FILES = jaxvsr configs tests tfds_builders benchmarks
 
 # TensorFlow builds data sets and writes event files; it need not talk about itself.
 export TF_CPP_MIN_LOG_LEVEL = 2

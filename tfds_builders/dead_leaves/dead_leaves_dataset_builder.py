@@ -58,7 +58,7 @@ class DeadLeavesConfig(tfds.core.BuilderConfig):
 class Builder(records.ClipBuilder):
     """TFDS builder of the dead-leaves clips; see README.md."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("2.0.0")
     BUILDER_CONFIGS = [
         DeadLeavesConfig(
             name="small",
