@@ -163,7 +163,8 @@ def training_batches(
     samples = grain.MapDataset.range(len(draw)).seed(seed).shuffle().repeat().random_map(draw)
     share = samples[position + process_index :: process_count]
     read = Read(source, data.crop, data.mirror)
-    batches = share.map(read).batch(data.batch // process_count)
+    # Endless as it is, to Grain it has a length, which it would round up beyond the largest one.
+    batches = share.map(read).batch(data.batch // process_count, drop_remainder=True)
     # Prefetched are whole batches: few, or they fill the memory.
     threads = 1 if data.workers else 2
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2)

@@ -152,6 +152,13 @@ def test_workers_do_not_change_the_order(data_dir):
     assert_equal(take(3, source, data=data), alone)
 
 
+def test_a_batch_may_be_one_sample():
+    singles = take(8, data=settings(batch=1))
+    whole = take(2)
+    for number, batch in enumerate(singles):
+        np.testing.assert_array_equal(batch["gt"][0], whole[number // 4]["gt"][number % 4])
+
+
 def test_mirroring_appends_the_reversed_sample():
     (batch,) = take(1, data=settings(mirror=True))
     assert batch["lq"].shape == (4, 6, 4, 4, 3)

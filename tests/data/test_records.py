@@ -2,6 +2,8 @@
 
 import collections
 import pathlib
+import shutil
+import tempfile
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from tensorflow_datasets.core import dataset_info, shuffle
 
 from jaxvsr.data import records
 from jaxvsr.data.sources import Clip, TFDSClips
+from jaxvsr.errors import InputError
 
 
 class Plain(records.ClipBuilder, skip_registration=True):
@@ -171,6 +174,24 @@ def test_an_interrupted_build_is_not_taken_for_a_whole_one(tmp_path):
     whole = build(tmp_path, {"train": [("a", [frame(0)]), ("b", [frame(1)])]})
     assert whole.info.metadata["clips"]["train"] == [["a", 1, 16, 24], ["b", 1, 16, 24]]
     assert len(whole.as_data_source("train")) == 2
+
+
+def test_what_a_killed_build_leaves_is_neither_read_nor_in_the_way(tmp_path):
+    whole = {"train": [("a", [frame(1)])]}
+    left = tmp_path / "plain" / "incomplete.ABCDEF_1.0.0"
+    shutil.copytree(build(tmp_path, whole).data_dir, left)
+    shutil.rmtree(tmp_path / "plain" / "1.0.0")
+    with pytest.raises(InputError, match="'plain' is not prepared"):
+        TFDSClips("plain", "train", str(tmp_path))
+    build(tmp_path, whole)
+    assert TFDSClips("plain", "train", str(tmp_path)).clips == (Clip("a", 1, 16, 24),)
+
+
+def test_nothing_is_left_in_the_temporary_folder(tmp_path, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    build(tmp_path, {"train": [("a", [frame(1)])]})
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 @pytest.mark.parametrize(

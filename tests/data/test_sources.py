@@ -1,5 +1,6 @@
 import json
 import shutil
+import tempfile
 
 import numpy as np
 import pytest
@@ -50,7 +51,9 @@ def test_what_is_not_prepared_is_said_with_the_command(data_dir):
         TFDSClips("dead_leaves/test", "valid", str(data_dir))
 
 
-def test_a_data_set_of_others_is_not_taken_for_clips(data_dir):
+def test_a_data_set_of_others_is_not_taken_for_clips(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where TFDS leaves a folder
+
     class Other(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         name = "other"
         VERSION = tfds.core.Version("1.0.0")
