@@ -30,7 +30,7 @@ demo: $(VENV)/.installed
 	$(RUN) -m tfds_builders tfds_builders/dead_leaves --config=small
 	$(RUN) -m jaxvsr.main --config=configs/miavsr.py:tiny --workdir=$(WORKDIR)
 
-# DATASET is name/config, or a name: all of its configs.
+# DATASET is name/config, or a name: the first of its configs.
 data: $(VENV)/.installed
 	$(RUN) -m tfds_builders tfds_builders/$(word 1,$(subst /, ,$(DATASET))) \
 	    $(addprefix --config=,$(word 2,$(subst /, ,$(DATASET)))) \

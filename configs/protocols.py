@@ -37,7 +37,10 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     },
     # All frames of four clips, Y.
     "vid4": {"dataset": "test_sets/vid4", "split": "test", "channel": "y"},
-    "udm10": {"dataset": "test_sets/udm10", "split": "test", "channel": "y"},
+    "vid4_bd": {"dataset": "test_sets/vid4_bd", "split": "test", "channel": "y"},
+    # All frames of ten clips, BD, Y.
+    "udm10": {"dataset": "test_sets/udm10_bd", "split": "test", "channel": "y"},
+    # All frames of thirty clips, Y, a border left out.
     "spmcs30": {"dataset": "test_sets/spmcs30", "split": "test", "channel": "y", "crop": 8},
 }
 

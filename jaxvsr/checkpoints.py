@@ -17,13 +17,15 @@ from jaxvsr.state import TrainState, Weights
 class Checkpoints:
     """The checkpoints of a run: the best by PSNR, and the latest."""
 
-    def __init__(self, workdir: pathlib.Path, keep: int = 1) -> None:
+    def __init__(self, workdir: pathlib.Path, keep: int = 1, degradation: str = "unknown") -> None:
         """Opens those in a run's folder.
 
         Args:
             workdir: of the run.
             keep: how many of the latest are kept besides the best.
+            degradation: that made the inputs which are trained on, by name.
         """
+        self._degradation = degradation
         best = BestN(get_metric_fn=_psnr, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             best_fn=_psnr,
@@ -61,7 +63,7 @@ class Checkpoints:
         args = ocp.args.Composite(
             weights=ocp.args.StandardSave(state.weights),
             training=ocp.args.StandardSave(training),
-            data=ocp.args.JsonSave({"position": position}),
+            data=ocp.args.JsonSave({"position": position, "degradation": self._degradation}),
         )
         with self._full_disk_explained():
             metrics = None if psnr is None else {"psnr": float(psnr)}
@@ -92,6 +94,10 @@ class Checkpoints:
     def restore_weights(self, weights: Weights, step: int) -> Weights:
         """As `restore`, of the weights alone."""
         return self._restore(step, weights=ocp.args.StandardRestore(weights))["weights"]
+
+    def degradation(self, step: int) -> str:
+        """The name of the degradation that the weights of a checkpoint were trained on."""
+        return self._restore(step, data=ocp.args.JsonRestore())["data"]["degradation"]
 
     def _restore(self, step: int, **args: Any) -> Any:
         try:

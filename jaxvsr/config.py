@@ -28,6 +28,8 @@ def defaults() -> ml_collections.ConfigDict:
     data.dir = ""  # where TFDS keeps its data sets; empty: its own default
     data.frames = 16  # of a sample
     data.crop = 256  # side of a sample, target pixels
+    data.intervals = (1,)  # between the frames of a sample: one of these, each as often
+    data.reverse = False  # let every other sample go backwards in time
     data.mirror = False  # append the reversed sample to itself
     data.batch = 24  # samples of a step, over all devices
     data.workers = 8  # processes that read, on each host; 0: threads of this one
@@ -86,6 +88,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     for name in ("frames", "crop", "batch"):
         if data[name] < 1:
             raise InputError(f"data.{name}={data[name]} must be at least 1")
+    if min(data.intervals, default=0) < 1:
+        raise InputError(f"data.intervals={data.intervals} must be numbers from 1 on")
     for name in ("steps", "accumulate", "log_every", "checkpoint_every", "keep"):
         if train[name] < 1:
             raise InputError(f"train.{name}={train[name]} must be at least 1")

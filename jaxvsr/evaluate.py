@@ -122,7 +122,7 @@ def evaluate(
         if stop():
             raise Stopped
     said = {key: value for key, value in configs.plain(protocol).items() if key != "every"}
-    return Evaluation(said, scores, picture)
+    return Evaluation(said | {"degradation": source.degradation}, scores, picture)
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluation:
@@ -141,7 +141,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluation:
     model, protocol = models.create(**config.model), config.eval
     source = TFDSClips(protocol.dataset, protocol.split, config.data.dir)
     check(protocol, source, model)
-    step, variables = _trained(config, model, workdir)
+    step, variables = _trained(config, model, source, workdir)
     make_workdir(workdir)
     restore, name = make_restorer(model), config.model.name
     result = evaluate(restore, source, protocol, variables, name=name, baseline=True)
@@ -184,6 +184,16 @@ def publish(
     say(f"curves: {sys.executable} -m tensorboard.main --logdir={workdir}")
 
 
+def warn_of_other_degradation(trained_on: str, source: TFDSClips, dataset: str) -> None:
+    """Says so where a model is to restore what it was not trained on."""
+    if source.degradation != trained_on:
+        say(
+            f"warning: the model was trained on inputs made by {trained_on!r}, those of {dataset} "
+            f"are made by {source.degradation!r}: a network restores what it was trained on (of "
+            "two kinds of BD, about 10 dB are lost)"
+        )
+
+
 def draw(
     restore: Restorer,
     source: TFDSClips,
@@ -219,7 +229,7 @@ def draw(
 
 
 def _trained(
-    config: ml_collections.ConfigDict, model: nn.Module, workdir: pathlib.Path
+    config: ml_collections.ConfigDict, model: nn.Module, source: TFDSClips, workdir: pathlib.Path
 ) -> tuple[int, Any]:
     """The step of a run's best checkpoint, and the variables it holds."""
     init = functools.partial(initial_weights, model, ema=bool(config.optim.ema))
@@ -234,6 +244,7 @@ def _trained(
     if step is None:
         raise InputError(f"{workdir} holds no checkpoint yet")
     say(f"scoring step {step} of {workdir}")
+    warn_of_other_degradation(checkpoints.degradation(step), source, config.eval.dataset)
     return step, checkpoints.restore_weights(shapes, step).variables
 
 

@@ -135,10 +135,11 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
     pipeline.check(config.data, source, model.scale)
     eval_source = TFDSClips(config.eval.dataset, config.eval.split, config.data.dir)
     evaluate.check(config.eval, eval_source, model)
+    evaluate.warn_of_other_degradation(source.degradation, eval_source, config.eval.dataset)
     make_workdir(workdir)
     for difference in configs.check_fits(config, workdir):
         say(f"going on with another value than before:{difference}")
-    checkpoints = Checkpoints(workdir, config.train.keep)
+    checkpoints = Checkpoints(workdir, config.train.keep, source.degradation)
     done, steps = checkpoints.latest_step() or 0, config.train.steps
     if done >= steps:
         say(f"{workdir} holds the whole run, {done} steps: a larger train.steps goes on with it")

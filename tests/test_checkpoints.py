@@ -42,6 +42,7 @@ def test_what_is_saved_comes_back(Checkpoints, tmp_path):
     assert checkpoints.latest_step() is None and checkpoints.best_step() is None
     state = make_state(5, 1.5)
     checkpoints.save(state, position=40)
+    assert checkpoints.degradation(5) == "unknown"
     checkpoints.close()
     blank = jax.eval_shape(lambda: make_state(0))
     restored, position = Checkpoints(tmp_path).restore(blank, 5)

@@ -61,6 +61,14 @@ def test_the_published_recipe_of_miavsr():
     assert (vimeo.optim.lr, vimeo.optim.flow_lr_mul) == (1e-4, 0.25)
 
 
+@pytest.mark.parametrize("intervals", [(), (0,), (1, -2)])
+def test_intervals_are_numbers_from_one_on(intervals):
+    config = load("miavsr", "tiny")
+    config.data.intervals = intervals
+    with pytest.raises(InputError, match="data.intervals=.* must be numbers from 1 on"):
+        configs.check(config)
+
+
 def test_closest_field_goes_by_the_whole_path():
     config = load("miavsr")
     assert configs.closest_field(config, "train.step") == "train.steps"

@@ -18,6 +18,7 @@ class Source:
     """Three clips of two sizes, made up."""
 
     scale = 4
+    degradation = "bicubic"
     clips = (Clip("a", 3, 48, 64), Clip("b", 3, 48, 64), Clip("c", 2, 64, 48))
 
     def read(self, clip, frames):
@@ -256,3 +257,11 @@ def test_every_metric_reaches_the_tables(tmp_path):
     # tOF is of a frame and the one before.
     assert first.startswith("model,a,0,") and first.endswith(",")
     assert last.startswith("model,a,2,") and float(last.split(",")[-1]) > 0
+
+
+def test_another_degradation_is_warned_of(capsys):
+    evaluate.warn_of_other_degradation("bicubic", Source(), "vid4")
+    assert not capsys.readouterr().out
+    evaluate.warn_of_other_degradation("bd", Source(), "vid4")
+    said = capsys.readouterr().out
+    assert "trained on inputs made by 'bd', those of vid4 are made by 'bicubic'" in said

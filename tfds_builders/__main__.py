@@ -4,6 +4,8 @@ The `tfds` command itself does not start without Apache Beam (TFDS 4.9.10), whic
 builders use.
 """
 
+import dataclasses
+
 from absl import app, logging
 from tensorflow_datasets.scripts.cli import build, cli_utils
 
@@ -11,6 +13,10 @@ from tensorflow_datasets.scripts.cli import build, cli_utils
 def main(args: build.Args) -> None:
     """Builds the data sets that the command line names."""
     logging.set_verbosity(logging.INFO)
+    generation = args.generation
+    if generation.config is None and generation.config_idx is None:
+        # TFDS would build every config.
+        args = dataclasses.replace(args, generation=dataclasses.replace(generation, config_idx=0))
     args.execute()
 
 

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grain
 import ml_collections
@@ -19,10 +19,10 @@ from jaxvsr.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One draw: a window of a clip, a square of it in input pixels, and how it is turned."""
+    """One draw: frames of a clip, a square of them in input pixels, and how it is turned."""
 
     clip: int
-    start: int
+    frames: range
     top: int
     left: int
     hflip: bool
@@ -36,9 +36,26 @@ class Draw:
     Source: the published recipes of BasicVSR and its successors (BasicSR, REDSRecurrentDataset).
     """
 
-    def __init__(self, source: TFDSClips, frames: int, crop: int) -> None:
-        """Of `frames` frames each, cropped to squares of `crop` target pixels."""
-        self._starts = np.cumsum([max(clip.length - frames + 1, 0) for clip in source.clips])
+    def __init__(
+        self,
+        source: TFDSClips,
+        frames: int,
+        crop: int,
+        intervals: Sequence[int] = (1,),
+        reverse: bool = False,
+    ) -> None:
+        """Of `frames` frames each, cropped to squares of `crop` target pixels.
+
+        A sample's frames are one of the intervals apart, each alike; with reverse every other
+        sample goes backwards in time. Clips that cannot hold the largest interval are left out.
+        """
+        self._frames = frames
+        self._intervals = tuple(intervals)
+        self._reverse = reverse
+        self._lengths = [clip.length for clip in source.clips]
+        longest, shortest = frames * max(intervals), frames * min(intervals)
+        counts = [length - shortest + 1 if length >= longest else 0 for length in self._lengths]
+        self._starts = np.cumsum(counts)
         self._sizes = [
             (clip.height // source.scale, clip.width // source.scale) for clip in source.clips
         ]
@@ -55,7 +72,15 @@ class Draw:
         top = int(rng.integers(height - self._crop + 1))
         left = int(rng.integers(width - self._crop + 1))
         hflip, vflip, transpose = (bool(turn) for turn in rng.random(3) < 0.5)
-        return Sample(clip, start, top, left, hflip, vflip, transpose)
+        interval = self._intervals[int(rng.integers(len(self._intervals)))]
+        # The published bound, which leaves interval - 1 frames of the clip unused.
+        last = self._lengths[clip] - self._frames * interval
+        if start > last:
+            start = int(rng.integers(last + 1))
+        frames = range(start, start + self._frames * interval, interval)
+        if self._reverse and rng.random() < 0.5:
+            frames = frames[::-1]
+        return Sample(clip, frames, top, left, hflip, vflip, transpose)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,25 +89,23 @@ class Read:
 
     Attributes:
         source: of the clips.
-        frames: of a sample.
         crop: side of a sample in target pixels.
         mirror: whether the reversed sample is appended to it.
     """
 
     source: TFDSClips
-    frames: int
     crop: int
     mirror: bool
 
     def __call__(self, sample: Sample) -> dict:
         """Sample -> {"lq" (t, h, w, 3) uint8, "gt" (t, H, W, 3) uint8, "key" str}."""
-        frames = self.source.read(sample.clip, range(sample.start, sample.start + self.frames))
-        out: dict = {"key": f"{self.source.clips[sample.clip].name}/{sample.start}"}
-        for key, scale in (("lq", 1), ("gt", self.source.scale)):
-            size = self.crop // self.source.scale * scale
-            x = transforms.crop(frames[key], sample.top * scale, sample.left * scale, size)
+        size = self.crop // self.source.scale
+        window = self.source.read(sample.clip, sample.frames, sample.top, sample.left, (size, size))
+        out: dict = {"key": f"{self.source.clips[sample.clip].name}/{sample.frames[0]}"}
+        for key, x in window.items():
             x = transforms.augment(x, sample.hflip, sample.vflip, sample.transpose)
-            out[key] = np.ascontiguousarray(transforms.mirror(x) if self.mirror else x)
+            x = transforms.contiguous(x)
+            out[key] = transforms.mirror(x) if self.mirror else x
         return out
 
 
@@ -102,9 +125,10 @@ def check(data: ml_collections.ConfigDict, source: TFDSClips, scale: int) -> Non
                 f"than the crop of {data.crop}x{data.crop}: lower data.crop"
             )
     longest = max(clip.length for clip in source.clips)
-    if longest < data.frames:
+    if longest < data.frames * max(data.intervals):
+        apart = f", {max(data.intervals)} apart" if max(data.intervals) > 1 else ""
         raise InputError(
-            f"no clip of {data.dataset!r} holds data.frames={data.frames} frames, "
+            f"no clip of {data.dataset!r} holds data.frames={data.frames} frames{apart}, "
             f"the longest has {longest}"
         )
 
@@ -124,7 +148,8 @@ def training_batches(
     position + batch make the next global batch, so that a run resumes by its position.
 
     Args:
-        data: `frames`, `crop`, `mirror`, `batch` (of all hosts together) and `workers`.
+        data: `frames`, `crop`, `intervals`, `reverse`, `mirror`, `batch` (of all hosts together)
+            and `workers`.
         source: of the clips; `check` it first.
         seed: of the order and of every draw.
         position: how many samples were drawn before, by all hosts together.
@@ -134,11 +159,12 @@ def training_batches(
     Yields:
         {"lq" (b, t, h, w, 3) uint8, "gt" (b, t, H, W, 3) uint8, "key" (b,) str}.
     """
-    draw = Draw(source, data.frames, data.crop)
+    draw = Draw(source, data.frames, data.crop, data.intervals, data.reverse)
     samples = grain.MapDataset.range(len(draw)).seed(seed).shuffle().repeat().random_map(draw)
     share = samples[position + process_index :: process_count]
-    read = Read(source, data.frames, data.crop, data.mirror)
-    batches = share.map(read).batch(data.batch // process_count)
+    read = Read(source, data.crop, data.mirror)
+    # Endless as it is, to Grain it has a length, which it would round up beyond the largest one.
+    batches = share.map(read).batch(data.batch // process_count, drop_remainder=True)
     # Prefetched are whole batches: few, or they fill the memory.
     threads = 1 if data.workers else 2
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2)

@@ -1,31 +1,37 @@
 """The record layout of every data set that jaxvsr trains on, and the TFDS builder that writes it.
 
-A record is one frame, so that a reader fetches any part of any clip. Records lie in ArrayRecord
-files in the order of their clips; `info.metadata["clips"][split]` lists `[name, frames, H, W]` of
-each clip, so that frame j of clip i is the record at the sum of the earlier clips' frames + j.
+A record is a tile: a square of some frames in succession, in gt and in lq, coded as `coding` says.
+Records lie in ArrayRecord files in the order of the clips, of the groups of frames, of the rows of
+tiles, of the tiles in a row. `info.metadata` says the rest: "scale", "degradation", "side" (of a
+tile, gt pixels), "group" (frames of a tile), "clips" ({TFDS split: [[name, frames, H, W] of each
+clip]}) and "views", splits that are parts of those ({split: {TFDS split: [names]}}).
 """
 
 import abc
 import dataclasses
 import errno
-import io
+import itertools
 import os
-import pathlib
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
+from absl import logging
+
+from jaxvsr.data import coding, files
 
 # TFDS holds more than 1 GB of a split in 1,000 temporary files, each sorted in memory, and picks
 # the file by how far the key lies between 0 and 2^128. Keys that count bytes on that range put
 # 2^40/1000 bytes, a gigabyte, into each; keys 0, 1, 2, ... would put the whole split into one.
 _KEY_UNIT = 2**128 // 2**40
 
+_FLOWS = ("flow_forward", "flow_backward")
+
 Frame = Mapping[str, np.ndarray]
 Clips = Iterable[tuple[str, Iterable[Frame]]]
+Views = Mapping[str, Mapping[str, list[str]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +43,19 @@ class Layout:
         scale: H/h = W/w, gt against lq.
         degradation: how lq was made from gt, such as "bicubic".
         flow: whether the true flow is known.
+        group: frames of a tile; the last of a clip may have fewer.
     """
 
     size: tuple[int | None, int | None] = (None, None)
     scale: int = 4
     degradation: str = "bicubic"
     flow: bool = False
+    group: int = 4
+
+    @property
+    def side(self) -> int:
+        """Of a tile, in gt pixels: 64, or the next lower multiple of the scale."""
+        return 64 // self.scale * self.scale
 
     @property
     def frame_bytes(self) -> int:
@@ -59,19 +72,16 @@ def features(layout: Layout) -> tfds.features.FeaturesDict:
         layout: of the data set.
 
     Returns:
-        "gt" (H, W, 3) uint8; "lq" (h, w, 3) uint8; "key" text, "<clip>/<frame, 8 digits from 0>";
-        and with flow "flow_forward" and "flow_backward" (h, w, 2) float32: the displacement (dx,
-        dy), in low-resolution pixels, of the surface at each low-resolution pixel's centre to where
-        it is in the previous (next) frame; zeros in the first (last) frame of a clip.
+        "gt" (3, t, H, W) and "lq" (3, t, h, w) uint8, `coding.encode` of a tile; "key" text,
+        "<clip>/<first frame, 8 digits from 0>/<tile of the frame, from 0>"; and with flow
+        "flow_forward" and "flow_backward" (t, h, w, 2) float32: the displacement (dx, dy), in
+        low-resolution pixels, of the surface at each low-resolution pixel's centre to where it is
+        in the previous (next) frame; zeros in the first (last) frame of a clip.
     """
-    small = tuple(side and side // layout.scale for side in layout.size)
-    spec = {
-        "gt": _raw((*layout.size, 3), np.uint8),
-        "lq": _raw((*small, 3), np.uint8),
-        "key": tfds.features.Text(),
-    }
+    spec = {name: _raw((3, None, None, None), np.uint8) for name in ("gt", "lq")}
+    spec |= {"key": tfds.features.Text()}
     if layout.flow:
-        spec |= {name: _raw((*small, 2), np.float32) for name in ("flow_forward", "flow_backward")}
+        spec |= {name: _raw((None, None, None, 2), np.float32) for name in _FLOWS}
     return tfds.features.FeaturesDict(spec)
 
 
@@ -84,7 +94,8 @@ def examples(clips: Clips, layout: Layout, index: list) -> Iterator[tuple[int, d
     """Turns clips into keyed examples for TFDS, checking them on the way.
 
     Args:
-        clips: (name, frames); a frame has the features of `features`, but "key".
+        clips: (name, frames); a frame has "gt" (H, W, 3) and "lq" (h, w, 3) uint8 RGB, and with
+            flow both flows (h, w, 2) float32.
         layout: of the data set.
         index: receives [name, frames, H, W] of each clip, in order.
 
@@ -92,39 +103,64 @@ def examples(clips: Clips, layout: Layout, index: list) -> Iterator[tuple[int, d
         (increasing integer, example).
 
     Raises:
-        ValueError: there are no clips, a clip has no frames, or a frame's features, dtypes or sizes
-          are not what the layout and the clip's first frame say.
+        ValueError: there are no clips, a clip has no frames, two clips have one name, or a frame's
+          features, dtypes or sizes are not what the layout and the clip's first frame say.
     """
-    written = 0
+    written, names = 0, set()
     for name, frames in clips:
-        clip = None
-        for number, frame in enumerate(frames):
-            key = f"{name}/{number:08d}"
-            _check(key, frame, layout, clip)
-            if clip is None:
-                clip = [name, 0, *frame["gt"].shape[:2]]
-                index.append(clip)
-            clip[1] += 1  # before the yield: a reader may take no more than this one
-            yield written * _KEY_UNIT, {**frame, "key": key}
-            written += sum(array.nbytes for array in frame.values())
+        if name in names:
+            raise ValueError(f"there are two clips {name}")
+        names.add(name)
+        clip: list | None = None
+        for group in _groups(name, frames, layout):
+            start = clip[1] if clip else 0
+            length, *size = group["gt"].shape[:3]
+            cut = {
+                key: list(coding.cut(frames, layout.side // (1 if key == "gt" else layout.scale)))
+                for key, frames in group.items()
+            }
+            for number, parts in enumerate(zip(*cut.values(), strict=True)):
+                if number == len(cut["gt"]) - 1:
+                    # Before the last tile's yield: a reader may take no more than this one.
+                    if clip is None:
+                        clip = [name, 0, *size]
+                        index.append(clip)
+                    clip[1] += length
+                example = dict(zip(cut, parts, strict=True))
+                for key in ("gt", "lq"):
+                    example[key] = coding.encode(example[key])
+                unit = written * _KEY_UNIT
+                yield unit, {**example, "key": f"{name}/{start:08d}/{number}"}
+                written += sum(array.nbytes for array in parts)
         if clip is None:
             raise ValueError(f"clip {name} has no frames")
-    if not index:
+    if not names:
         raise ValueError("there are no clips")
 
 
-def _check(key: str, frame: Frame, layout: Layout, clip: list | None) -> None:
-    """Raises ValueError unless a frame fits the layout and its clip."""
+def _groups(name: str, frames: Iterable[Frame], layout: Layout) -> Iterator[dict[str, np.ndarray]]:
+    """Frames in succession, checked and stacked."""
+    size = None
+    numbered = enumerate(frames)
+    while group := list(itertools.islice(numbered, layout.group)):
+        for number, frame in group:
+            _check(f"{name}/{number:08d}", frame, layout, size)
+            size = frame["gt"].shape[:2]
+        yield {key: np.stack([frame[key] for _, frame in group]) for key in group[0][1]}
+
+
+def _check(key: str, frame: Frame, layout: Layout, size: tuple[int, ...] | None) -> None:
+    """Raises ValueError unless a frame fits the layout and its clip, whose size it gets."""
     wanted: dict[str, np.dtype] = {name: np.dtype(np.uint8) for name in ("gt", "lq")}
     if layout.flow:
-        wanted |= {name: np.dtype(np.float32) for name in ("flow_forward", "flow_backward")}
+        wanted |= {name: np.dtype(np.float32) for name in _FLOWS}
     found = {name: array.dtype for name, array in frame.items()}
     if found != wanted:
         raise ValueError(f"{key}: expected {wanted}, got {found}")
     height, width = frame["gt"].shape[:2]
-    fixed = clip[2:] if clip is not None else layout.size
+    fixed = size or layout.size
     if any(want not in (None, got) for want, got in zip(fixed, (height, width), strict=True)):
-        source = "the data set's frames are" if clip is None else "its clip began with"
+        source = "its clip began with" if size else "the data set's frames are"
         raise ValueError(f"{key} is {height}x{width}, but {source} {fixed[0]}x{fixed[1]}")
     small = (height // layout.scale, width // layout.scale)
     shapes = {"gt": (small[0] * layout.scale, small[1] * layout.scale, 3), "lq": (*small, 3)}
@@ -157,50 +193,6 @@ def check_free_space(directory: str | os.PathLike, needed: int) -> None:
         )
 
 
-def find_folder(root: str | os.PathLike, *places: str) -> pathlib.Path:
-    """The first of some places under root that is a folder.
-
-    Args:
-        root: folder that the user filled.
-        places: relative paths, in order of preference.
-
-    Returns:
-        Its path.
-
-    Raises:
-        FileNotFoundError: none is; says what there is instead.
-    """
-    root = pathlib.Path(root)
-    for place in places:
-        if (root / place).is_dir():
-            return root / place
-    found = sorted(path.name for path in root.iterdir()) if root.is_dir() else "no such folder"
-    raise FileNotFoundError(f"expected a folder {' or '.join(places)} in {root}, found {found}")
-
-
-def read_png(path: str | os.PathLike) -> np.ndarray:
-    """Reads a PNG file of 8-bit RGB.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        (h, w, 3) uint8.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is another kind of file, or damaged.
-    """
-    data = pathlib.Path(path).read_bytes()
-    # Depth 8 and colour type 2 in the header; Pillow would cut 16 bits to 8 without a word.
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[24:26] != b"\x08\x02":
-        raise ValueError(f"{path} is not a PNG file of 8-bit RGB")
-    try:
-        return np.asarray(Image.open(io.BytesIO(data)))
-    except (OSError, SyntaxError) as error:  # Pillow's own for damaged PNG files
-        raise ValueError(f"{path} is damaged: {error}") from error
-
-
 class ClipBuilder(
     tfds.core.GeneratorBasedBuilder,
     skip_registration=True,  # type: ignore[call-arg]
@@ -225,22 +217,59 @@ class ClipBuilder(
     def _clips(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Clips]:
         """The clips of each split, to be iterated once, in order."""
 
+    def _views(self, dl_manager: tfds.download.DownloadManager) -> Views:
+        """Splits whose records are those of the splits of `_clips`: which clips of which."""
+        return {}
+
+    def _from_files(self, splits: Mapping[str, Sequence[files.ClipFiles]]) -> dict[str, Clips]:
+        """The clips of files, after a look at all of them and at the room on the disk."""
+        layout = self.layout
+        logging.info("looking at the files of %d clips", sum(map(len, splits.values())))
+        needed = 0
+        for clip in itertools.chain(*splits.values()):
+            length, *size = clip.check(layout.scale)
+            if any(want not in (None, got) for want, got in zip(layout.size, size, strict=True)):
+                raise ValueError(
+                    f"clip {clip.name} is {size[0]}x{size[1]}, but the data set's frames are "
+                    f"{layout.size[0]}x{layout.size[1]}"
+                )
+            one = dataclasses.replace(layout, size=(size[0], size[1]))
+            needed += length * one.frame_bytes
+        check_free_space(self.data_dir, needed)
+        return {
+            split: [(clip.name, clip.frames(layout.scale, layout.degradation)) for clip in clips]
+            for split, clips in splits.items()
+        }
+
     def _info(self) -> tfds.core.DatasetInfo:
         layout = self.layout
-        return self.dataset_info_from_configs(
+        info = self.dataset_info_from_configs(
             features=features(layout),
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(
-                scale=layout.scale, degradation=layout.degradation, clips={}
+                scale=layout.scale,
+                degradation=layout.degradation,
+                side=layout.side,
+                group=layout.group,
+                clips={},
+                views={},
             ),
         )
+        # TFDS would ask its authors' storage for the data set, which leaves a temporary folder.
+        info.initialize_from_bucket = lambda: None
+        return info
 
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         if self.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
             raise ValueError(f"clips need the format array_record, not {self.info.file_format}")
-        splits = self._clips(dl_manager)
+        try:
+            splits = self._clips(dl_manager)
+            self.info.metadata["views"] = self._views(dl_manager)
+        except FileNotFoundError as error:
+            help = self.MANUAL_DOWNLOAD_INSTRUCTIONS or ""
+            raise FileNotFoundError(f"{error}\n{help}".rstrip()) from None
         index: dict[str, list] = {split: [] for split in splits}
         self.info.metadata["clips"] = index
         return {

@@ -1,12 +1,15 @@
 """Random access to clips of paired frames."""
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
+from tensorflow_datasets.proto import tf_example_pb2
 
+from jaxvsr.data import coding
 from jaxvsr.errors import InputError
 
 
@@ -30,8 +33,9 @@ class TFDSClips:
     """The clips of a split of a data set that was prepared by one of tfds_builders/.
 
     Attributes:
-        clips: in the order of the records.
+        clips: in the order of the records, or of the list that names them.
         scale: of the targets over the inputs.
+        degradation: that made the inputs, by name.
     """
 
     def __init__(self, dataset: str, split: str, data_dir: str = "") -> None:
@@ -48,7 +52,8 @@ class TFDSClips:
         data_dir = data_dir or tfds.core.constants.DATA_DIR
         try:
             builder = read_only_builder.builder_from_files(dataset, data_dir=data_dir)
-            clips = builder.info.metadata["clips"]
+            metadata = builder.info.metadata
+            stored, views = metadata["clips"], metadata["views"]
         except (tfds.core.DatasetNotFoundError, KeyError, TypeError) as error:
             raise InputError(
                 f"the data set {dataset!r} is not prepared in {data_dir}. Prepare it once:\n"
@@ -56,36 +61,106 @@ class TFDSClips:
                 "with MANUAL_DIR=<where you downloaded it to> if it is one that is downloaded by "
                 "hand; docs/data.md says where from."
             ) from error
-        if split not in clips:
+        if split not in stored | views:
             raise InputError(
-                f"the data set {dataset!r} has no split {split!r}, but {', '.join(clips)}"
+                f"the data set {dataset!r} has no split {split!r}, but {', '.join(stored | views)}"
             )
-        self.clips = tuple(Clip(*clip) for clip in clips[split])
-        if not self.clips:
+        self.scale, self.degradation = metadata["scale"], metadata["degradation"]
+        self._side, self._group = metadata["side"], metadata["group"]
+        listed = views.get(split) or {split: [name for name, *_ in stored[split]]}
+        self._records: list = []
+        places: list[tuple[Clip, int, int]] = []  # of each clip: whose records, from which on
+        for part, names in listed.items():
+            first, found = 0, {}
+            for known in stored[part]:
+                clip = Clip(*known)
+                found[clip.name] = clip, len(self._records), first
+                first += self._count(clip)
+            places += [found[name] for name in names if name in found]
+            raw = tfds.decode.DeserializeMethod.RAW_BYTES
+            if found:
+                self._records.append(builder.as_data_source(part, deserialize_method=raw))
+        if len(places) < max(1, sum(map(len, listed.values()))):
             raise InputError(
-                f"the split {split!r} of the data set {dataset!r} in {data_dir} is empty: prepare "
-                "it again"
+                f"the split {split!r} of the data set {dataset!r} in {data_dir} is "
+                f"{'in part missing' if places else 'empty'}: prepare it again"
             )
-        self.scale = builder.info.metadata["scale"]
-        self._records = builder.as_data_source(
-            split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-        )
-        # What else a record holds, such as the true flow, is not decoded.
-        self._features = tfds.features.FeaturesDict(
-            {name: builder.info.features[name] for name in ("gt", "lq")}
-        )
-        self._first = np.cumsum([0, *(clip.length for clip in self.clips)])
+        self.clips, self._parts, self._first = zip(*places, strict=True)
 
-    def read(self, clip: int, frames: Sequence[int]) -> dict[str, np.ndarray]:
-        """Reads frames of a clip.
+    def _count(self, clip: Clip) -> int:
+        """How many records a clip has."""
+        rows, columns = (coding.count(length, self._side) for length in (clip.height, clip.width))
+        return coding.count(clip.length, self._group) * rows * columns
+
+    def read(
+        self,
+        clip: int,
+        frames: Sequence[int],
+        top: int = 0,
+        left: int = 0,
+        size: tuple[int, int] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Reads a window of frames of a clip; no more than the tiles that it lies in are read.
 
         Args:
             clip: its place in `clips`.
             frames: their numbers.
+            top, left: corner of the window, in low-resolution pixels.
+            size: (h, w) of the window, in low-resolution pixels; None: all that is below and right.
 
         Returns:
-            "gt" (t, H, W, 3) and "lq" (t, h, w, 3), uint8 RGB.
+            "gt" (t, H, W, 3) and "lq" (t, h, w, 3), uint8 RGB, in no particular order in memory.
+
+        Raises:
+            IndexError: the clip has no such frames or no such window.
         """
-        records = self._records.__getitems__([int(self._first[clip]) + i for i in frames])
-        decoded = [self._features.deserialize_example_np(record) for record in records]
-        return {name: np.stack([frame[name] for frame in decoded]) for name in ("gt", "lq")}
+        known, side = self.clips[clip], self._side // self.scale
+        low = known.height // self.scale, known.width // self.scale
+        height, width = size or (low[0] - top, low[1] - left)
+        inside = 0 <= top < top + height <= low[0] and 0 <= left < left + width <= low[1]
+        if not (inside and 0 <= min(frames) <= max(frames) < known.length):
+            raise IndexError(
+                f"clip {known.name} has {known.length} frames of {low[0]}x{low[1]}, not frames "
+                f"{list(frames)} with {height}x{width} from ({top}, {left}) on"
+            )
+        rows = range(top // side, coding.count(top + height, side))
+        columns = range(left // side, coding.count(left + width, side))
+        groups = sorted({frame // self._group for frame in frames})
+        shape = 3, len(groups) * self._group, len(rows) * side
+        canvas = {
+            name: np.empty((*shape[:2], shape[2] * scale, width * scale), np.uint8)
+            for name, scale in (("lq", 1), ("gt", self.scale))
+        }
+        down, across = coding.count(low[0], side), coding.count(low[1], side)
+        records = self._records[self._parts[clip]]
+        # One by one: what is read is then still in the processor's cache when it is put in place.
+        for (i, group), (j, row), (k, column) in itertools.product(
+            enumerate(groups), enumerate(rows), enumerate(columns)
+        ):
+            data = records[self._first[clip] + (group * down + row) * across + column]
+            record = tf_example_pb2.Example.FromString(data).features.feature
+            for name, scale in (("lq", 1), ("gt", self.scale)):
+                there = i * self._group, j * side * scale, (k * side - left % side) * scale
+                _put(canvas[name], record, name, there)
+        place = {group: i * self._group for i, group in enumerate(groups)}
+        numbers = [place[i // self._group] + i % self._group for i in frames]
+        chosen: list | slice = numbers
+        if numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+            chosen = slice(numbers[0], numbers[-1] + 1)  # a view, not a copy
+        return {
+            name: coding.decode(canvas[name], side * scale, top % side * scale, height * scale)[
+                chosen
+            ]
+            for name, scale in (("lq", 1), ("gt", self.scale))
+        }
+
+
+def _put(canvas: np.ndarray, record: Mapping, name: str, place: tuple[int, int, int]) -> None:
+    """Puts a tile of a record into a canvas (3, t, h, w), in which its columns may partly lie."""
+    (data,) = record[f"{name}/value"].bytes_list.value
+    tile = np.frombuffer(data, np.uint8).reshape(record[f"{name}/shape"].int64_list.value)
+    time, top, left = place
+    tile = tile[..., max(-left, 0) : canvas.shape[-1] - left]
+    left = max(left, 0)
+    _, frames, rows, columns = tile.shape
+    canvas[:, time : time + frames, top : top + rows, left : left + columns] = tile

@@ -1,11 +1,6 @@
-"""What happens to a sample's frames, the same for all of them: crop, flips, transpose, mirror."""
+"""What happens to a sample's frames, the same for all of them: flips, transpose, mirror."""
 
 import numpy as np
-
-
-def crop(frames: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
-    """Cuts a square out of frames (t, h, w, c)."""
-    return frames[:, top : top + size, left : left + size]
 
 
 def augment(frames: np.ndarray, hflip: bool, vflip: bool, transpose: bool) -> np.ndarray:
@@ -23,3 +18,14 @@ def augment(frames: np.ndarray, hflip: bool, vflip: bool, transpose: bool) -> np
 def mirror(frames: np.ndarray) -> np.ndarray:
     """Appends the reversed clip: (t, h, w, c) -> (2t, h, w, c). Vimeo-90K's recipe."""
     return np.concatenate([frames, frames[::-1]])
+
+
+def contiguous(frames: np.ndarray) -> np.ndarray:
+    """Copies frames (t, h, w, c) that lie in whatever order, a channel at a time.
+
+    NumPy itself would copy pixel by pixel where the channels lie apart, in 2 to 4 times the time.
+    """
+    out = np.empty(frames.shape, frames.dtype)
+    for channel in range(frames.shape[-1]):
+        out[..., channel] = frames[..., channel]
+    return out

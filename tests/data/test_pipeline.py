@@ -1,9 +1,11 @@
 import collections
 import itertools
+import types
 
 import ml_collections
 import numpy as np
 import pytest
+import reference
 
 from jaxvsr.data import pipeline
 from jaxvsr.data.sources import Clip, TFDSClips
@@ -16,12 +18,13 @@ class Numbered:
     scale = 4
     clips = (Clip("a", 5, 32, 40), Clip("short", 2, 32, 32), Clip("b", 4, 36, 32))
 
-    def read(self, clip, frames):
+    def read(self, clip, frames, top, left, size):
         height, width = self.clips[clip].height, self.clips[clip].width
         gt = np.zeros((len(frames), height, width, 3), np.uint8)
         gt[..., 0] = 10 * clip + np.array(frames)[:, None, None]
         gt[..., 1] = np.arange(height)[:, None]
         gt[..., 2] = np.arange(width)
+        gt = gt[:, 4 * top : 4 * (top + size[0]), 4 * left : 4 * (left + size[1])]
         return {"gt": gt, "lq": gt[:, ::4, ::4]}
 
 
@@ -30,6 +33,8 @@ def settings(**changes):
         "dataset": "numbered",
         "frames": 3,
         "crop": 16,
+        "intervals": (1,),
+        "reverse": False,
         "mirror": False,
         "batch": 4,
         "workers": 0,
@@ -81,6 +86,48 @@ def test_windows_are_drawn_alike_and_turned_every_way():
     assert len(turns) == 8 and min(turns.values()) > 70
 
 
+@pytest.mark.parametrize("rule", ["n16_i1", "n30_i1", "n16_i2", "n15_i3", "n6_i1"])
+def test_last_start_golden(rule):
+    _, _, arrays = reference.load("data_rules")
+    frames, interval = map(int, rule[1:].split("_i"))
+    source = types.SimpleNamespace(scale=4, clips=(Clip("a", 100, 64, 64),))
+    draw = pipeline.Draw(source, frames, 64, (interval,))
+    assert len(draw) == arrays[f"reds/last_start/{rule}"] + 1
+    sample = draw(len(draw) - 1, np.random.default_rng(0))
+    start = len(draw) - 1
+    assert sample.frames == range(start, start + frames * interval, interval)
+
+
+def test_intervals_and_directions_are_drawn_alike():
+    source = types.SimpleNamespace(
+        scale=4, clips=(Clip("short", 7, 64, 64), Clip("long", 12, 64, 64))
+    )
+    draw = pipeline.Draw(source, 4, 64, (1, 2), reverse=True)
+    assert len(draw) == 12 - 4 + 1  # a clip that cannot hold 4 frames 2 apart is left out
+    samples = [draw(i % 9, np.random.default_rng(i)) for i in range(2700)]
+    assert {sample.clip for sample in samples} == {1}
+    steps = collections.Counter(sample.frames.step for sample in samples)
+    assert sorted(steps) == [-2, -1, 1, 2] and min(steps.values()) > 600
+    for step, last in ((1, 8), (2, 4)):
+        starts = collections.Counter(
+            min(sample.frames) for sample in samples if abs(sample.frames.step) == step
+        )
+        assert sorted(starts) == list(range(last + 1))
+        share = sum(starts.values()) / (last + 1)
+        assert all(0.75 * share < count < 1.25 * share for count in starts.values())
+
+
+def test_frames_apart_and_backwards_reach_the_batch():
+    data = settings(frames=2, intervals=(2,), reverse=True)
+    firsts = set()
+    for batch in take(8, data=data):
+        for gt, key in zip(batch["gt"], batch["key"], strict=True):
+            times = gt[:, 0, 0, 0].astype(int) % 10
+            assert times[0] == int(str(key).split("/")[1])
+            firsts.add(times[1] - times[0])
+    assert firsts == {-2, 2}
+
+
 def test_the_order_depends_on_seed_and_position_alone():
     whole = take(6)
     assert_equal(take(6), whole)
@@ -105,6 +152,13 @@ def test_workers_do_not_change_the_order(data_dir):
     assert_equal(take(3, source, data=data), alone)
 
 
+def test_a_batch_may_be_one_sample():
+    singles = take(8, data=settings(batch=1))
+    whole = take(2)
+    for number, batch in enumerate(singles):
+        np.testing.assert_array_equal(batch["gt"][0], whole[number // 4]["gt"][number % 4])
+
+
 def test_mirroring_appends_the_reversed_sample():
     (batch,) = take(1, data=settings(mirror=True))
     assert batch["lq"].shape == (4, 6, 4, 4, 3)
@@ -117,6 +171,7 @@ def test_mirroring_appends_the_reversed_sample():
         ({"crop": 36}, 4, "'a' .* is 32x40, smaller than the crop of 36x36"),
         ({"crop": 18}, 4, "data.crop=18 is not a multiple of the scale 4"),
         ({"frames": 6}, 4, "data.frames=6 frames, the longest has 5"),
+        ({"intervals": (1, 2)}, 4, "data.frames=3 frames, 2 apart, the longest has 5"),
         ({}, 2, "is for scale 4, the model's scale is 2"),
     ],
 )

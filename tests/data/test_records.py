@@ -1,17 +1,18 @@
 """The record layout: what is written is read back, in order, and what is wrong is refused."""
 
 import collections
-import io
 import pathlib
-import re
+import shutil
+import tempfile
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from PIL import Image
 from tensorflow_datasets.core import dataset_info, shuffle
 
 from jaxvsr.data import records
+from jaxvsr.data.sources import Clip, TFDSClips
+from jaxvsr.errors import InputError
 
 
 class Plain(records.ClipBuilder, skip_registration=True):
@@ -66,31 +67,66 @@ def test_records_come_back_in_order_with_their_index(tmp_path):
     assert builder.info.metadata == {
         "scale": 4,
         "degradation": "bicubic",
+        "side": 64,
+        "group": 4,
+        "views": {},
         "clips": {
             "train": [["b", 3, 16, 24], ["a/1", 2, 32, 8], ["c", 1, 16, 24]],
             "val": [["b", 1, 16, 24]],
         },
     }
     assert builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD
-    train = builder.as_data_source("train")
-    assert [int(record["gt"][0, 0, 0]) for record in train] == [0, 1, 2, 10, 11, 20]
-    record = train[4]
-    assert record["key"] == b"a/1/00000001"
-    assert record["gt"].shape == (32, 8, 3) and record["gt"].dtype == np.uint8
-    assert record["lq"].shape == (8, 2, 3) and record["lq"].dtype == np.uint8
+    keys = [record["key"].decode() for record in builder.as_data_source("train")]
+    assert keys == ["b/00000000/0", "a/1/00000000/0", "c/00000000/0"]
 
 
-def test_flow_is_stored_as_it_is_and_can_be_skipped(tmp_path):
+def test_clips_come_back_whole_and_in_part(tmp_path):
+    rng = np.random.default_rng(0)
+    clips = {}
+    for name, length, (h, w) in (("a", 6, (20, 35)), ("b", 9, (16, 16)), ("c", 1, (3, 40))):
+        arrays = rng.integers(0, 256, (length, 4 * h, 4 * w, 3), np.uint8)
+        clips[name] = [{"gt": gt, "lq": gt[1::4, 2::4]} for gt in arrays]
+    build(tmp_path, {"train": clips.items()})
+    source = TFDSClips("plain", "train", str(tmp_path))
+    assert source.clips[1] == Clip("b", 9, 64, 64)
+    for number, (clip, frames) in enumerate(zip(source.clips, clips.values(), strict=True)):
+        whole = source.read(number, range(clip.length))
+        chosen = rng.permutation(clip.length)[:3].tolist()
+        top, left = rng.integers(clip.height // 4), rng.integers(clip.width // 4)
+        size = clip.height // 4 - top, int(rng.integers(1, clip.width // 4 - left + 1))
+        part = source.read(number, chosen, top, left, size)
+        for name, scale in (("gt", 4), ("lq", 1)):
+            expected = np.stack([frame[name] for frame in frames])
+            np.testing.assert_array_equal(whole[name], expected)
+            rows = slice(scale * top, scale * (top + size[0]))
+            columns = slice(scale * left, scale * (left + size[1]))
+            np.testing.assert_array_equal(part[name], expected[chosen][:, rows, columns])
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3])
+def test_other_scales(tmp_path, scale):
+    class Scaled(Plain, skip_registration=True):
+        layout = records.Layout(scale=scale)
+
+    gt = np.random.default_rng(scale).integers(0, 256, (2, 72, 132, 3), np.uint8)
+    clip = [{"gt": frame, "lq": frame[::scale, ::scale]} for frame in gt]
+    build(tmp_path, {"train": [("a", clip)]}, Scaled)
+    source = TFDSClips("plain", "train", str(tmp_path))
+    assert source.scale == scale
+    size = (70 // scale - 2, 8)
+    part = source.read(0, [1], 2, 5, size)
+    rows, columns = slice(2 * scale, 2 * scale + size[0] * scale), slice(5 * scale, 13 * scale)
+    np.testing.assert_array_equal(part["gt"][0], gt[1, rows, columns])
+    np.testing.assert_array_equal(part["lq"][0], gt[1, rows, columns][::scale, ::scale])
+
+
+def test_flow_is_stored_as_it_is(tmp_path):
     frames = [frame(i, flow=True) for i in range(2)]
     builder = build(tmp_path, {"train": [("a", frames)]}, Flowing)
-    record = builder.as_data_source("train")[1]
-    for name, expected in frames[1].items():
-        assert record[name].dtype == expected.dtype
-        np.testing.assert_array_equal(record[name], expected)
-    skip = {name: tfds.decode.SkipDecoding() for name in ("flow_forward", "flow_backward")}
-    record = builder.as_data_source("train", decoders=skip)[1]
-    assert isinstance(record["flow_forward"], bytes)
-    np.testing.assert_array_equal(record["gt"], frames[1]["gt"])
+    (record,) = builder.as_data_source("train")
+    for name in ("flow_forward", "flow_backward"):
+        assert record[name].dtype == np.float32
+        np.testing.assert_array_equal(record[name], np.stack([frame[name] for frame in frames]))
 
 
 def test_a_split_too_large_for_memory_keeps_its_order(tmp_path, monkeypatch):
@@ -101,10 +137,10 @@ def test_a_split_too_large_for_memory_keeps_its_order(tmp_path, monkeypatch):
     monkeypatch.setattr(
         shuffle._Bucket, "add", lambda bucket, *data: buckets.update([bucket]) or add(bucket, *data)
     )
-    frames = [frame(i, (4, 4)) for i in range(30)]
-    builder = build(tmp_path, {"train": [("a", frames)]})
-    values = [int(record["gt"][0, 0, 0]) for record in builder.as_data_source("train")]
-    assert values == list(range(30))
+    clips = [(str(i), [frame(i, (8, 8))]) for i in range(30)]
+    builder = build(tmp_path, {"train": clips})
+    keys = [record["key"].decode() for record in builder.as_data_source("train")]
+    assert keys == [f"{i}/00000000/0" for i in range(30)]
     assert len(buckets) == 30
 
 
@@ -115,11 +151,12 @@ def test_keys_put_a_gigabyte_into_a_temporary_file():
     assert shuffle.get_bucket_number(10**13 * unit, 1000) == 999
 
 
-def test_a_build_cut_short_on_request_has_an_index_of_what_is_there(tmp_path):
-    clips = {"train": [(name, [frame(), frame()]) for name in "abc"]}
-    builder = build(tmp_path, clips, max_examples_per_split=3)
-    assert len(builder.as_data_source("train")) == 3
-    assert builder.info.metadata["clips"]["train"] == [["a", 2, 16, 24], ["b", 1, 16, 24]]
+def test_a_build_cut_short_on_request_has_an_index_of_what_is_whole(tmp_path):
+    clips = {"train": [(name, [frame(ord(name), (16, 80))] * 6) for name in "abc"]}
+    builder = build(tmp_path, clips, max_examples_per_split=7)  # a has 2 x 2, then 3 of b's 4
+    assert builder.info.metadata["clips"]["train"] == [["a", 6, 16, 80], ["b", 4, 16, 80]]
+    source = TFDSClips("plain", "train", str(tmp_path))
+    assert (source.read(1, range(4))["gt"] == ord("b")).all()
 
 
 def test_an_interrupted_build_is_not_taken_for_a_whole_one(tmp_path):
@@ -139,6 +176,24 @@ def test_an_interrupted_build_is_not_taken_for_a_whole_one(tmp_path):
     assert len(whole.as_data_source("train")) == 2
 
 
+def test_what_a_killed_build_leaves_is_neither_read_nor_in_the_way(tmp_path):
+    whole = {"train": [("a", [frame(1)])]}
+    left = tmp_path / "plain" / "incomplete.ABCDEF_1.0.0"
+    shutil.copytree(build(tmp_path, whole).data_dir, left)
+    shutil.rmtree(tmp_path / "plain" / "1.0.0")
+    with pytest.raises(InputError, match="'plain' is not prepared"):
+        TFDSClips("plain", "train", str(tmp_path))
+    build(tmp_path, whole)
+    assert TFDSClips("plain", "train", str(tmp_path)).clips == (Clip("a", 1, 16, 24),)
+
+
+def test_nothing_is_left_in_the_temporary_folder(tmp_path, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    build(tmp_path, {"train": [("a", [frame(1)])]})
+    assert not list((tmp_path / "tmp").iterdir())
+
+
 @pytest.mark.parametrize(
     ("clips", "words"),
     [
@@ -149,6 +204,7 @@ def test_an_interrupted_build_is_not_taken_for_a_whole_one(tmp_path):
         ([("a", [frame(flow=True)])], "a/00000000: expected .*flow"),
         ([("a", [{"gt": frame()["gt"]}])], "a/00000000: expected"),
         ([("a", [frame()]), ("b", [])], "clip b has no frames"),
+        ([("a", [frame()]), ("b", [frame()]), ("a", [frame()])], "two clips a"),
         ([], "no clips"),
     ],
 )
@@ -190,48 +246,3 @@ def test_free_space(tmp_path, monkeypatch):
 def test_bytes_of_a_frame():
     arrays = frame(flow=True)
     assert records.Layout((16, 24), flow=True).frame_bytes == sum(a.nbytes for a in arrays.values())
-
-
-def test_find_folder(tmp_path):
-    (tmp_path / "train" / "sharp").mkdir(parents=True)
-    assert records.find_folder(tmp_path, "sharp", "train/sharp") == tmp_path / "train" / "sharp"
-    with pytest.raises(FileNotFoundError, match=r"blur or val/blur in .*found \['train'\]"):
-        records.find_folder(tmp_path, "blur", "val/blur")
-    with pytest.raises(FileNotFoundError, match="no such folder"):
-        records.find_folder(tmp_path / "nowhere", "sharp")
-
-
-def png(array, **options):
-    data = io.BytesIO()
-    Image.fromarray(array).save(data, "PNG", **options)
-    return data.getvalue()
-
-
-def test_read_png(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
-    (tmp_path / "a.png").write_bytes(png(pixels))
-    np.testing.assert_array_equal(records.read_png(tmp_path / "a.png"), pixels)
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (b"", "not a PNG file"),
-        (b"\xff\xd8\xff\xe0" + bytes(40), "not a PNG file"),
-        (png(np.zeros((4, 4), np.uint8)), "not a PNG file of 8-bit RGB"),
-        (png(np.zeros((4, 4, 4), np.uint8)), "not a PNG file of 8-bit RGB"),
-        (png(np.zeros((4, 4), np.uint16)), "not a PNG file of 8-bit RGB"),
-        (png(np.zeros((4, 4, 3), np.uint8))[:24] + b"\x10\x02", "not a PNG file of 8-bit RGB"),
-        (png(np.arange(12288).reshape(64, 64, 3).astype(np.uint8))[:100], "damaged"),
-        (png(np.zeros((4, 4, 3), np.uint8))[:30], "damaged"),
-    ],
-)
-def test_refuses_files(tmp_path, data, words):
-    (tmp_path / "a.png").write_bytes(data)
-    with pytest.raises(ValueError, match=f"{re.escape(str(tmp_path))}/a.png.* {words}"):
-        records.read_png(tmp_path / "a.png")
-
-
-def test_names_a_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="a.png"):
-        records.read_png(tmp_path / "a.png")

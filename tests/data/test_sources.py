@@ -1,3 +1,7 @@
+import json
+import shutil
+import tempfile
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -18,6 +22,28 @@ def test_clips_are_known_and_frames_read_by_number(data_dir):
         np.testing.assert_array_equal(frames[name], clip[name][[2, 0]])
 
 
+def test_a_window_is_a_part_of_the_frames(data_dir):
+    source = TFDSClips("dead_leaves/test", "train", str(data_dir))
+    whole = source.read(0, range(3))
+    # Within a tile, over a border, at the clip's end.
+    for top, left, size in [(1, 2, (3, 5)), (14, 10, (5, 9)), (20, 3, (12, 29)), (0, 16, (16, 16))]:
+        part = source.read(0, [1, 2], top, left, size)
+        for name, scale in (("lq", 1), ("gt", 4)):
+            rows = slice(scale * top, scale * (top + size[0]))
+            columns = slice(scale * left, scale * (left + size[1]))
+            np.testing.assert_array_equal(part[name], whole[name][1:3, rows, columns])
+
+
+@pytest.mark.parametrize(
+    ("frames", "top", "left", "size"),
+    [([3], 0, 0, None), ([-1], 0, 0, None), ([0], -1, 0, (4, 4)), ([0], 0, 29, (4, 4))],
+)
+def test_what_a_clip_does_not_have_is_refused(data_dir, frames, top, left, size):
+    source = TFDSClips("dead_leaves/test", "train", str(data_dir))
+    with pytest.raises(IndexError, match="clip 00000 has 3 frames of 32x32, not frames"):
+        source.read(0, frames, top, left, size)
+
+
 def test_what_is_not_prepared_is_said_with_the_command(data_dir):
     with pytest.raises(InputError, match="'reds' is not prepared in (?s:.*)make data DATASET=reds"):
         TFDSClips("reds", "train", str(data_dir))
@@ -25,7 +51,9 @@ def test_what_is_not_prepared_is_said_with_the_command(data_dir):
         TFDSClips("dead_leaves/test", "valid", str(data_dir))
 
 
-def test_a_data_set_of_others_is_not_taken_for_clips(data_dir):
+def test_a_data_set_of_others_is_not_taken_for_clips(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where TFDS leaves a folder
+
     class Other(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         name = "other"
         VERSION = tfds.core.Version("1.0.0")
@@ -46,14 +74,31 @@ def test_a_data_set_of_others_is_not_taken_for_clips(data_dir):
         TFDSClips("other", "train", str(data_dir))
 
 
-def test_an_empty_split_is_refused(data_dir, tmp_path):
-    import json
-    import shutil
-
+def edited(data_dir, tmp_path, **changes):
+    """The data set with some of its metadata changed."""
     shutil.copytree(data_dir / "dead_leaves", tmp_path / "dead_leaves")
-    path = tmp_path / "dead_leaves" / "test" / "1.0.0" / "metadata.json"
-    metadata = json.loads(path.read_text())
-    metadata["clips"]["val"] = []
-    path.write_text(json.dumps(metadata))
+    path = tmp_path / "dead_leaves" / "test" / "2.0.0" / "metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return str(tmp_path)
+
+
+def test_an_empty_split_is_refused(data_dir, tmp_path):
+    place = edited(data_dir, tmp_path, clips={"train": [], "val": []})
     with pytest.raises(InputError, match="'val'.*is empty"):
-        TFDSClips("dead_leaves/test", "val", str(tmp_path))
+        TFDSClips("dead_leaves/test", "val", place)
+
+
+def test_a_view_is_read_from_the_splits_that_hold_its_clips(data_dir, tmp_path):
+    metadata = json.loads((data_dir / "dead_leaves/test/2.0.0/metadata.json").read_text())
+    clips = metadata["clips"] | {"val": [["other", 3, 128, 128]]}
+    views = {"mixed": {"train": ["00001"], "val": ["other"]}, "more": {"val": ["other", "no"]}}
+    place = edited(data_dir, tmp_path, clips=clips, views=views)
+    source = TFDSClips("dead_leaves/test", "mixed", place)
+    assert [clip.name for clip in source.clips] == ["00001", "other"]
+    for number, (split, index) in enumerate([("train", 1), ("val", 0)]):
+        expected = render.render_clip(0, split, index, 3, (128, 128))["gt"][1:]
+        np.testing.assert_array_equal(source.read(number, [1, 2])["gt"], expected)
+    with pytest.raises(InputError, match="'more'.*is in part missing"):
+        TFDSClips("dead_leaves/test", "more", place)
+    with pytest.raises(InputError, match="but train, val, mixed, more"):
+        TFDSClips("dead_leaves/test", "test", place)

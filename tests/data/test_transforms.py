@@ -15,9 +15,16 @@ def test_augment_golden(turns):
     np.testing.assert_array_equal(out[0], arrays[f"augment/h{hflip}v{vflip}t{transpose}"])
 
 
-def test_crop_and_mirror():
+def test_mirror():
     frames = np.arange(3 * 5 * 6 * 1).reshape(3, 5, 6, 1)
-    np.testing.assert_array_equal(transforms.crop(frames, 1, 2, 3), frames[:, 1:4, 2:5])
     both = transforms.mirror(frames)
     np.testing.assert_array_equal(both, both[::-1])
     np.testing.assert_array_equal(both[:3], frames)
+
+
+def test_contiguous_copies_any_order():
+    planes = np.arange(3 * 2 * 5 * 6, dtype=np.uint8).reshape(3, 2, 5, 6)
+    frames = np.moveaxis(planes, 0, -1)[:, ::-1].swapaxes(1, 2)
+    out = transforms.contiguous(frames)
+    assert out.flags.c_contiguous and out.dtype == np.uint8
+    np.testing.assert_array_equal(out, frames)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from jaxvsr.data.sources import TFDSClips
 from tfds_builders.dead_leaves import dead_leaves_dataset_builder, render
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -25,7 +26,7 @@ def directory(tmp_path_factory):
 
 def test_is_an_array_record_data_set_with_an_index(directory):
     builder = tfds.builder_from_directory(directory)
-    assert builder.info.full_name == "dead_leaves/test/1.0.0"
+    assert builder.info.full_name == "dead_leaves/test/2.0.0"
     assert builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD
     assert builder.info.metadata["scale"] == 4
     assert builder.info.metadata["degradation"] == "bicubic"
@@ -37,22 +38,28 @@ def test_is_an_array_record_data_set_with_an_index(directory):
     assert "Mumford" in builder.info.citation
 
 
-def test_record_is_the_rendered_frame(directory):
-    source = tfds.builder_from_directory(directory).as_data_source("train")
-    assert len(source) == 6
-    record = source[3 + 2]
-    assert record.pop("key") == b"00001/00000002"
+def test_clips_are_the_rendered_ones(directory):
+    source = TFDSClips("dead_leaves/test", "train", str(directory.parents[2]))
     clip = render.render_clip(0, "train", 1, 3, (128, 128))
-    assert record.keys() == clip.keys()
-    for name, values in clip.items():
-        np.testing.assert_array_equal(record[name], values[2])
+    for name, frames in source.read(1, range(3)).items():
+        np.testing.assert_array_equal(frames, clip[name])
+
+
+def test_records_hold_the_flow(directory):
+    source = tfds.builder_from_directory(directory).as_data_source("train")
+    assert len(source) == 2 * 4  # clips of 2x2 tiles, three frames in one group
+    record = source[4 + 2]
+    assert record["key"] == b"00001/00000000/2"
+    clip = render.render_clip(0, "train", 1, 3, (128, 128))
+    for name in ("flow_forward", "flow_backward"):
+        np.testing.assert_array_equal(record[name], clip[name][:, 16:, :16])
 
 
 def test_own_size(tmp_path):
     config = Config(name="mine", num_train=1, num_val=1, num_frames=2, size=(64, 96), seed=3)
     builder = dead_leaves_dataset_builder.Builder(data_dir=tmp_path, config=config)
     builder.download_and_prepare()
-    assert builder.as_data_source("val")[1]["gt"].shape == (64, 96, 3)
+    assert builder.as_data_source("val")[1]["lq"].shape == (3, 2, 16, 8)
     assert builder.info.metadata["clips"]["train"] == [["00000", 2, 64, 96]]
 
 
@@ -89,5 +96,5 @@ def test_command_line(tmp_path):
     command = [sys.executable, "-m", "tfds_builders", "tfds_builders/dead_leaves"]
     options = [f"--config={config}", f"--data_dir={tmp_path}"]
     subprocess.run(command + options, check=True, capture_output=True, cwd=REPOSITORY)
-    builder = tfds.builder_from_directory(tmp_path / "dead_leaves" / "mine" / "1.0.0")
-    assert builder.as_data_source("train")[0]["gt"].shape == (64, 68, 3)
+    builder = tfds.builder_from_directory(tmp_path / "dead_leaves" / "mine" / "2.0.0")
+    assert builder.info.metadata["clips"]["train"] == [["00000", 1, 64, 68]]

@@ -1,17 +1,15 @@
-"""REDS, from the folders that its authors distribute."""
+"""REDS, from the folders or zip files that its authors distribute."""
 
 import dataclasses
-import os
-import pathlib
-from collections.abc import Iterator
 
-import numpy as np
 import tensorflow_datasets as tfds
 
-from jaxvsr.data import records
+from jaxvsr.data import files, records
 
 # The four training clips that the field scores on.
 REDS4 = ("000", "011", "015", "020")
+
+_LQ = {"sharp_bicubic": "sharp_bicubic/X4", "blur_bicubic": "blur_bicubic/X4", "blur": "blur"}
 
 
 # TFDS's own config class is not frozen, and Python does not let a frozen class extend it.
@@ -20,62 +18,77 @@ class RedsConfig(tfds.core.BuilderConfig):
     """Which part of REDS; the defaults are the whole, another name and less make an excerpt.
 
     Attributes:
+        lq: what lq is: "sharp_bicubic", "blur_bicubic", or, of gt's own size, "blur".
         num_train: of the training clips 000, 001, ..., at least 21 so that REDS4 is among them.
         num_val: of the validation clips 000, 001, ..., which become 240, 241, ...
         num_frames: of each clip; all must be there.
         size: (H, W) of the frames.
     """
 
+    lq: str = "sharp_bicubic"
     num_train: int = 240
     num_val: int = 30
     num_frames: int = 100
     size: tuple[int, int] = (720, 1280)
 
+    def __post_init__(self):
+        if self.lq not in _LQ:
+            raise ValueError(f"lq must be one of {', '.join(_LQ)}, got {self.lq!r}")
+
 
 class Builder(records.ClipBuilder):
     """TFDS builder of REDS; see README.md."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [RedsConfig(name="bicubic", description="Sharp, and bicubic x4.")]
+    VERSION = tfds.core.Version("2.0.0")
+    BUILDER_CONFIGS = [
+        RedsConfig(name="sharp_bicubic", description="Super-resolution x4."),
+        RedsConfig(
+            name="blur_bicubic", lq="blur_bicubic", description="The same of frames in motion blur."
+        ),
+        RedsConfig(name="blur", lq="blur", description="Deblurring, without enlargement."),
+    ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
-    Download train_sharp, train_sharp_bicubic, val_sharp and val_sharp_bicubic from
-    https://seungjunnah.github.io/Datasets/reds.html and unpack them into manual_dir, so that it
-    holds {train,val}_sharp/<clip>/<8 digits>.png and
-    {train,val}_sharp_bicubic/X4/<clip>/<8 digits>.png, or these below train/ and val/.
+    Download train_sharp and val_sharp, and the lq of your config ({train,val}_sharp_bicubic,
+    _blur_bicubic or _blur), from https://seungjunnah.github.io/Datasets/reds.html. manual_dir holds
+    their zip files, or what is in them: {train,val}_sharp/<clip>/<8 digits>.png,
+    {train,val}_sharp_bicubic/X4/<clip>/<8 digits>.png and so on, or these below train/ and val/.
     """
 
     @property
     def layout(self) -> records.Layout:
-        return records.Layout(self.builder_config.size)
+        config = self.builder_config
+        scale = 1 if config.lq == "blur" else 4
+        degradation = config.lq.removeprefix("sharp_")
+        return records.Layout(config.size, scale, degradation)
 
     def _clips(self, dl_manager: tfds.download.DownloadManager) -> dict[str, records.Clips]:
         config = self.builder_config
-        clips = {}
+        splits = {}
         for part, count, shift in (("train", config.num_train, 0), ("val", config.num_val, 240)):
-            gt = _folder(dl_manager.manual_dir, part, f"{part}_sharp")
-            lq = _folder(dl_manager.manual_dir, part, f"{part}_sharp_bicubic/X4")
-            for number in range(count):
-                name = f"{number:03d}"
-                # Now, and not after an hour.
-                folders = records.find_folder(gt, name), records.find_folder(lq, name)
-                clips[f"{number + shift:03d}"] = _frames(*folders, config.num_frames)
-        records.check_free_space(
-            self.data_dir, len(clips) * config.num_frames * self.layout.frame_bytes
-        )
+            gt, lq = (
+                files.find_folder(dl_manager.manual_dir, name, f"{part}/{name}")
+                for name in (f"{part}_sharp", f"{part}_{_LQ[config.lq]}")
+            )
+            names = [f"{frame:08d}.png" for frame in range(config.num_frames)]
+            splits[f"{part}_official"] = [
+                files.ClipFiles(
+                    f"{clip + shift:03d}",
+                    *(
+                        files.PngFrames([folder / f"{clip:03d}" / name for name in names])
+                        for folder in (gt, lq)
+                    ),
+                )
+                for clip in range(count)
+            ]
+        return self._from_files(splits)
+
+    def _views(self, dl_manager: tfds.download.DownloadManager) -> records.Views:
+        train = [f"{clip:03d}" for clip in range(self.builder_config.num_train)]
+        val = [f"{clip + 240:03d}" for clip in range(self.builder_config.num_val)]
         return {
-            "train": [(name, frames) for name, frames in clips.items() if name not in REDS4],
-            "reds4": [(name, clips[name]) for name in REDS4],
+            "train": {
+                "train_official": [name for name in train if name not in REDS4],
+                "val_official": val,
+            },
+            "reds4": {"train_official": list(REDS4)},
         }
-
-
-def _folder(manual_dir: os.PathLike, part: str, name: str) -> pathlib.Path:
-    try:
-        return records.find_folder(manual_dir, name, f"{part}/{name}")
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}\n{Builder.MANUAL_DOWNLOAD_INSTRUCTIONS}") from None
-
-
-def _frames(gt: pathlib.Path, lq: pathlib.Path, count: int) -> Iterator[dict[str, np.ndarray]]:
-    for number in range(count):
-        name = f"{number:08d}.png"
-        yield {"gt": records.read_png(gt / name), "lq": records.read_png(lq / name)}

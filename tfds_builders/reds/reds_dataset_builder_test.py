@@ -1,112 +1,209 @@
 """REDS from a small tree of its layout."""
 
-import io
-import pathlib
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
+import trees
 from PIL import Image
 
+from jaxvsr.data.sources import TFDSClips
 from tfds_builders.reds import reds_dataset_builder
 
-CONFIG = reds_dataset_builder.RedsConfig(
-    name="excerpt", num_train=21, num_val=2, num_frames=2, size=(16, 24)
-)
+SIZE = (16, 24)
+FOLDERS = {
+    "sharp": 1,
+    "blur": 1,
+    "sharp_bicubic/X4": 4,
+    "blur_bicubic/X4": 4,
+}
 
 
-def png(value, size):
-    data = io.BytesIO()
-    Image.new("RGB", (size[1], size[0]), (value, 0, 255)).save(data, "PNG")
-    return data.getvalue()
+def pixels(part, folder, clip, frame):
+    scale = FOLDERS[folder]
+    seed = [part == "val", list(FOLDERS).index(folder), clip, frame]
+    return trees.pixels(seed, SIZE[0] // scale, SIZE[1] // scale)
 
 
-def write(root, part, count, first):
-    """Frames whose red is first + clip, and + 100 in the second frame."""
-    for folder, size in ((f"{part}_sharp", (16, 24)), (f"{part}_sharp_bicubic/X4", (4, 6))):
-        for clip in range(count):
-            place = root / folder / f"{clip:03d}"
-            place.mkdir(parents=True)
-            for frame in range(2):
-                data = png(first + clip + 100 * frame, size)
-                (place / f"{frame:08d}.png").write_bytes(data)
+def write(root, nested):
+    for part, count in (("train", 21), ("val", 2)):
+        top = root / part if nested else root
+        for folder in FOLDERS:
+            for clip in range(count):
+                for frame in range(2):
+                    path = top / f"{part}_{folder}" / f"{clip:03d}" / f"{frame:08d}.png"
+                    trees.write(path, pixels(part, folder, clip, frame))
 
 
-@pytest.fixture(params=["flat", "nested"])
-def manual_dir(request, tmp_path):
-    root = tmp_path / "manual"
-    for part, count, first in (("train", 21, 0), ("val", 2, 50)):
-        write(root / part if request.param == "nested" else root, part, count, first)
+def zipped(root):
+    """As the files are downloaded: each folder in a zip file of its own, below train/ or val/."""
+    for folder in sorted(root.glob("*/*")):
+        with zipfile.ZipFile(root / f"{folder.name}.zip", "w") as archive:
+            for path in folder.rglob("*.png"):
+                archive.write(path, path.relative_to(root))
+    for part in ("train", "val"):
+        shutil.rmtree(root / part)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    root = tmp_path_factory.mktemp("flat")
+    write(root, nested=False)
     return root
 
 
-def build(tmp_path, manual_dir):
-    builder = reds_dataset_builder.Builder(data_dir=tmp_path / "data", config=CONFIG)
-    config = tfds.download.DownloadConfig(manual_dir=manual_dir)
-    builder.download_and_prepare(download_config=config)
-    return tfds.builder_from_directory(builder.data_dir)
+@pytest.fixture
+def manual_dir(tree, tmp_path):
+    """A copy that a test may damage."""
+    return shutil.copytree(tree, tmp_path / "manual")
 
 
-def test_splits(tmp_path, manual_dir):
-    builder = build(tmp_path, manual_dir)
-    clips = builder.info.metadata["clips"]
-    train = [f"{clip:03d}" for clip in [*range(21), 240, 241] if clip not in (0, 11, 15, 20)]
-    assert clips["train"] == [[name, 2, 16, 24] for name in train]
-    assert clips["reds4"] == [[name, 2, 16, 24] for name in ("000", "011", "015", "020")]
+def build(tmp_path, manual_dir, lq="sharp_bicubic"):
+    config = reds_dataset_builder.RedsConfig(
+        name="excerpt", lq=lq, num_train=21, num_val=2, num_frames=2, size=SIZE
+    )
+    builder = reds_dataset_builder.Builder(data_dir=tmp_path / "data", config=config)
+    return trees.build(builder, manual_dir)
+
+
+def test_splits_share_the_records(tmp_path, tree):
+    builder = build(tmp_path, tree)
+    names = {
+        split: [
+            clip.name for clip in TFDSClips("reds/excerpt", split, str(tmp_path / "data")).clips
+        ]
+        for split in ("train", "reds4", "train_official", "val_official")
+    }
+    reds4 = ["000", "011", "015", "020"]
+    official = [f"{clip:03d}" for clip in range(21)]
+    assert names == {
+        "train": [name for name in official if name not in reds4] + ["240", "241"],
+        "reds4": reds4,
+        "train_official": official,
+        "val_official": ["240", "241"],
+    }
+    assert sum(split.num_examples for split in builder.info.splits.values()) == 23  # one a clip
     assert builder.info.metadata["degradation"] == "bicubic"
-    record = builder.as_data_source("reds4")[2 * 1 + 1]
-    assert record["key"] == b"011/00000001"
-    np.testing.assert_array_equal(record["gt"][0, 0], (111, 0, 255))
-    assert record["lq"].shape == (4, 6, 3)
-    record = builder.as_data_source("train")[2 * len(train) - 1]
-    assert record["key"] == b"241/00000001"
-    np.testing.assert_array_equal(record["lq"][0, 0], (151, 0, 255))
+
+
+@pytest.mark.parametrize("lq", ["sharp_bicubic", "blur_bicubic", "blur"])
+@pytest.mark.parametrize("layout", ["flat", "nested", "zipped"])
+def test_frames_are_those_of_the_files(tmp_path, tree, layout, lq):
+    root = tree
+    if layout != "flat":
+        root = tmp_path / "manual"
+        write(root, nested=True)
+    if layout == "zipped":
+        zipped(root)
+    build(tmp_path, root, lq)
+    folder = lq if lq == "blur" else f"{lq}/X4"
+    for split, clip, place in (("reds4", 1, ("train", 11)), ("train", 18, ("val", 1))):
+        source = TFDSClips("reds/excerpt", split, str(tmp_path / "data"))
+        assert source.scale == FOLDERS[folder]
+        frames = source.read(clip, [0, 1])
+        for frame in (0, 1):
+            expected = pixels(place[0], "sharp", place[1], frame)
+            np.testing.assert_array_equal(frames["gt"][frame], expected)
+            expected = pixels(place[0], folder, place[1], frame)
+            np.testing.assert_array_equal(frames["lq"][frame], expected)
 
 
 def test_the_whole_is_the_official_one():
-    config = reds_dataset_builder.Builder.BUILDER_CONFIGS[0]
-    assert (config.num_train, config.num_val, config.num_frames) == (240, 30, 100)
-    assert config.size == (720, 1280)
+    default = reds_dataset_builder.Builder.BUILDER_CONFIGS[0]
+    assert default.name == "sharp_bicubic"
+    for config in reds_dataset_builder.Builder.BUILDER_CONFIGS:
+        assert (config.num_train, config.num_val, config.num_frames) == (240, 30, 100)
+        assert config.size == (720, 1280)
+        assert config.lq == config.name
+
+
+def test_refuses_an_unknown_lq():
+    with pytest.raises(ValueError, match="sharp_bicubic, blur_bicubic, blur, got 'jpeg'"):
+        reds_dataset_builder.RedsConfig(name="mine", lq="jpeg")
 
 
 def missing_part(root):
     shutil.rmtree(root)
-    root.mkdir()
-    (root / "reds.zip").touch()
+    (root / "elsewhere").mkdir(parents=True)
+
+
+def level_above(root):
+    for path in list(root.iterdir()):
+        shutil.move(path, root / "REDS" / path.name)
+
+
+def broken_download(root):
+    shutil.rmtree(root / "train_sharp")
+    (root / "train_sharp.zip").write_bytes(b"PK\3\4 the beginning")
 
 
 def missing_clip(root):
-    shutil.rmtree(next(root.rglob("val_sharp/001")))
+    shutil.rmtree(root / "val_sharp/001")
 
 
 def missing_frame(root):
-    next(root.rglob("train_sharp/001/00000001.png")).unlink()
+    (root / "train_sharp/001/00000001.png").unlink()
+
+
+def cut_frame(root):
+    path = root / "val_sharp_bicubic/X4/001/00000001.png"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def spoilt_frame(root):
+    path = root / "train_sharp/020/00000001.png"
+    data = bytearray(path.read_bytes())
+    data[60:200] = bytes(140)
+    path.write_bytes(data)
 
 
 def grey_frame(root):
-    path = next(root.rglob("train_sharp/001/00000001.png"))
-    Image.new("L", (24, 16)).save(path)
+    Image.new("L", (24, 16)).save(root / "train_sharp/001/00000001.png")
+
+
+def two_sizes(root):
+    trees.write(root / "train_sharp/001/00000001.png", trees.pixels(0, 16, 28))
+
+
+def other_size(root):
+    for frame in (0, 1):
+        trees.write(root / f"train_sharp/001/{frame:08d}.png", trees.pixels(0, 16, 28))
+        trees.write(root / f"train_sharp_bicubic/X4/001/{frame:08d}.png", trees.pixels(0, 4, 7))
 
 
 def wrong_reduction(root):
-    next(root.rglob("train_sharp_bicubic/X4/001/00000000.png")).write_bytes(png(0, (8, 12)))
+    for frame in (0, 1):
+        trees.write(root / f"train_sharp_bicubic/X4/001/{frame:08d}.png", trees.pixels(0, 8, 12))
 
 
 @pytest.mark.parametrize(
     ("damage", "error", "words"),
     [
-        (missing_part, FileNotFoundError, r"train_sharp or .*\['reds.zip'\](.|\n)*seungjunnah"),
-        (missing_clip, FileNotFoundError, "folder 001 in .*val_sharp, found"),
-        (missing_frame, FileNotFoundError, "train_sharp/001/00000001.png"),
-        (grey_frame, ValueError, "train_sharp/001/00000001.png is not a PNG file of 8-bit RGB"),
-        (wrong_reduction, ValueError, "001/00000000: lq has shape"),
+        (missing_part, FileNotFoundError, r"train_sharp or .* found elsewhere(.|\n)*seungjunnah"),
+        (level_above, FileNotFoundError, r"manual/REDS has it: give that folder instead"),
+        (broken_download, ValueError, "train_sharp.zip is damaged, or not the whole file"),
+        (missing_clip, FileNotFoundError, "no file .*val_sharp/001/00000000.png"),
+        (missing_frame, FileNotFoundError, "no file .*train_sharp/001/00000001.png"),
+        (cut_frame, ValueError, "X4/001/00000001.png is cut short"),
+        (spoilt_frame, ValueError, "train_sharp/020/00000001.png is damaged"),
+        (
+            grey_frame,
+            ValueError,
+            "001/00000001.png is a PNG file of 8-bit grey, expected 8-bit RGB",
+        ),
+        (two_sizes, ValueError, "001/00000001.png is 16x28, but its clip began with 16x24"),
+        (other_size, ValueError, "clip 001 is 16x28, but the data set's frames are 16x24"),
+        (wrong_reduction, ValueError, "clip 001: .* lq has 2 of 4x6, not 2 of 8x12"),
     ],
 )
-def test_refuses(tmp_path, manual_dir, damage, error, words):
-    damage(pathlib.Path(manual_dir))
+def test_refuses(tmp_path, manual_dir, monkeypatch, damage, error, words):
+    damage(manual_dir)
+    if damage is not spoilt_frame:  # which is seen when it is decoded, and not before
+        monkeypatch.setattr(Image, "open", None)
     with pytest.raises(error, match=words):
         build(tmp_path, manual_dir)
+    assert not trees.left_behind(tmp_path / "data")
 
 
 def test_says_where_the_data_are(tmp_path):

@@ -1,14 +1,18 @@
-"""Vimeo-90K septuplets, from the folder that its authors distribute."""
+"""Vimeo-90K septuplets, from the folder or zip file that its authors distribute."""
 
 import dataclasses
-import pathlib
-import re
-from collections.abc import Iterator
+import os
 
-import numpy as np
 import tensorflow_datasets as tfds
 
-from jaxvsr.data import degradations, records
+from jaxvsr.data import files, records
+
+_SUBSETS = ("fast", "medium", "slow")
+# Where others' tools leave the low-resolution frames, beside the data or below.
+_GIVEN = {
+    "bicubic": ("vimeo_septuplet_matlabLRx4/sequences", "BIx4/sequences", "BIx4"),
+    "bd": ("vimeo_septuplet_BDLRx4/sequences", "BDx4/sequences", "BDx4"),
+}
 
 
 # TFDS's own config class is not frozen, and Python does not let a frozen class extend it.
@@ -17,57 +21,84 @@ class Vimeo90kConfig(tfds.core.BuilderConfig):
     """How the frames are.
 
     Attributes:
+        degradation: that made lq, "bicubic" or "bd".
+        given: whether lq is read from a folder, not made here.
         size: (H, W) of the frames.
     """
 
+    degradation: str = "bicubic"
+    given: bool = False
     size: tuple[int, int] = (256, 448)
+
+    def __post_init__(self):
+        files.check_degradation(self.degradation, 4)
 
 
 class Builder(records.ClipBuilder):
     """TFDS builder of Vimeo-90K; the clips are those that the two list files name."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [Vimeo90kConfig(name="bicubic", description="Bicubic x4, made here.")]
+    VERSION = tfds.core.Version("2.0.0")
+    BUILDER_CONFIGS = [
+        Vimeo90kConfig(name="bicubic", description="Bicubic x4, made here."),
+        Vimeo90kConfig(name="bd", degradation="bd", description="Blurred, every 4th; made here."),
+        Vimeo90kConfig(name="bicubic_given", given=True, description="Bicubic x4, given."),
+        Vimeo90kConfig(
+            name="bd_given", degradation="bd", given=True, description="Blurred, every 4th; given."
+        ),
+    ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Download "The original training + test set (82GB)" of the septuplets from
-    http://toflow.csail.mit.edu/ and unpack it, so that manual_dir holds
-    sequences/<5 digits>/<4 digits>/im1.png..im7.png, sep_trainlist.txt and sep_testlist.txt.
+    http://toflow.csail.mit.edu/. manual_dir holds the zip file, or what is in it:
+    sequences/<5 digits>/<4 digits>/im1.png..im7.png, sep_trainlist.txt and sep_testlist.txt, these
+    or the folder vimeo_septuplet around them. For a config *_given it, or the folder above it, also
+    holds the low-resolution frames, vimeo_septuplet_matlabLRx4/sequences/..., BIx4/... or BDx4/...
     """
 
     @property
     def layout(self) -> records.Layout:
-        return records.Layout(self.builder_config.size)
+        config = self.builder_config
+        return records.Layout(config.size, degradation=config.degradation, group=7)
 
     def _clips(self, dl_manager: tfds.download.DownloadManager) -> dict[str, records.Clips]:
-        manual_dir = pathlib.Path(dl_manager.manual_dir)
-        try:
-            sequences = records.find_folder(manual_dir, "sequences")
-            names = {
-                split: _read_list(manual_dir / f"sep_{split}list.txt")
+        config = self.builder_config
+        gt, lq = _sequences(dl_manager.manual_dir), None
+        if config.given:
+            places = _GIVEN[config.degradation]
+            above = [f"../{place}" for place in places]
+            lq = files.find_folder(dl_manager.manual_dir, *places, *above)
+        return self._from_files(
+            {
+                split: [
+                    files.ClipFiles(
+                        name, _septuplet(gt / name), _septuplet(lq / name) if lq else None
+                    )
+                    for name in _names(gt.parent / f"sep_{split}list.txt")
+                ]
                 for split in ("train", "test")
             }
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"{error}\n{self.MANUAL_DOWNLOAD_INSTRUCTIONS}") from None
-        for name in names["train"] + names["test"]:
-            records.find_folder(sequences, name)  # now, and not after hours
-        frames = 7 * sum(map(len, names.values()))
-        records.check_free_space(self.data_dir, frames * self.layout.frame_bytes)
-        return {
-            split: [(name, _frames(sequences / name, self.layout.scale)) for name in listed]
-            for split, listed in names.items()
-        }
+        )
+
+    def _views(self, dl_manager: tfds.download.DownloadManager) -> records.Views:
+        root = _sequences(dl_manager.manual_dir).parent
+        test = set(_names(root / "sep_testlist.txt"))
+        views = {}
+        for subset in _SUBSETS:
+            path = root / f"sep_{subset}_testset.txt"
+            if path.is_file():
+                names = _names(path)
+                if others := set(names) - test:
+                    raise ValueError(f"{path} names {min(others)!r}, which is no test clip")
+                views[subset] = {"test": names}
+        return views
 
 
-def _read_list(path: pathlib.Path) -> list[str]:
-    """Clip names of a list file; only names that cannot lead out of the data's folder."""
-    names = path.read_text().split()
-    for name in names:
-        if not re.fullmatch(r"[0-9]{5}/[0-9]{4}", name):
-            raise ValueError(f"{path} names {name!r}, expected names such as 00001/0001")
-    return names
+def _sequences(manual_dir: str | os.PathLike) -> files.Place:
+    return files.find_folder(manual_dir, "sequences", "vimeo_septuplet/sequences")
 
 
-def _frames(folder: pathlib.Path, scale: int) -> Iterator[dict[str, np.ndarray]]:
-    for number in range(1, 8):
-        gt = records.read_png(folder / f"im{number}.png")
-        yield {"gt": gt, "lq": degradations.imresize(gt, 1 / scale)}
+def _names(path: files.Place) -> list[str]:
+    return files.read_list(path, r"[0-9]{5}/[0-9]{4}", "00001/0001")
+
+
+def _septuplet(folder: files.Place) -> files.PngFrames:
+    return files.PngFrames([folder / f"im{number}.png" for number in range(1, 8)])

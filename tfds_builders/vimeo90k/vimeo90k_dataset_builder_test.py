@@ -4,49 +4,93 @@ import shutil
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
-from PIL import Image
+import trees
 
+from jaxvsr.data import degradations
 from jaxvsr.data.degradations import imresize
+from jaxvsr.data.sources import TFDSClips
 from tfds_builders.vimeo90k import vimeo90k_dataset_builder
 
-CONFIG = vimeo90k_dataset_builder.Vimeo90kConfig(name="excerpt", size=(16, 24))
+SIZE = (16, 24)
 
 
 def pixels(clip, frame):
-    return np.random.default_rng([clip, frame]).integers(0, 256, (16, 24, 3), np.uint8)
+    return trees.pixels([clip, frame], *SIZE)
 
 
 @pytest.fixture
 def manual_dir(tmp_path):
-    root = tmp_path / "manual"
+    root = tmp_path / "vimeo" / "vimeo_septuplet"
     for clip in (1, 2, 3):
-        place = root / "sequences" / "00001" / f"{clip:04d}"
-        place.mkdir(parents=True)
         for frame in range(1, 8):
-            Image.fromarray(pixels(clip, frame)).save(place / f"im{frame}.png")
+            place = root / "sequences" / "00001" / f"{clip:04d}"
+            trees.write(place / f"im{frame}.png", pixels(clip, frame))
     (root / "sep_trainlist.txt").write_text("00001/0003\r\n00001/0001\r\n")
     (root / "sep_testlist.txt").write_text("00001/0002\n\n")
     return root
 
 
-def build(tmp_path, manual_dir):
-    builder = vimeo90k_dataset_builder.Builder(data_dir=tmp_path / "data", config=CONFIG)
-    config = tfds.download.DownloadConfig(manual_dir=manual_dir)
-    builder.download_and_prepare(download_config=config)
-    return tfds.builder_from_directory(builder.data_dir)
+def build(tmp_path, manual_dir, **fields):
+    config = vimeo90k_dataset_builder.Vimeo90kConfig(name="excerpt", size=SIZE, **fields)
+    builder = vimeo90k_dataset_builder.Builder(data_dir=tmp_path / "data", config=config)
+    return trees.build(builder, manual_dir)
 
 
-def test_splits(tmp_path, manual_dir):
-    builder = build(tmp_path, manual_dir)
+@pytest.mark.parametrize("level", ["vimeo_septuplet", "vimeo", "zip"])
+def test_splits(tmp_path, manual_dir, level):
+    root = manual_dir if level == "vimeo_septuplet" else manual_dir.parent
+    if level == "zip":
+        shutil.make_archive(root / "vimeo_septuplet", "zip", root, "vimeo_septuplet")
+        shutil.rmtree(manual_dir)
+    builder = build(tmp_path, root)
     assert builder.info.metadata["clips"] == {
         "train": [["00001/0003", 7, 16, 24], ["00001/0001", 7, 16, 24]],
         "test": [["00001/0002", 7, 16, 24]],
     }
-    record = builder.as_data_source("train")[7 + 3]
-    assert record["key"] == b"00001/0001/00000003"
-    np.testing.assert_array_equal(record["gt"], pixels(1, 4))
-    np.testing.assert_array_equal(record["lq"], imresize(pixels(1, 4), 1 / 4))
+    frames = TFDSClips("vimeo90k/excerpt", "train", str(tmp_path / "data")).read(1, range(7))
+    expected = np.stack([pixels(1, frame) for frame in range(1, 8)])
+    np.testing.assert_array_equal(frames["gt"], expected)
+    np.testing.assert_array_equal(frames["lq"], imresize(expected, 1 / 4))
+    assert builder.info.splits["test"].num_examples == 1  # seven frames to a record
+
+
+def test_subsets_are_splits_of_the_same_records(tmp_path, manual_dir):
+    (manual_dir / "sep_fast_testset.txt").write_text("00001/0002\n")
+    builder = build(tmp_path, manual_dir)
+    assert builder.info.metadata["views"] == {"fast": {"test": ["00001/0002"]}}
+    source = TFDSClips("vimeo90k/excerpt", "fast", str(tmp_path / "data"))
+    np.testing.assert_array_equal(source.read(0, [3])["gt"][0], pixels(2, 4))
+
+
+def test_a_subset_of_other_clips_is_refused(tmp_path, manual_dir):
+    (manual_dir / "sep_slow_testset.txt").write_text("00001/0003\n")
+    with pytest.raises(ValueError, match="sep_slow_testset.txt names '00001/0003', which is no"):
+        build(tmp_path, manual_dir)
+
+
+def test_bd_is_the_blur_of_the_degradations(tmp_path, manual_dir, monkeypatch):
+    def blur_downsample(frames, kind):
+        return frames[1::4, 2::4] if kind == "bd" else None
+
+    monkeypatch.setattr(degradations, "blur_downsample", blur_downsample, raising=False)
+    builder = build(tmp_path, manual_dir, degradation="bd")
+    assert builder.info.metadata["degradation"] == "bd"
+    frames = TFDSClips("vimeo90k/excerpt", "test", str(tmp_path / "data")).read(0, [6])
+    np.testing.assert_array_equal(frames["lq"], frames["gt"][:, 1::4, 2::4])
+
+
+@pytest.mark.parametrize(
+    ("degradation", "place"),
+    [("bicubic", "../vimeo_septuplet_matlabLRx4/sequences"), ("bicubic", "BIx4"), ("bd", "BDx4")],
+)
+def test_reads_given_low_resolution_frames(tmp_path, manual_dir, degradation, place):
+    for clip in (1, 2, 3):
+        for frame in range(1, 8):
+            path = manual_dir / place / "00001" / f"{clip:04d}" / f"im{frame}.png"
+            trees.write(path, trees.pixels([7, clip, frame], 4, 6))
+    build(tmp_path, manual_dir, degradation=degradation, given=True)
+    frames = TFDSClips("vimeo90k/excerpt", "test", str(tmp_path / "data")).read(0, [2])
+    np.testing.assert_array_equal(frames["lq"][0], trees.pixels([7, 2, 3], 4, 6))
 
 
 @pytest.mark.parametrize("name", ["../../secret", "/etc", "00001/0001/..", "00001", "1/1"])
@@ -56,18 +100,23 @@ def test_refuses_names_that_lead_elsewhere(tmp_path, manual_dir, name):
         build(tmp_path, manual_dir)
 
 
-def test_refuses_an_empty_list(tmp_path, manual_dir):
-    (manual_dir / "sep_testlist.txt").write_text("")
-    with pytest.raises(ValueError, match="no clips"):
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", "sep_testlist.txt names no clips"), ("00001/0002\n" * 2, "names clips twice")],
+)
+def test_refuses_lists(tmp_path, manual_dir, text, words):
+    (manual_dir / "sep_testlist.txt").write_text(text)
+    with pytest.raises(ValueError, match=words):
         build(tmp_path, manual_dir)
+    assert not trees.left_behind(tmp_path / "data")
 
 
 @pytest.mark.parametrize(
     ("missing", "words"),
     [
-        ("sequences", r"sequences in .*sep_testlist.txt(.|\n)*toflow"),
+        ("sequences", r"sequences or .*sep_testlist.txt(.|\n)*toflow"),
         ("sep_trainlist.txt", r"sep_trainlist.txt(.|\n)*toflow"),
-        ("sequences/00001/0003", "folder 00001/0003 in .*sequences"),
+        ("sequences/00001/0003", "sequences/00001/0003/im1.png"),
         ("sequences/00001/0002/im7.png", "00001/0002/im7.png"),
     ],
 )
@@ -78,8 +127,13 @@ def test_says_what_is_missing(tmp_path, manual_dir, missing, words):
         build(tmp_path, manual_dir)
 
 
+def test_says_that_no_low_resolution_frames_are_given(tmp_path, manual_dir):
+    with pytest.raises(FileNotFoundError, match="vimeo_septuplet_matlabLRx4/sequences or "):
+        build(tmp_path, manual_dir, given=True)
+
+
 def test_refuses_other_sizes(tmp_path, manual_dir):
     path = manual_dir / "sequences" / "00001" / "0002" / "im5.png"
-    Image.new("RGB", (24, 20)).save(path)
-    with pytest.raises(ValueError, match="00001/0002/00000004 is 20x24"):
+    trees.write(path, trees.pixels(0, 20, 24))
+    with pytest.raises(ValueError, match="00001/0002/im5.png is 20x24"):
         build(tmp_path, manual_dir)

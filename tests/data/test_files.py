@@ -1,0 +1,179 @@
+"""Reading what the user has downloaded."""
+
+import io
+import pathlib
+import zipfile
+
+import numpy as np
+import pytest
+import trees
+from PIL import Image
+
+from jaxvsr.data import files
+from jaxvsr.data.degradations import imresize
+
+
+def test_find_folder(tmp_path):
+    (tmp_path / "train" / "sharp").mkdir(parents=True)
+    assert files.find_folder(tmp_path, "sharp", "train/sharp") == tmp_path / "train" / "sharp"
+    with pytest.raises(FileNotFoundError, match=r"blur or val/blur in .*found train$"):
+        files.find_folder(tmp_path, "blur", "val/blur")
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path} has it: give that folder instead"):
+        files.find_folder(tmp_path / "train", "train/sharp")
+    with pytest.raises(FileNotFoundError, match="found train; .*/train has it"):
+        files.find_folder(tmp_path, "sharp")
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        files.find_folder(tmp_path / "nowhere", "sharp")
+
+
+def test_folders_are_found_in_zip_files_too(tmp_path):
+    frame = trees.pixels(0, 5, 7)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("train/sharp/000/00000000.png", trees.png(frame))
+    folder = files.find_folder(tmp_path, "sharp", "train/sharp")
+    path = folder / "000" / "00000000.png"
+    assert files.png_size(path) == (5, 7)
+    np.testing.assert_array_equal(files.read_png(path), frame)
+    with pytest.raises(FileNotFoundError, match="a.zip/train/sharp/000/00000001.png"):
+        files.png_size(folder / "000" / "00000001.png")
+
+
+def test_damage_in_a_zip_file_is_seen(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a/0.png", trees.png(trees.pixels(0, 9, 9)))
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    data[150] ^= 255
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(ValueError, match="a.zip/a/0.png is damaged: Bad CRC"):
+        files.read_png(files.find_folder(tmp_path, "a") / "0.png")
+
+
+def test_numbered_frames_come_in_the_order_of_their_numbers(tmp_path):
+    for name in ("f9.png", "f10.png", "f11.PNG", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in files.numbered(tmp_path)] == ["f9.png", "f10.png", "f11.PNG"]
+    (tmp_path / "f13.png").touch()
+    with pytest.raises(ValueError, match=f"{tmp_path} has frames 9 to 13, but no frame 12"):
+        files.numbered(tmp_path)
+    (tmp_path / "cover.png").touch()
+    with pytest.raises(ValueError, match="cover.png has no number at the end"):
+        files.numbered(tmp_path)
+
+
+def test_a_number_that_is_there_twice_is_refused(tmp_path):
+    for name in ("1.png", "01.png"):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=r"two frames 1"):
+        files.numbered(tmp_path)
+
+
+def test_a_folder_without_frames_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=rf"expected frames \*.png in {tmp_path}, found none"):
+        files.numbered(tmp_path)
+
+
+def test_read_png(tmp_path):
+    pixels = trees.pixels(0, 5, 7)
+    trees.write(tmp_path / "a.png", pixels)
+    assert files.png_size(tmp_path / "a.png") == (5, 7)
+    np.testing.assert_array_equal(files.read_png(tmp_path / "a.png"), pixels)
+
+
+def colour_mapped():
+    data = io.BytesIO()
+    Image.fromarray(trees.pixels(0, 4, 4)).quantize(4).save(data, "PNG")
+    return data.getvalue()
+
+
+REFUSED = [
+    (b"", "is not a PNG file"),
+    (b"\xff\xd8\xff\xe0" + bytes(40), "is not a PNG file"),
+    (trees.png(np.zeros((4, 4), np.uint8)), "is a PNG file of 8-bit grey, expected"),
+    (
+        trees.png(np.zeros((4, 4, 4), np.uint8)),
+        "is a PNG file of 8-bit RGB with alpha, expected 8-bit RGB",
+    ),
+    (trees.png(np.zeros((4, 4), np.uint16)), "is a PNG file of 16-bit grey, expected"),
+    (colour_mapped(), "is a PNG file of 2-bit colour-mapped, expected 8-bit RGB: convert it"),
+]
+CUT = trees.png(np.arange(12288).reshape(64, 64, 3).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"), [*REFUSED, (CUT[:100], "is damaged"), (CUT[:30], "is not")]
+)
+def test_read_png_refuses(tmp_path, data, words):
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(ValueError, match=f"{tmp_path}/a.png {words}"):
+        files.read_png(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"), [*REFUSED, (CUT[:-9], "is cut short"), (CUT[:30], "is cut")]
+)
+def test_png_size_refuses(tmp_path, data, words):
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(ValueError, match=f"{tmp_path}/a.png {words}"):
+        files.png_size(tmp_path / "a.png")
+
+
+def test_sixteen_bit_colour_is_refused(tmp_path):
+    data = bytearray(trees.png(trees.pixels(0, 4, 4)))
+    data[24] = 16
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(ValueError, match="of 16-bit RGB, expected 8-bit RGB"):
+        files.png_size(tmp_path / "a.png")
+
+
+def test_names_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="a.png"):
+        files.read_png(tmp_path / "a.png")
+
+
+def clip(tmp_path, gt, lq=None):
+    """A clip of random frames of the given sizes."""
+    found: dict[str, files.PngFrames] = {}
+    for kind, sizes in (("gt", gt), ("lq", lq or [])):
+        paths = [pathlib.Path(tmp_path / kind / f"{i}.png") for i in range(len(sizes))]
+        for number, (path, size) in enumerate(zip(paths, sizes, strict=True)):
+            trees.write(path, trees.pixels([kind == "lq", number], *size))
+        found[kind] = files.PngFrames(paths)
+    return files.ClipFiles("a", found["gt"], found["lq"] if lq else None)
+
+
+def test_frames_are_cut_to_what_the_scale_divides(tmp_path):
+    made = clip(tmp_path, [(10, 15)] * 2)
+    assert made.check(4) == (2, 8, 12)
+    first, second = made.frames(4, "bicubic")
+    np.testing.assert_array_equal(first["gt"], trees.pixels([0, 0], 10, 15)[:8, :12])
+    np.testing.assert_array_equal(second["lq"], imresize(second["gt"], 1 / 4))
+
+
+def test_given_frames_are_taken_as_they_are(tmp_path):
+    given = clip(tmp_path, [(10, 15)] * 2, [(2, 3)] * 2)
+    assert given.check(4) == (2, 8, 12)
+    frames = list(given.frames(4, "unknown"))
+    np.testing.assert_array_equal(frames[1]["lq"], trees.pixels([1, 1], 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("gt", "lq", "words"),
+    [
+        ([(8, 8), (8, 12)], None, "gt/1.png is 8x12, but its clip began with 8x8"),
+        ([(8, 8)] * 2, [(2, 2)], "clip a: gt has 2 frames of 8x8, .* lq has 2 of 2x2, not 1"),
+        ([(8, 8)], [(2, 3)], "scale 4 lq has 1 of 2x2, not 1 of 2x3"),
+        ([(3, 8)], None, "clip a is 3x8: too small for x4"),
+    ],
+)
+def test_clips_are_checked(tmp_path, gt, lq, words):
+    with pytest.raises(ValueError, match=words):
+        clip(tmp_path, gt, lq).check(4)
+
+
+def test_degradations():
+    gt = trees.pixels(0, 8, 12)
+    np.testing.assert_array_equal(files.degrade(gt, "bicubic", 2), imresize(gt, 1 / 2))
+    with pytest.raises(ValueError, match="no degradation 'jpeg', only 'bicubic' and 'bd'"):
+        files.degrade(gt, "jpeg", 4)
+    with pytest.raises(ValueError, match="'bd' is defined for scale 4, not 2"):
+        files.degrade(gt, "bd", 2)

@@ -1,0 +1,109 @@
+"""Clips of your own: folders of PNG frames, or video files.
+
+    python -m tfds_builders tfds_builders/frames --config='{"name": "mine", "gt": "/my/clips"}'
+
+from the repository's root, with the options of `tfds build`. More fields of the config:
+`FramesConfig`.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import tensorflow_datasets as tfds
+
+from jaxvsr.data import files, records, video
+
+
+# TFDS's own config class is not frozen, and Python does not let a frozen class extend it.
+@dataclasses.dataclass(eq=False, kw_only=True)
+class FramesConfig(tfds.core.BuilderConfig):
+    """Where the clips are.
+
+    Attributes:
+        gt: a folder of clips: folders of PNG frames whose names end with their number, or video
+            files. A clip's name is that of its folder, or of its file without the suffix.
+        lq: such a folder of the same clips at low resolution; empty: made here.
+        scale: of gt over lq.
+        degradation: that makes lq, "bicubic" or "bd"; a name for the one that made a given lq.
+        val: names of the clips that make the split "val"; the others make "train".
+    """
+
+    gt: str = ""
+    lq: str = ""
+    scale: int = 4
+    degradation: str = "bicubic"
+    val: Sequence[str] = ()
+
+    def __post_init__(self):
+        if not 1 <= self.scale <= 8:
+            raise ValueError(f"scale must be from 1 to 8, got {self.scale}")
+        if not self.lq:
+            files.check_degradation(self.degradation, self.scale)
+
+
+class Builder(records.ClipBuilder):
+    """TFDS builder of the user's clips; see README.md."""
+
+    VERSION = tfds.core.Version("2.0.0")
+    BUILDER_CONFIGS = [FramesConfig(name="none", description="Give one of your own, as JSON.")]
+
+    @property
+    def layout(self) -> records.Layout:
+        config = self.builder_config
+        return records.Layout(scale=config.scale, degradation=config.degradation)
+
+    def _clips(self, dl_manager: tfds.download.DownloadManager) -> dict[str, records.Clips]:
+        config = self.builder_config
+        if not config.gt:
+            raise ValueError(
+                """say where the clips are: --config='{"name": "mine", "gt": "/my/clips"}'"""
+            )
+        gt = _clips_in(config.gt)
+        lq = _clips_in(config.lq) if config.lq else {}
+        if config.lq and lq.keys() != gt.keys():
+            odd = sorted(lq.keys() ^ gt.keys())[0]
+            there, missing = ("gt", "lq") if odd in gt else ("lq", "gt")
+            raise ValueError(
+                f"clip {odd} is in {there}, {getattr(config, there)}, not in {missing}"
+            )
+        if unknown := set(config.val) - gt.keys():
+            raise ValueError(f"val names {min(unknown)!r}, but gt has {', '.join(gt)}")
+        splits: dict[str, list] = {"train": [], "val": []}
+        for name, frames in gt.items():
+            split = "val" if name in config.val else "train"
+            splits[split].append(files.ClipFiles(name, frames, lq.get(name)))
+        return self._from_files({split: clips for split, clips in splits.items() if clips})
+
+
+def _clips_in(folder: str) -> dict[str, files.Frames]:
+    """The clips of a folder by name, in the order of their names.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it holds no clips, or something else, or two of one name.
+    """
+    root = pathlib.Path(folder).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root}")
+    clips: dict[str, files.Frames] = {}
+    for path in sorted(root.iterdir()):
+        name = path.stem if path.suffix.lower() in video.SUFFIXES else path.name
+        if path.name.startswith("."):
+            continue
+        if name in clips:
+            raise ValueError(f"{root} holds two clips {name}")
+        if path.is_dir():
+            clips[name] = files.PngFrames(files.numbered(path))
+        elif path.suffix.lower() in video.SUFFIXES:
+            clips[name] = video.VideoFrames(path)
+        else:
+            lone = f": is {root} itself a clip? Give the folder that it lies in"
+            hint = lone if path.suffix.lower() == ".png" else ""
+            raise ValueError(
+                f"expected folders of PNG frames or videos ({', '.join(video.SUFFIXES)}) in {root},"
+                f" found {path.name}{hint}"
+            )
+    if not clips:
+        raise ValueError(f"{root} is empty: expected folders of PNG frames, or videos")
+    return clips

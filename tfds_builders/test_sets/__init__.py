@@ -1,0 +1,1 @@
+"""The small sets that the field scores on."""

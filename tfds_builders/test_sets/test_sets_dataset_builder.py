@@ -1,0 +1,126 @@
+"""Vid4, UDM10 and SPMCS-30, from the folders in which they go round."""
+
+import dataclasses
+import pathlib
+
+import tensorflow_datasets as tfds
+
+from jaxvsr.data import files, records
+
+# What the folder of a clip's frames is called where it lies below the clip's own.
+_BELOW = {"gt": ("truth",), "bicubic": ("input4",), "bd": ("blur4",)}
+# And where the clips' folders lie below it.
+_ABOVE = {"gt": ("GT", "gt"), "bicubic": ("BIx4",), "bd": ("BDx4",)}
+
+
+# TFDS's own config class is not frozen, and Python does not let a frozen class extend it.
+@dataclasses.dataclass(eq=False, kw_only=True)
+class TestSetConfig(tfds.core.BuilderConfig):
+    """Which set, and how its lq was made.
+
+    Attributes:
+        folders: what the set's folder is called.
+        num_clips, num_frames: in all; that many must be there.
+        degradation: that made lq, "bicubic" or "bd".
+        given: whether lq is read from a folder, not made here.
+    """
+
+    __test__ = False  # for pytest
+
+    folders: tuple[str, ...]
+    num_clips: int
+    num_frames: int
+    degradation: str = "bicubic"
+    given: bool = False
+
+    def __post_init__(self):
+        files.check_degradation(self.degradation, 4)
+
+
+def _configs() -> list[TestSetConfig]:
+    sets = {
+        "vid4": (("Vid4", "vid4"), 4, 171),
+        "udm10": (("UDM10", "udm10"), 10, 320),
+        "spmcs30": (("SPMCS", "spmcs", "SPMCS30", "spmcs30"), 30, 930),
+    }
+    kinds = [("", "bicubic", False), ("_bd", "bd", False)]
+    kinds += [("_given", "bicubic", True), ("_bd_given", "bd", True)]
+    return [
+        TestSetConfig(
+            name=name + suffix,
+            description=f"{degradation} x4, {'given' if given else 'made here'}.",
+            folders=folders,
+            num_clips=clips,
+            num_frames=frames,
+            degradation=degradation,
+            given=given,
+        )
+        for name, (folders, clips, frames) in sets.items()
+        for suffix, degradation, given in kinds
+    ]
+
+
+class Builder(records.ClipBuilder):
+    """TFDS builder of the test sets; see README.md."""
+
+    VERSION = tfds.core.Version("2.0.0")
+    BUILDER_CONFIGS = _configs()
+    MANUAL_DOWNLOAD_INSTRUCTIONS = """
+    manual_dir is the set's folder (Vid4, UDM10, SPMCS) or the one that it lies in. It holds
+    GT/<clip>/<number>.png, or <clip>/truth/<number>.png; for a config *_given also BIx4/<clip>/...
+    or BDx4/<clip>/..., or <clip>/input4/... or <clip>/blur4/...
+    """
+
+    @property
+    def layout(self) -> records.Layout:
+        return records.Layout(degradation=self.builder_config.degradation)
+
+    def _clips(self, dl_manager: tfds.download.DownloadManager) -> dict[str, records.Clips]:
+        config = self.builder_config
+        gt = _clip_folders(dl_manager.manual_dir, config.folders, "gt")
+        lq = {}
+        if config.given:
+            lq = _clip_folders(dl_manager.manual_dir, config.folders, config.degradation)
+            if lq.keys() != gt.keys():
+                raise ValueError(f"gt has the clips {', '.join(gt)}, lq has {', '.join(lq)}")
+        frames = {name: files.numbered(folder) for name, folder in gt.items()}
+        total = sum(map(len, frames.values()))
+        if (len(frames), total) != (config.num_clips, config.num_frames):
+            lengths = ", ".join(f"{name} ({len(paths)})" for name, paths in frames.items())
+            raise ValueError(
+                f"expected {config.num_clips} clips of {config.num_frames} frames in all, found "
+                f"{len(frames)} of {total}: {lengths}"
+            )
+        clips = [
+            files.ClipFiles(
+                name,
+                files.PngFrames(paths),
+                files.PngFrames(files.numbered(lq[name])) if lq else None,
+            )
+            for name, paths in frames.items()
+        ]
+        return self._from_files({"test": clips})
+
+
+def _clip_folders(manual_dir: str, sets: tuple[str, ...], kind: str) -> dict[str, files.Place]:
+    """The folder of each clip's frames, of gt or of a degradation.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    roots = ("", *(f"{name}/" for name in sets))
+    try:
+        above = files.find_folder(
+            manual_dir, *(root + name for root in roots for name in _ABOVE[kind])
+        )
+        folders = {path.name: path for path in above.iterdir() if path.is_dir()}
+    except FileNotFoundError:
+        folders = {
+            path.parent.name: path
+            for root in roots
+            for name in _BELOW[kind]
+            for path in pathlib.Path(manual_dir, root).glob(f"*/{name}")
+        }
+        if not folders:
+            raise
+    return dict(sorted(folders.items()))
