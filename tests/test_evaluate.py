@@ -265,3 +265,15 @@ def test_another_degradation_is_warned_of(capsys):
     evaluate.warn_of_other_degradation("bd", Source(), "vid4")
     said = capsys.readouterr().out
     assert "trained on inputs made by 'bd', those of vid4 are made by 'bicubic'" in said
+
+
+def test_mirrored_septuplets_golden():
+    """RVRT's own test of Vimeo-90K: the mean of frames 3 and 10 of fourteen, in 8 bits."""
+    _, _, arrays = reference.load("vimeo_protocol")
+    sr = restore.to_uint8(restore.as_output(arrays["metric/sr"], "mirror"))[3:4]
+    gt = arrays["metric/gt"][3:4]
+    for metric in ("psnr", "ssim"):
+        for suffix, channel in (("", "rgb"), ("_y", "y")):
+            expected = float(arrays[f"metric/rvrt_{metric}{suffix}"])
+            score = getattr(metrics, metric)(sr, gt, channel=channel)
+            assert score[0] == pytest.approx(expected, rel=1e-6), (metric, channel)

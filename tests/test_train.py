@@ -159,6 +159,8 @@ def test_four_devices_give_the_losses_of_one(data_dir, tmp_path):
     for step, values in one.items():
         for name in ("loss", "pixel_loss", "psnr", "keep_ratio"):
             assert four[step][name] == pytest.approx(values[name], rel=1e-5), (step, name)
+    # One clip on four devices is scored as on one.
+    assert four[3]["eval/psnr"] == pytest.approx(one[3]["eval/psnr"], rel=1e-5)
 
 
 def test_a_finished_run_is_scored_again(whole, data_dir):
