@@ -32,6 +32,7 @@ ONLY = {
     "tensorboard": "summaries.py",
     "grain": "data/pipeline.py",
     "torch": "weights/files.py",
+    "av": "data/video.py",
 }
 
 

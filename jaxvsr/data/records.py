@@ -269,8 +269,8 @@ class ClipBuilder(
             splits = self._clips(dl_manager)
             self.info.metadata["views"] = self._views(dl_manager)
         except FileNotFoundError as error:
-            help = self.MANUAL_DOWNLOAD_INSTRUCTIONS or ""
-            raise FileNotFoundError(f"{error}\n{help}".rstrip()) from None
+            instructions = self.MANUAL_DOWNLOAD_INSTRUCTIONS or ""
+            raise FileNotFoundError(f"{error}\n{instructions}".rstrip()) from None
         index: dict[str, list] = {split: [] for split in splits}
         self.info.metadata["clips"] = index
         return {
