@@ -230,11 +230,11 @@ class ClipFiles:
 
     def frames(self, scale: int, kind: str) -> Iterator[dict[str, np.ndarray]]:
         """The frames as records want them; `degrade` makes lq of gt where there is none."""
-        given = None if self.lq is None else iter(self.lq)
-        for gt in self.gt:
+        made = ((gt, None) for gt in self.gt)
+        for gt, lq in made if self.lq is None else zip(self.gt, self.lq, strict=True):
             height, width = (side // scale * scale for side in gt.shape[:2])
             gt = gt[:height, :width]
-            yield {"gt": gt, "lq": next(given) if given else degrade(gt, kind, scale)}
+            yield {"gt": gt, "lq": degrade(gt, kind, scale) if lq is None else lq}
 
 
 def check_degradation(kind: str, scale: int) -> None:

@@ -111,31 +111,32 @@ def examples(clips: Clips, layout: Layout, index: list) -> Iterator[tuple[int, d
         if name in names:
             raise ValueError(f"there are two clips {name}")
         names.add(name)
-        clip: list | None = None
+        start = 0
         for group in _groups(name, frames, layout):
-            start = clip[1] if clip else 0
             length, *size = group["gt"].shape[:3]
-            cut = {
-                key: list(coding.cut(frames, layout.side // (1 if key == "gt" else layout.scale)))
-                for key, frames in group.items()
-            }
-            for number, parts in enumerate(zip(*cut.values(), strict=True)):
-                if number == len(cut["gt"]) - 1:
-                    # Before the last tile's yield: a reader may take no more than this one.
-                    if clip is None:
-                        clip = [name, 0, *size]
-                        index.append(clip)
-                    clip[1] += length
-                example = dict(zip(cut, parts, strict=True))
-                for key in ("gt", "lq"):
-                    example[key] = coding.encode(example[key])
-                unit = written * _KEY_UNIT
-                yield unit, {**example, "key": f"{name}/{start:08d}/{number}"}
-                written += sum(array.nbytes for array in parts)
-        if clip is None:
+            parts = list(_tiles(group, layout))
+            for number, part in enumerate(parts):
+                if part is parts[-1]:
+                    # Before the yield: whoever takes the tile may not ask for another one.
+                    if not start:
+                        index.append([name, 0, *size])
+                    index[-1][1] += length
+                yield written * _KEY_UNIT, {**part, "key": f"{name}/{start:08d}/{number}"}
+                written += sum(array.nbytes for array in part.values())
+            start += length
+        if not start:
             raise ValueError(f"clip {name} has no frames")
     if not names:
         raise ValueError("there are no clips")
+
+
+def _tiles(group: Frame, layout: Layout) -> Iterator[dict[str, np.ndarray]]:
+    """The tiles of stacked frames, coded."""
+    low = layout.side // layout.scale
+    cut = (coding.cut(x, layout.side if name == "gt" else low) for name, x in group.items())
+    for parts in zip(*cut, strict=True):
+        named = zip(group, parts, strict=True)
+        yield {name: x if name in _FLOWS else coding.encode(x) for name, x in named}
 
 
 def _groups(name: str, frames: Iterable[Frame], layout: Layout) -> Iterator[dict[str, np.ndarray]]:
@@ -268,8 +269,8 @@ class ClipBuilder(
             splits = self._clips(dl_manager)
             self.info.metadata["views"] = self._views(dl_manager)
         except FileNotFoundError as error:
-            help = self.MANUAL_DOWNLOAD_INSTRUCTIONS or ""
-            raise FileNotFoundError(f"{error}\n{help}".rstrip()) from None
+            instructions = self.MANUAL_DOWNLOAD_INSTRUCTIONS or ""
+            raise FileNotFoundError(f"{error}\n{instructions}".rstrip()) from None
         index: dict[str, list] = {split: [] for split in splits}
         self.info.metadata["clips"] = index
         return {

@@ -1,7 +1,6 @@
 """Random access to clips of paired frames."""
 
 import dataclasses
-import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -123,43 +122,39 @@ class TFDSClips:
                 f"clip {known.name} has {known.length} frames of {low[0]}x{low[1]}, not frames "
                 f"{list(frames)} with {height}x{width} from ({top}, {left}) on"
             )
-        rows = range(top // side, coding.count(top + height, side))
-        columns = range(left // side, coding.count(left + width, side))
-        groups = sorted({frame // self._group for frame in frames})
-        shape = 3, len(groups) * self._group, len(rows) * side
-        canvas = {
-            name: np.empty((*shape[:2], shape[2] * scale, width * scale), np.uint8)
-            for name, scale in (("lq", 1), ("gt", self.scale))
-        }
+        scales = {"lq": 1, "gt": self.scale}
+        rows = np.arange(top // side, coding.count(top + height, side))
+        columns = np.arange(left // side, coding.count(left + width, side))
+        groups, within = np.divmod(frames, self._group)
+        groups, place = np.unique(groups, return_inverse=True)
         down, across = coding.count(low[0], side), coding.count(low[1], side)
-        records = self._records[self._parts[clip]]
-        # One by one: what is read is then still in the processor's cache when it is put in place.
-        for (i, group), (j, row), (k, column) in itertools.product(
-            enumerate(groups), enumerate(rows), enumerate(columns)
-        ):
-            data = records[self._first[clip] + (group * down + row) * across + column]
-            record = tf_example_pb2.Example.FromString(data).features.feature
-            for name, scale in (("lq", 1), ("gt", self.scale)):
-                there = i * self._group, j * side * scale, (k * side - left % side) * scale
-                _put(canvas[name], record, name, there)
-        place = {group: i * self._group for i, group in enumerate(groups)}
-        numbers = [place[i // self._group] + i % self._group for i in frames]
-        chosen: list | slice = numbers
-        if numbers == list(range(numbers[0], numbers[0] + len(numbers))):
-            chosen = slice(numbers[0], numbers[-1] + 1)  # a view, not a copy
-        return {
-            name: coding.decode(canvas[name], side * scale, top % side * scale, height * scale)[
-                chosen
-            ]
-            for name, scale in (("lq", 1), ("gt", self.scale))
+        numbers = (groups[:, None, None] * down + rows[:, None]) * across + columns
+        shape = len(groups) * self._group, len(rows) * side
+        canvas = {
+            name: np.empty((3, shape[0], shape[1] * scale, width * scale), np.uint8)
+            for name, scale in scales.items()
         }
+        # One by one: what is read is then still in the processor's cache when it is put in place.
+        for (i, j, k), number in np.ndenumerate(self._first[clip] + numbers):
+            data = self._records[self._parts[clip]][int(number)]
+            record = tf_example_pb2.Example.FromString(data).features.feature
+            for name, scale in scales.items():
+                corner = j * side * scale, (k * side - left % side) * scale
+                _put(canvas[name], record, name, i * self._group, *corner)
+        chosen = place * self._group + within
+        if (np.diff(chosen) == 1).all():
+            chosen = slice(chosen[0], chosen[-1] + 1)  # a view, not a copy
+        out = {}
+        for name, scale in scales.items():
+            rest = side * scale, top % side * scale, height * scale
+            out[name] = coding.decode(canvas[name], *rest)[chosen]
+        return out
 
 
-def _put(canvas: np.ndarray, record: Mapping, name: str, place: tuple[int, int, int]) -> None:
-    """Puts a tile of a record into a canvas (3, t, h, w), in which its columns may partly lie."""
+def _put(canvas: np.ndarray, record: Mapping, name: str, time: int, top: int, left: int) -> None:
+    """Puts a record's tile into a canvas (3, t, h, w), over whose sides it may reach."""
     (data,) = record[f"{name}/value"].bytes_list.value
     tile = np.frombuffer(data, np.uint8).reshape(record[f"{name}/shape"].int64_list.value)
-    time, top, left = place
     tile = tile[..., max(-left, 0) : canvas.shape[-1] - left]
     left = max(left, 0)
     _, frames, rows, columns = tile.shape

@@ -1,10 +1,12 @@
 """REDS from a small tree of its layout."""
 
+import collections
 import shutil
 import zipfile
 
 import numpy as np
 import pytest
+import reference
 import trees
 from PIL import Image
 
@@ -116,6 +118,28 @@ def test_the_whole_is_the_official_one():
         assert (config.num_train, config.num_val, config.num_frames) == (240, 30, 100)
         assert config.size == (720, 1280)
         assert config.lq == config.name
+
+
+def test_splits_golden(tmp_path):
+    _, _, arrays = reference.load("data_rules")
+    builder = reds_dataset_builder.Builder(data_dir=tmp_path)
+    views = builder._views(None)
+    reds4 = [f"{clip:03d}" for clip in arrays["reds4"]]
+    assert views["reds4"] == {"train_official": reds4}
+    assert views["train"]["val_official"] == [f"{clip:03d}" for clip in arrays["official_val"]]
+    names = views["train"]["train_official"]
+    assert sorted(names + reds4) == [f"{clip:03d}" for clip in range(240)]
+    assert sum(map(len, views["train"].values())) == 266
+
+
+def test_says_early_when_the_disk_is_too_small(tmp_path, tree, monkeypatch):
+    usage = collections.namedtuple("usage", "total used free")
+    needed = 23 * 2 * (16 * 24 + 4 * 6) * 3  # every frame once, though splits overlap
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, needed - 1))
+    with pytest.raises(OSError, match="free some, or choose another --data_dir"):
+        build(tmp_path, tree)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, needed))
+    build(tmp_path, tree)
 
 
 def test_refuses_an_unknown_lq():
