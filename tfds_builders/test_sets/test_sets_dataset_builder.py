@@ -15,7 +15,7 @@ _ABOVE = {"gt": ("GT", "gt"), "bicubic": ("BIx4",), "bd": ("BDx4",)}
 
 # TFDS's own config class is not frozen, and Python does not let a frozen class extend it.
 @dataclasses.dataclass(eq=False, kw_only=True)
-class TestSetConfig(tfds.core.BuilderConfig):
+class SetConfig(tfds.core.BuilderConfig):
     """Which set, and how its lq was made.
 
     Attributes:
@@ -24,8 +24,6 @@ class TestSetConfig(tfds.core.BuilderConfig):
         degradation: that made lq, "bicubic" or "bd".
         given: whether lq is read from a folder, not made here.
     """
-
-    __test__ = False  # for pytest
 
     folders: tuple[str, ...]
     num_clips: int
@@ -37,7 +35,7 @@ class TestSetConfig(tfds.core.BuilderConfig):
         files.check_degradation(self.degradation, 4)
 
 
-def _configs() -> list[TestSetConfig]:
+def _configs() -> list[SetConfig]:
     sets = {
         "vid4": (("Vid4", "vid4"), 4, 171),
         "udm10": (("UDM10", "udm10"), 10, 320),
@@ -46,7 +44,7 @@ def _configs() -> list[TestSetConfig]:
     kinds = [("", "bicubic", False), ("_bd", "bd", False)]
     kinds += [("_given", "bicubic", True), ("_bd_given", "bd", True)]
     return [
-        TestSetConfig(
+        SetConfig(
             name=name + suffix,
             description=f"{degradation} x4, {'given' if given else 'made here'}.",
             folders=folders,
