@@ -249,5 +249,5 @@ def degrade(gt: np.ndarray, kind: str, scale: int) -> np.ndarray:
     """Makes lq (..., h, w, 3) of gt (..., H, W, 3), both uint8, by "bicubic" or "bd"."""
     check_degradation(kind, scale)
     if kind == "bd":
-        return degradations.blur_downsample(gt, "bd")  # type: ignore[attr-defined]
+        return degradations.blur_downsample(gt, "bd")
     return degradations.imresize(gt, 1 / scale)
