@@ -43,5 +43,14 @@ def convert(frames: np.ndarray, channel: str) -> np.ndarray:
         frames = frames.astype(np.result_type(frames.dtype, np.float32), copy=False)
         frames = np.round(np.clip(frames, 0, 1) * 255).astype(np.uint8)
     if channel == "y":
-        return frames @ (np.array([[65.481], [128.553], [24.966]]) / 255) + 16
+        return _luma(frames)[..., None]
     return frames
+
+
+def _luma(frames: np.ndarray) -> np.ndarray:
+    """(..., 3) uint8 -> (...) float64. The weights are whole thousandths: integers are exact, and
+    several times as fast as a product with float64."""
+    luma = np.multiply(frames[..., 0], 65_481, dtype=np.int32)
+    luma += np.multiply(frames[..., 1], 128_553, dtype=np.int32)
+    luma += np.multiply(frames[..., 2], 24_966, dtype=np.int32)
+    return luma / 255_000 + 16
