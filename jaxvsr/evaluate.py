@@ -139,9 +139,10 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluation:
     """
     configs.check(config)
     model, protocol = models.create(**config.model), config.eval
+    step, variables, trained_on = _trained(config, model, workdir)
     source = TFDSClips(protocol.dataset, protocol.split, config.data.dir)
     check(protocol, source, model)
-    step, variables = _trained(config, model, source, workdir)
+    warn_of_other_degradation(trained_on or source.degradation, source, protocol.dataset)
     make_workdir(workdir)
     restore, name = make_restorer(model), config.model.name
     result = evaluate(restore, source, protocol, variables, name=name, baseline=True)
@@ -229,23 +230,23 @@ def draw(
 
 
 def _trained(
-    config: ml_collections.ConfigDict, model: nn.Module, source: TFDSClips, workdir: pathlib.Path
-) -> tuple[int, Any]:
-    """The step of a run's best checkpoint, and the variables it holds."""
+    config: ml_collections.ConfigDict, model: nn.Module, workdir: pathlib.Path
+) -> tuple[int, Any, str]:
+    """The step of a run's best checkpoint, the variables it holds, the degradation they know."""
     init = functools.partial(initial_weights, model, ema=bool(config.optim.ema))
     shapes = sharding.placed(jax.eval_shape(init, jax.random.key(0)), sharding.make_mesh())
     if not jax.tree.leaves(shapes):
-        return 0, {}
+        return 0, {}, ""
     if not (workdir / "config.json").exists():
         raise InputError(f"{workdir} holds no run: train one there first")
     configs.check_fits(config, workdir)
-    checkpoints = Checkpoints(workdir)
-    step = checkpoints.best_step()
-    if step is None:
-        raise InputError(f"{workdir} holds no checkpoint yet")
-    say(f"scoring step {step} of {workdir}")
-    warn_of_other_degradation(checkpoints.degradation(step), source, config.eval.dataset)
-    return step, checkpoints.restore_weights(shapes, step).variables
+    with contextlib.closing(Checkpoints(workdir)) as checkpoints:
+        step = checkpoints.best_step()
+        if step is None:
+            raise InputError(f"{workdir} holds no checkpoint yet")
+        say(f"scoring step {step} of {workdir}")
+        variables = checkpoints.restore_weights(shapes, step).variables
+        return step, variables, checkpoints.degradation(step)
 
 
 def _scorers(protocol: ml_collections.ConfigDict) -> dict[str, Callable]:
