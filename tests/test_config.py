@@ -9,7 +9,7 @@ from jaxvsr import config as configs
 from jaxvsr import models
 from jaxvsr.errors import InputError
 
-FILES = ["miavsr", "iiavsr", "swrn"]
+FILES = ["miavsr", "iiavsr", "psrt", "swrn"]
 
 
 def load(name, *arg):

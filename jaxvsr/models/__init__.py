@@ -11,11 +11,13 @@ from jaxvsr.models.bicubic import Bicubic
 from jaxvsr.models.iiavsr import IIAVSR
 from jaxvsr.models.miavsr import MIAVSR
 from jaxvsr.models.mobile.swrn import SWRN
+from jaxvsr.models.psrt import PSRT
 
 MODELS: dict[str, type[nn.Module]] = {
     "bicubic": Bicubic,
     "iiavsr": IIAVSR,
     "miavsr": MIAVSR,
+    "psrt": PSRT,
     "swrn": SWRN,
 }
 

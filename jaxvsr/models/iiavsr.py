@@ -48,6 +48,8 @@ class IIABlock(nn.Module):
     train: bool
     dtype: Any
 
+    query_frames: ClassVar[int] = 1  # how many of the window's frames ask, the last ones
+
     @staticmethod
     def initial_state(x: jax.Array, window_size: tuple[int, int, int]) -> Any:
         """What the block remembers at a branch's start of frames (b, h, w, c): nothing."""
@@ -68,7 +70,7 @@ class IIABlock(nn.Module):
         Returns:
             (b, h, w, c) and the state for the next step.
         """
-        size = x.shape[1], x.shape[2]
+        size = x.shape[-3], x.shape[-2]
         drop_path = DropPath(self.drop_path)
         attn = self.attention(self.tokens(x, cond), size)
         x = x + drop_path(self.merge(attn, size))
@@ -88,11 +90,13 @@ class IIABlock(nn.Module):
         return partition(frames, self.window_size, self.shift_size)
 
     def attention(self, tokens: jax.Array, size: tuple[int, int]) -> jax.Array:
-        """Windows (b, n, 3*wh*ww, c) of frames of `size` -> the current one's (b, n, wh*ww, c)."""
+        """Windows (b, n, 3*wh*ww, c) of frames of `size` -> those that ask, (b, n, queries, c)."""
         regions = None
         if self.shifted:
             regions = shift_regions((3, *size), self.window_size, self.shift_size)
-        attn = WindowAttention(self.num_heads, self.window_size, 1, self.dtype, name="attn")
+        attn = WindowAttention(
+            self.num_heads, self.window_size, self.query_frames, self.dtype, name="attn"
+        )
         return attn(tokens, regions)
 
     def merge(self, windows: jax.Array, size: tuple[int, int]) -> jax.Array:
@@ -123,9 +127,9 @@ class ResidualGroup(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, cond: jax.Array, states: tuple, first: jax.Array
+        self, x: jax.Array, cond: Any, states: tuple, first: jax.Array
     ) -> tuple[jax.Array, tuple]:
-        """(b, h, w, c), (b, 2, h, w, c), each block's state -> (b, h, w, c), the next states."""
+        """Frames (b, ..., h, w, c), what its blocks take besides -> (b, ..., h, w, c), states."""
         y, new_states = x, []
         for i, (rate, state) in enumerate(zip(self.drop_path, states, strict=True)):
             block = self.block(
@@ -176,13 +180,9 @@ class PropagationCell(nn.Module):
             feat_n2_aligned = patch_align(feat_n2, flow_n2)
         else:
             feat_n1_aligned, feat_n2_aligned = feat_n1, feat_n2
-        # What is not there yet is stood in for by the nearest that is.
-        cond_n1 = jnp.where(first, feat_current, feat_n1_aligned)
-        cond_n2 = jnp.where(step < 2, cond_n1, feat_n2_aligned)
-
-        frames = jnp.stack([cond_n2, cond_n1, feat_current], axis=1)
+        frames = self.stack(step, feat_current, feat_n1_aligned, feat_n2_aligned)
         frames = layer_norm(frames, name="patch_embed", dtype=self.dtype)
-        cond, x = frames[:, :2], frames[:, 2]
+        x, cond = self.split(frames)
         rates = tuple(np.linspace(0, self.drop_path, sum(self.depths)).tolist())
         new_states, start = [], 0
         for i, (depth, heads) in enumerate(zip(self.depths, self.num_heads, strict=True)):
@@ -191,9 +191,24 @@ class PropagationCell(nn.Module):
             x, state = group(x, cond, states[i], first)
             new_states.append(state)
             start += depth
-        x = layer_norm(x, name="norm", dtype=self.dtype)
+        x = layer_norm(self.current(x), name="norm", dtype=self.dtype)
         feat = feat_current + conv(x, x.shape[-1], name="conv_after_body", dtype=self.dtype)
         return (feat, feat_n1, tuple(new_states)), feat
+
+    def stack(self, step: jax.Array, current: jax.Array, n1: jax.Array, n2: jax.Array) -> jax.Array:
+        """The current frame and the aligned ones, each (b, h, w, c) -> (b, 3, h, w, c)."""
+        # What is not there yet is stood in for by the nearest that is.
+        n1 = jnp.where(step == 0, current, n1)
+        n2 = jnp.where(step < 2, n1, n2)
+        return jnp.stack([n2, n1, current], axis=1)
+
+    def split(self, frames: jax.Array) -> tuple[jax.Array, Any]:
+        """The stack (b, 3, h, w, c) -> what the blocks refine, what else they look at."""
+        return frames[:, 2], frames[:, :2]
+
+    def current(self, x: jax.Array) -> jax.Array:
+        """What the blocks refined -> the current frame (b, h, w, c)."""
+        return x
 
 
 class IIAVSR(nn.Module):
@@ -231,6 +246,7 @@ class IIAVSR(nn.Module):
     unroll: int = 1
 
     block: ClassVar[type[IIABlock]] = IIABlock
+    cell: ClassVar[type[PropagationCell]] = PropagationCell
     lookahead: ClassVar[int | None] = None  # the last frame reaches the first
 
     @nn.compact
@@ -289,7 +305,7 @@ class IIAVSR(nn.Module):
         self, feats: jax.Array, flows: jax.Array | None, branch: str, train: bool
     ) -> jax.Array:
         """Runs a branch over features (b, t, h, w, c), flows (b, t-1, h, w, 2) or None."""
-        cell = PropagationCell(
+        cell = self.cell(
             self.make_block(train),
             self.depths,
             self.num_heads,

@@ -6,29 +6,12 @@ import pytest
 import reference
 
 from jaxvsr.layers.attention import WindowAttention, relative_position_index
-from jaxvsr.layers.blocks import MLP, layer_norm
-from jaxvsr.layers.windows import merge, partition, shift_regions
 from jaxvsr.models.iiavsr import IIABlock
+from jaxvsr.models.psrt import PSRTBlock
 from jaxvsr.weights.iiavsr import IIAVSR as RULES
 from jaxvsr.weights.rules import take_over
 
 WINDOW = (3, 8, 8)
-
-
-class SelfBlock(nn.Module):
-    """A block in which all three frames ask, as PSRT's: the general form of window attention."""
-
-    shifted: bool
-
-    @nn.compact
-    def __call__(self, x):
-        shift = (0, 4, 4) if self.shifted else (0, 0, 0)
-        size = x.shape[1:4]
-        tokens = partition(layer_norm(x, name="norm1"), WINDOW, shift)
-        regions = shift_regions(size, WINDOW, shift)
-        tokens = WindowAttention(3, WINDOW, 3, name="attn")(tokens, regions)
-        x = x + merge(tokens, size, WINDOW, shift)
-        return x + MLP(2.0, name="mlp")(layer_norm(x, name="norm2"))
 
 
 class CurrentBlock(IIABlock):
@@ -39,6 +22,14 @@ class CurrentBlock(IIABlock):
         return IIABlock.__call__(self, x[:, 2], x[:, :2], (), jnp.array(False))[0]
 
 
+class AllBlock(PSRTBlock):
+    """PSRTBlock on a clip."""
+
+    @nn.compact
+    def __call__(self, x):
+        return PSRTBlock.__call__(self, x, None, (), jnp.array(False))[0]
+
+
 def official_name(block):
     return lambda place: f"{block}.{RULES.official_name(place)}"
 
@@ -47,10 +38,9 @@ def official_name(block):
 @pytest.mark.parametrize("shifted", [0, 1])
 def test_block_golden(kind, shifted):
     manifest, tensors, arrays = reference.load("op_window_block")
-    if kind == "psrt":
-        block = SelfBlock(bool(shifted))
-    else:
-        block = CurrentBlock(3, WINDOW, bool(shifted), 2.0, 0.0, False, jnp.float32)
+    block = (AllBlock if kind == "psrt" else CurrentBlock)(
+        3, WINDOW, bool(shifted), 2.0, 0.0, False, jnp.float32
+    )
     name = f"{kind}{shifted}"
     own = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(name)}
     x = jnp.zeros((1, 3, 16, 24, 24))

@@ -1,0 +1,66 @@
+"""PSRT-recurrent: aligned frames are refined together, each looking at all of them.
+
+Source: Shi et al., "Rethinking Alignment in Video Super-Resolution Transformers", NeurIPS 2022.
+IIA-VSR (iiavsr.py) refines the current frame only; the recurrence, patch alignment, SpyNet and the
+head are the same.
+"""
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from jaxvsr.layers.blocks import layer_norm
+from jaxvsr.layers.windows import merge, partition
+from jaxvsr.models.iiavsr import IIAVSR, IIABlock, PropagationCell
+
+
+class PSRTBlock(IIABlock):
+    """Multi-frame self-attention block: in windows over three frames, every token asks.
+
+    It refines frames (b, 3, h, w, c), and looks at no others.
+    """
+
+    query_frames: ClassVar[int] = 3
+
+    def tokens(self, x: jax.Array, cond: Any) -> jax.Array:
+        """(b, 3, h, w, c) -> normed windows (b, n, 3*wh*ww, c)."""
+        x = layer_norm(x, name="norm1", dtype=self.dtype)
+        return partition(x, self.window_size, self.shift_size)
+
+    def merge(self, windows: jax.Array, size: tuple[int, int]) -> jax.Array:
+        """Windows (b, n, 3*wh*ww, c) -> (b, 3, h, w, c)."""
+        return merge(windows, (3, *size), self.window_size, self.shift_size)
+
+
+class PSRTCell(PropagationCell):
+    """One step of a branch: the current frame lies between the two met before, the middle one."""
+
+    def stack(self, step: jax.Array, current: jax.Array, n1: jax.Array, n2: jax.Array) -> jax.Array:
+        """The current frame and the aligned ones, each (b, h, w, c) -> (b, 3, h, w, c)."""
+        # At the second step n2 is the recurrence's initial zeros: they are one of the frames.
+        n1, n2 = jnp.where(step == 0, current, n1), jnp.where(step == 0, current, n2)
+        return jnp.stack([n1, current, n2], axis=1)
+
+    def split(self, frames: jax.Array) -> tuple[jax.Array, None]:
+        """The stack (b, 3, h, w, c) -> all of it is refined, nothing else is looked at."""
+        return frames, None
+
+    def current(self, x: jax.Array) -> jax.Array:
+        """(b, 3, h, w, c) -> (b, h, w, c)."""
+        return x[:, 1]
+
+
+class PSRT(IIAVSR):
+    """Four recurrent branches, backward and forward in turn, each refining the one before.
+
+    Attributes:
+        depths: blocks of each residual group of a branch.
+        num_heads: attention heads of each group.
+    """
+
+    depths: tuple[int, ...] = (6, 6, 6)
+    num_heads: tuple[int, ...] = (6, 6, 6)
+
+    block: ClassVar[type[IIABlock]] = PSRTBlock
+    cell: ClassVar[type[PropagationCell]] = PSRTCell

@@ -1,0 +1,152 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+
+from jaxvsr import models, weights
+from jaxvsr.layers.upsample import resize
+from jaxvsr.losses import charbonnier
+from jaxvsr.models.iiavsr import BRANCHES
+from jaxvsr.models.psrt import PSRTCell
+from jaxvsr.weights.psrt import PSRT as RULES
+from jaxvsr.weights.rules import take_over
+
+TINY = {"dim": 8, "depths": (2,), "num_heads": (2,), "mid_channels": 8, "features_hr": 8}
+HEADS = {"psrt_tiny": 2, "psrt_tiny_ragged": 3}
+
+
+@functools.cache
+def official(case):
+    heads = HEADS[case]
+    fields = {"dim": 24, "depths": (2, 2), "num_heads": (heads, heads), "mid_channels": 16}
+    manifest, tensors, arrays = reference.load(case)
+    model = models.create("psrt", **fields)
+    variables = weights.from_torch("psrt", tensors, **fields)
+    return model, variables, manifest, arrays, jnp.asarray(arrays["lq"][None] / np.float32(255))
+
+
+@pytest.mark.parametrize(
+    "case", ["psrt_tiny", pytest.param("psrt_tiny_ragged", marks=pytest.mark.slow)]
+)
+def test_golden(case):
+    model, variables, manifest, arrays, lq = official(case)
+    run = jax.jit(functools.partial(model.apply, mutable="intermediates"))
+    sr, sown = run(variables, lq)
+    reference.assert_frames(sr[0], manifest, arrays, "sr", 1e-4)
+    for branch in BRANCHES:
+        feats = sown["intermediates"][f"feat_{branch}"][0][0]
+        if f"feat_{branch}" in manifest["cases"]:
+            reference.assert_frames(feats, manifest, arrays, f"feat_{branch}", 1e-4)
+
+
+@pytest.mark.slow
+def test_gradients_golden():
+    model, variables, manifest, arrays, lq = official("psrt_tiny")
+    gt = jnp.clip(resize(lq, (256, 256), "bicubic"), 0, 1)
+
+    @jax.jit
+    @jax.value_and_grad
+    def gradient(params):
+        return charbonnier(model.apply({"params": params}, lq, train=True), gt).mean()
+
+    loss, gradients = gradient(variables["params"])
+    assert float(loss) == pytest.approx(float(arrays["train/loss"]), rel=1e-5)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradients.pop("spynet")))
+    reference.assert_gradients(gradients, RULES.official_name, manifest, arrays, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("groups", "official_count"),
+    [(3, 13_366_943), pytest.param(4, 16_844_303, marks=pytest.mark.slow)],
+)
+def test_parameter_count_is_the_published_less_the_dead(groups, official_count):
+    model = models.create("psrt", depths=(6,) * groups, num_heads=(6,) * groups)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1, 64, 64, 3)))
+    assert list(variables) == ["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == official_count - 567_136
+
+
+def test_dead_layers_and_buffers_are_passed_over_and_nothing_else():
+    variables = official("psrt_tiny")[1]
+    manifest, tensors, _ = reference.load("psrt_tiny")
+    dead = set(manifest["unused_parameters"])
+    taken = sum(leaf.size for leaf in jax.tree.leaves(variables))
+    assert len(dead) == 24 and dead <= set(tensors)
+    assert taken == sum(v.size for k, v in tensors.items() if k not in dead)
+    attention = "patch_align.forward_1.layers.0.residual_group.blocks.0.attn"
+    state_dict = {k: v for k, v in tensors.items() if k not in dead}
+    state_dict |= {
+        f"{attention}.relative_position_index": np.zeros((192, 192), np.int64),
+        "spynet.mean": np.zeros((1, 3, 1, 1)),
+    }
+    other = take_over(variables, RULES, state_dict, reference.torch_kernel)
+    jax.tree.map(np.testing.assert_array_equal, other, variables)
+    state_dict["patch_align.forward_1.conv_second.weight"] = np.zeros(1)
+    with pytest.raises(ValueError, match=r"left over: patch_align\.forward_1\.conv_second"):
+        take_over(variables, RULES, state_dict, reference.torch_kernel)
+
+
+@pytest.mark.parametrize(("step", "expected"), [(0, (5, 5, 5)), (1, (1, 5, 0)), (2, (1, 5, 2))])
+def test_what_stands_in_for_the_frames_not_met_yet(step, expected):
+    cell = PSRTCell(None, (), (), 0.0, jnp.float32)
+    current, n1, n2 = (jnp.full((1, 2, 2, 1), x) for x in (5.0, 1.0, 2.0))
+    n2 = n2 if step > 1 else jnp.zeros_like(n2)
+    frames = cell.stack(jnp.int32(step), current, n1, n2)
+    np.testing.assert_array_equal(frames[0, :, 0, 0, 0], expected)
+    np.testing.assert_array_equal(cell.current(frames), current)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """A network of random weights without flow, two clips, and what it makes of them."""
+    model = models.create("psrt", **TINY, align=False)
+    rng = np.random.default_rng(0)
+    lq = jnp.asarray(rng.random((2, 3, 18, 21, 3), np.float32))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), lq)
+    # Initial weights are near zero: larger ones make the attention matter.
+    variables = jax.tree.map(lambda p: jnp.asarray(0.2 * rng.normal(size=p.shape), p.dtype), shapes)
+    apply = jax.jit(model.apply)
+    with jax.default_matmul_precision("highest"):  # as in the tests: else it is compiled twice
+        return model, variables, lq, apply, apply(variables, lq)
+
+
+def test_clips_of_a_batch_do_not_meet_and_every_frame_counts(tiny):
+    _, variables, lq, apply, expected = tiny
+    other = apply(variables, lq.at[0, 2, :, 12:].set(0.5))
+    np.testing.assert_allclose(other[1], expected[1], atol=1e-5)
+    assert (np.abs(other[0] - expected[0]).max((1, 2, 3)) > 1e-3).all()
+
+
+def test_speed_settings_change_neither_parameters_nor_result(tiny):
+    model, variables, lq, _, expected = tiny
+    actual = jax.jit(model.clone(remat=True, unroll=2).apply)(variables, lq)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
+
+
+def test_bfloat16_is_near_and_returns_float32(tiny):
+    model, variables, lq, _, expected = tiny
+    half = jax.jit(model.clone(dtype="bfloat16").apply)(variables, lq)
+    assert half.dtype == jnp.float32
+    assert reference.relative_error(half, expected) < 3e-2
+
+
+def test_drop_path_goes_by_its_rng(tiny):
+    model, variables, lq, _, _ = tiny
+
+    @jax.jit
+    def run(seed):
+        rngs = {"droppath": jax.random.key(seed)}
+        return model.clone(drop_path=0.5).apply(variables, lq, train=True, rngs=rngs)
+
+    np.testing.assert_array_equal(run(0), run(0))
+    assert np.abs(run(0) - run(1)).max() > 1e-3
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3])
+def test_other_scales_and_a_single_frame(scale):
+    model = models.create("psrt", **TINY, align=False, scale=scale)
+    sr, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), jnp.zeros((1, 1, 9, 16, 3)))
+    assert sr.shape == (1, 1, 9 * scale, 16 * scale, 3)
