@@ -7,12 +7,14 @@ from typing import Any
 
 import flax.linen as nn
 
+from jaxvsr.models.basicvsr import BasicVSR
 from jaxvsr.models.bicubic import Bicubic
 from jaxvsr.models.iiavsr import IIAVSR
 from jaxvsr.models.miavsr import MIAVSR
 from jaxvsr.models.mobile.swrn import SWRN
 
 MODELS: dict[str, type[nn.Module]] = {
+    "basicvsr": BasicVSR,
     "bicubic": Bicubic,
     "iiavsr": IIAVSR,
     "miavsr": MIAVSR,

@@ -24,7 +24,7 @@ def case(name):
 
 @pytest.mark.parametrize("name", "abcd")
 def test_golden(name):
-    manifest, tensors, arrays = reference.load("op_deform_conv")
+    manifest, _, arrays = reference.load("op_deform_conv")
     how, arguments = case(name)
     expected = arrays[f"{name}/out"]
     conv = functools.partial(deform_conv2d, **how)
