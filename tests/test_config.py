@@ -9,7 +9,7 @@ from jaxvsr import config as configs
 from jaxvsr import models
 from jaxvsr.errors import InputError
 
-FILES = ["miavsr", "iiavsr", "basicvsr", "swrn"]
+FILES = ["miavsr", "iiavsr", "basicvsr", "basicvsrpp", "swrn"]
 
 
 def load(name, *arg):
@@ -69,6 +69,14 @@ def test_the_published_recipe_of_basicvsr():
     assert (optim.flow_lr_mul, optim.fix_flow, config.train.steps) == (0.125, 5000, 300_000)
     vimeo = load("basicvsr", "vimeo")
     assert (vimeo.data.frames, vimeo.data.mirror, vimeo.eval.input) == (7, True, "mirror")
+
+
+def test_the_published_recipe_of_basicvsrpp():
+    config = load("basicvsrpp")
+    assert (config.data.frames, config.data.crop, config.data.batch) == (30, 256, 8)
+    assert (config.optim.lr, config.optim.flow_lr_mul, config.optim.fix_flow) == (1e-4, 0.25, 5000)
+    vimeo = load("basicvsrpp", "vimeo")
+    assert (vimeo.data.mirror, vimeo.optim.fix_flow, vimeo.train.steps) == (True, 0, 300_000)
 
 
 @pytest.mark.parametrize("intervals", [(), (0,), (1, -2)])

@@ -51,7 +51,7 @@ def conv(
 
 
 def strided_conv(x: jax.Array, features: int, *, name: str, dtype: Any = jnp.float32) -> jax.Array:
-    """A 3x3 convolution of stride 2, for outside of loops: (n, h, w, c) -> (n, ceil(h/2), ...)."""
+    """A 3x3 convolution of stride 2, for outside of loops: (..., h, w, c) -> halves, rounded up."""
     init = torch_uniform(9 * x.shape[-1])
     how: dict[str, Any] = {"strides": (2, 2), "padding": 1, "dtype": dtype}
     return nn.Conv(features, (3, 3), **how, kernel_init=init, bias_init=init, name=name)(x)
@@ -86,7 +86,7 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """(n, h, w, c) -> (n, h, w, c)."""
+        """(..., h, w, c) -> (..., h, w, c)."""
         # A tenth of He's, so that many blocks in a row start near the identity.
         init = nn.initializers.variance_scaling(0.02, "fan_in", "normal")
         make = functools.partial(Conv, x.shape[-1], (3, 3), dtype=self.dtype, kernel_init=init)
@@ -108,7 +108,7 @@ class ResidualBlocks(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """(n, h, w, c) -> (n, h, w, dim)."""
+        """(..., h, w, c) -> (..., h, w, dim)."""
         x = leaky_relu(conv(x, self.dim, name="conv_in", dtype=self.dtype))
         for i in range(self.depth):
             x = ResidualBlock(self.dtype, name=f"block_{i}")(x)

@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 
 from jaxvsr.models.basicvsr import BasicVSR
+from jaxvsr.models.basicvsrpp import BasicVSRPP
 from jaxvsr.models.bicubic import Bicubic
 from jaxvsr.models.iiavsr import IIAVSR
 from jaxvsr.models.miavsr import MIAVSR
@@ -15,6 +16,7 @@ from jaxvsr.models.mobile.swrn import SWRN
 
 MODELS: dict[str, type[nn.Module]] = {
     "basicvsr": BasicVSR,
+    "basicvsrpp": BasicVSRPP,
     "bicubic": Bicubic,
     "iiavsr": IIAVSR,
     "miavsr": MIAVSR,

@@ -11,12 +11,18 @@ import numpy as np
 from jaxvsr import models
 from jaxvsr.models.spynet import SpyNet
 from jaxvsr.weights.basicvsr import BASICVSR
+from jaxvsr.weights.basicvsrpp import BASICVSRPP
 from jaxvsr.weights.iiavsr import IIAVSR
 from jaxvsr.weights.rules import take_over
 from jaxvsr.weights.spynet import SPYNET
 from jaxvsr.weights.swrn import SWRN
 
-TORCH = {"basicvsr": BASICVSR, "iiavsr": IIAVSR, "miavsr": IIAVSR}
+TORCH = {
+    "basicvsr": BASICVSR,
+    "basicvsrpp": BASICVSRPP,
+    "iiavsr": IIAVSR,
+    "miavsr": IIAVSR,
+}
 TF = {"swrn": SWRN}
 
 

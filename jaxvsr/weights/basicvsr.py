@@ -16,5 +16,5 @@ BASICVSR = Rules(
         (r"^head/", ""),
         (r"/", "."),
     ),
-    unused=SPYNET.unused.replace("^", r"^spynet\.", 1),
+    unused=r"^spynet\.(mean|std)$",
 )
