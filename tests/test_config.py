@@ -9,7 +9,7 @@ from jaxvsr import config as configs
 from jaxvsr import models
 from jaxvsr.errors import InputError
 
-FILES = ["miavsr", "iiavsr", "psrt", "swrn"]
+FILES = ["miavsr", "iiavsr", "psrt", "basicvsr", "basicvsrpp", "swrn"]
 
 
 def load(name, *arg):
@@ -59,6 +59,24 @@ def test_the_published_recipe_of_miavsr():
     vimeo = load("miavsr", "vimeo")
     assert (vimeo.data.frames, vimeo.data.mirror, vimeo.train.steps) == (7, True, 300_000)
     assert (vimeo.optim.lr, vimeo.optim.flow_lr_mul) == (1e-4, 0.25)
+
+
+def test_the_published_recipe_of_basicvsr():
+    config = load("basicvsr")
+    assert (config.data.frames, config.data.crop, config.data.batch) == (15, 256, 8)
+    optim = config.optim
+    assert (optim.lr, optim.lr_end, optim.b1, optim.b2, optim.ema) == (2e-4, 1e-7, 0.9, 0.99, 0.999)
+    assert (optim.flow_lr_mul, optim.fix_flow, config.train.steps) == (0.125, 5000, 300_000)
+    vimeo = load("basicvsr", "vimeo")
+    assert (vimeo.data.frames, vimeo.data.mirror, vimeo.eval.input) == (7, True, "mirror")
+
+
+def test_the_published_recipe_of_basicvsrpp():
+    config = load("basicvsrpp")
+    assert (config.data.frames, config.data.crop, config.data.batch) == (30, 256, 8)
+    assert (config.optim.lr, config.optim.flow_lr_mul, config.optim.fix_flow) == (1e-4, 0.25, 5000)
+    vimeo = load("basicvsrpp", "vimeo")
+    assert (vimeo.data.mirror, vimeo.optim.fix_flow, vimeo.train.steps) == (True, 0, 300_000)
 
 
 @pytest.mark.parametrize("intervals", [(), (0,), (1, -2)])

@@ -1,5 +1,6 @@
 """Small building blocks, initialised as PyTorch does, since the published recipes assume it."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -49,6 +50,13 @@ def conv(
     return Conv(features, sizes, dtype=dtype, kernel_init=init, bias_init=init, name=name)(x)
 
 
+def strided_conv(x: jax.Array, features: int, *, name: str, dtype: Any = jnp.float32) -> jax.Array:
+    """A 3x3 convolution of stride 2, for outside of loops: (..., h, w, c) -> halves, rounded up."""
+    init = torch_uniform(9 * x.shape[-1])
+    how: dict[str, Any] = {"strides": (2, 2), "padding": 1, "dtype": dtype}
+    return nn.Conv(features, (3, 3), **how, kernel_init=init, bias_init=init, name=name)(x)
+
+
 def layer_norm(x: jax.Array, *, name: str, dtype: Any = jnp.float32) -> jax.Array:
     """PyTorch's LayerNorm over the last axis, as a submodule: eps 1e-5, statistics in float32."""
     x = x.astype(jnp.float32)
@@ -65,6 +73,46 @@ def gelu(x: jax.Array) -> jax.Array:
 def leaky_relu(x: jax.Array) -> jax.Array:
     """LeakyReLU of slope 0.1, in every head of the family."""
     return nn.leaky_relu(x, 0.1)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions, a ReLU between them and a way around: no normalisation.
+
+    Source: Lim et al., "Enhanced Deep Residual Networks" (EDSR), section 3.1; the small start is
+        ESRGAN's.
+    """
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(..., h, w, c) -> (..., h, w, c)."""
+        # A tenth of He's, so that many blocks in a row start near the identity.
+        init = nn.initializers.variance_scaling(0.02, "fan_in", "normal")
+        make = functools.partial(Conv, x.shape[-1], (3, 3), dtype=self.dtype, kernel_init=init)
+        return x + make(name="conv2")(nn.relu(make(name="conv1")(x)))
+
+
+class ResidualBlocks(nn.Module):
+    """A convolution and residual blocks, which refine the features of most recurrent networks.
+
+    Attributes:
+        dim: output channels.
+        depth: number of blocks.
+        dtype: of the computation.
+    """
+
+    dim: int
+    depth: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(..., h, w, c) -> (..., h, w, dim)."""
+        x = leaky_relu(conv(x, self.dim, name="conv_in", dtype=self.dtype))
+        for i in range(self.depth):
+            x = ResidualBlock(self.dtype, name=f"block_{i}")(x)
+        return x
 
 
 class MLP(nn.Module):

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jaxvsr.layers.warp import flow_warp
 
 
-def second_order_flows(flows: jax.Array, reverse: bool) -> tuple[jax.Array, jax.Array]:
-    """Flows from each frame to the one and to the two that the recurrence met before it.
+def first_order_flows(flows: jax.Array, reverse: bool) -> jax.Array:
+    """Flows from each frame to the one that the recurrence met before it.
 
     Args:
         flows: (b, t-1, h, w, 2), between neighbours: from frame i to i-1 at i-1 or, if `reverse`,
@@ -21,14 +21,27 @@ def second_order_flows(flows: jax.Array, reverse: bool) -> tuple[jax.Array, jax.
         reverse: whether the recurrence runs from the last frame to the first.
 
     Returns:
-        (flow_n1, flow_n2), each (b, t, h, w, 2) at the frame that they start from; meaningless
-        where the recurrence has met no such frame.
+        (b, t, h, w, 2) at the frame that they start from; zero at the one met first.
     """
     b, _, h, w, _ = flows.shape
     none = jnp.zeros_like(flows, shape=(b, 1, h, w, 2))
-    flow_n1 = jnp.concatenate([flows, none] if reverse else [none, flows], axis=1)
+    return jnp.concatenate([flows, none] if reverse else [none, flows], axis=1)
+
+
+def second_order_flows(flows: jax.Array, reverse: bool) -> tuple[jax.Array, jax.Array]:
+    """Flows from each frame to the one and to the two that the recurrence met before it.
+
+    Args:
+        flows, reverse: as first_order_flows'.
+
+    Returns:
+        (flow_n1, flow_n2), each (b, t, h, w, 2) at the frame that they start from; meaningless
+        where the recurrence has met no such frame.
+    """
+    flow_n1 = first_order_flows(flows, reverse)
+    b, t, h, w, _ = flow_n1.shape
     before = jnp.roll(flow_n1, -1 if reverse else 1, axis=1)
-    merged = (b * flow_n1.shape[1], h, w, 2)
+    merged = (b * t, h, w, 2)
     beyond = flow_warp(before.reshape(merged), flow_n1.reshape(merged))
     return flow_n1, flow_n1 + beyond.reshape(flow_n1.shape)
 

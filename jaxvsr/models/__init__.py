@@ -7,6 +7,8 @@ from typing import Any
 
 import flax.linen as nn
 
+from jaxvsr.models.basicvsr import BasicVSR
+from jaxvsr.models.basicvsrpp import BasicVSRPP
 from jaxvsr.models.bicubic import Bicubic
 from jaxvsr.models.iiavsr import IIAVSR
 from jaxvsr.models.miavsr import MIAVSR
@@ -14,6 +16,8 @@ from jaxvsr.models.mobile.swrn import SWRN
 from jaxvsr.models.psrt import PSRT
 
 MODELS: dict[str, type[nn.Module]] = {
+    "basicvsr": BasicVSR,
+    "basicvsrpp": BasicVSRPP,
     "bicubic": Bicubic,
     "iiavsr": IIAVSR,
     "miavsr": MIAVSR,

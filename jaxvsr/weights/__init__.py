@@ -10,13 +10,21 @@ import numpy as np
 
 from jaxvsr import models
 from jaxvsr.models.spynet import SpyNet
+from jaxvsr.weights.basicvsr import BASICVSR
+from jaxvsr.weights.basicvsrpp import BASICVSRPP
 from jaxvsr.weights.iiavsr import IIAVSR
 from jaxvsr.weights.psrt import PSRT
 from jaxvsr.weights.rules import take_over
 from jaxvsr.weights.spynet import SPYNET
 from jaxvsr.weights.swrn import SWRN
 
-TORCH = {"iiavsr": IIAVSR, "miavsr": IIAVSR, "psrt": PSRT}
+TORCH = {
+    "basicvsr": BASICVSR,
+    "basicvsrpp": BASICVSRPP,
+    "iiavsr": IIAVSR,
+    "miavsr": IIAVSR,
+    "psrt": PSRT,
+}
 TF = {"swrn": SWRN}
 
 

@@ -1,0 +1,119 @@
+"""Modulated deformable convolution, in gathers that every platform has."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxvsr.layers.blocks import torch_uniform
+
+
+def deform_conv2d(
+    x: jax.Array,
+    offset: jax.Array,
+    mask: jax.Array | None,
+    weight: jax.Array,
+    bias: jax.Array | None,
+    *,
+    stride: int = 1,
+    padding: int = 1,
+    dilation: int = 1,
+) -> jax.Array:
+    """A convolution each of whose taps looks, bilinearly, where an offset sends it.
+
+    The groups are c / (channels of `weight`), the deformable groups, each with offsets of its own,
+    what the channels of `offset` say.
+
+    Args:
+        x: (b, h, w, c), any float dtype; zero outside.
+        offset: (b, h', w', 2*d*k) displacements in pixels of d deformable groups and k = kh*kw
+            taps: channel 2*(group*k + tap) is dy, the next dx. Coordinates are kept in float32.
+        mask: (b, h', w', d*k), what the samples are multiplied by, or None.
+        weight: (kh, kw, c / groups, features).
+        bias: (features,) or None.
+        stride, padding, dilation: of the undeformed convolution, the same both ways.
+
+    Returns:
+        (b, h', w', features) in the dtype of `x`.
+
+    Raises:
+        ValueError: shapes that do not belong together.
+
+    Source: Zhu et al., "Deformable ConvNets v2", section 3.2; torchvision.ops.deform_conv2d.
+    """
+    b, height, width, c = x.shape
+    kh, kw, channels, features = weight.shape
+    taps = kh * kw
+    rows = (height + 2 * padding - dilation * (kh - 1) - 1) // stride + 1
+    columns = (width + 2 * padding - dilation * (kw - 1) - 1) // stride + 1
+    groups, deform_groups = c // channels, offset.shape[-1] // (2 * taps)
+    if c % channels or features % groups:
+        raise ValueError(f"weight {weight.shape} does not divide {c} channels into groups")
+    if offset.shape != (b, rows, columns, 2 * deform_groups * taps) or c % deform_groups:
+        raise ValueError(
+            f"offset {offset.shape} must be (b, {rows}, {columns}, 2*d*{taps}) with d a divisor of "
+            f"{c}, for x {x.shape} and weight {weight.shape}"
+        )
+    if mask is not None and mask.shape != (b, rows, columns, deform_groups * taps):
+        raise ValueError(f"mask {mask.shape} must have half the channels of offset {offset.shape}")
+
+    offset = offset.astype(jnp.float32).reshape(b, rows, columns, deform_groups, taps, 2)
+    offset = offset.swapaxes(3, 4)
+    tap_y, tap_x = jnp.divmod(jnp.arange(taps, dtype=jnp.float32), kw)
+    top, left = (stride * jnp.arange(n, dtype=jnp.float32) - padding for n in (rows, columns))
+    ys = top[:, None, None, None] + dilation * tap_y[:, None] + offset[..., 0]
+    xs = left[:, None, None] + dilation * tap_x[:, None] + offset[..., 1]
+    samples = _sample(x, ys, xs)
+    if mask is not None:
+        mask = mask.reshape(b, rows, columns, deform_groups, taps).swapaxes(3, 4)
+        samples = samples * mask[..., None]
+    samples = samples.astype(x.dtype).reshape(b, rows, columns, taps, groups, channels)
+    weight = weight.astype(x.dtype).reshape(taps, channels, groups, features // groups)
+    out = jnp.einsum("bhwkgi,kigo->bhwgo", samples, weight).reshape(b, rows, columns, features)
+    return out if bias is None else out + bias.astype(x.dtype)
+
+
+class DeformConv(nn.Module):
+    """A 3x3 modulated deformable convolution of stride 1 that is told where to look.
+
+    Attributes:
+        features: output channels.
+        dtype: of the computation; coordinates are float32.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, offset: jax.Array, mask: jax.Array) -> jax.Array:
+        """x (b, h, w, c), offset (b, h, w, 18*d), mask (b, h, w, 9*d) -> (b, h, w, features)."""
+        c = x.shape[-1]
+        kernel = self.param("kernel", torch_uniform(9 * c), (3, 3, c, self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+        return deform_conv2d(x.astype(self.dtype), offset, mask, kernel, bias)
+
+
+def _sample(x: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Array:
+    """x (b, h, w, d*n) at (ys, xs), each (b, ..., d) -> (b, ..., d, n) float32; zero outside.
+
+    The four pixels around a position lie together in memory, so that a sample is one row of a
+    gather, and its gradient one row of a scatter.
+    """
+    b, height, width, c = x.shape
+    d = ys.shape[-1]
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))).reshape(b, height + 2, width + 2, d, -1)
+    corners = [padded[:, i : height + 1 + i, j : width + 1 + j] for i in (0, 1) for j in (0, 1)]
+    table = jnp.stack(corners, axis=4).reshape(b, -1, 4 * (c // d))
+
+    y0, x0 = jnp.floor(ys), jnp.floor(xs)
+    wy, wx = ys - y0, xs - x0
+    inside = (y0 >= -1) & (y0 < height) & (x0 >= -1) & (x0 < width)
+    # Clipped before the cast: an offset that has run away must not overflow the integers.
+    y0 = jnp.clip(y0, -1, height - 1).astype(jnp.int32) + 1
+    x0 = jnp.clip(x0, -1, width - 1).astype(jnp.int32) + 1
+    index = (y0 * (width + 1) + x0) * d + jnp.arange(d)
+    rows = jnp.take_along_axis(table, index.reshape(b, -1, 1), axis=1)
+    weights = jnp.stack([(1 - wy) * (1 - wx), (1 - wy) * wx, wy * (1 - wx), wy * wx], axis=-1)
+    weights = jnp.where(inside[..., None], weights, 0)
+    return (rows.reshape(*ys.shape, 4, c // d) * weights[..., None]).sum(-2)

@@ -1,0 +1,108 @@
+"""What the tests of the networks of the BasicVSR family have in common."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import reference
+
+from jaxvsr import models, weights
+from jaxvsr.layers.upsample import resize
+from jaxvsr.losses import charbonnier
+
+
+@dataclasses.dataclass(frozen=True)
+class Official:
+    """A network with the weights of a golden case, and the case."""
+
+    model: Any
+    variables: Any
+    manifest: dict
+    arrays: dict
+
+    @property
+    def lq(self):
+        return jnp.asarray(self.arrays["lq"][None] / np.float32(255))
+
+
+def official(case, name, **fields):
+    manifest, tensors, arrays = reference.load(case)
+    variables = weights.from_torch(name, tensors, **fields)
+    return Official(models.create(name, **fields), variables, manifest, arrays)
+
+
+def assert_golden(official, keys, in_call_order=()):
+    """Compares the image and what is sown, of which some was stored last frame first."""
+
+    @jax.jit
+    def run(variables, lq):
+        sr, sown = official.model.apply(variables, lq, mutable=["intermediates"])
+        sown = {key: sown["intermediates"][key][0][0] for key in keys}
+        return {"sr": sr[0]} | {k: v[::-1] if k in in_call_order else v for k, v in sown.items()}
+
+    for key, value in run(official.variables, official.lq).items():
+        reference.assert_frames(value, official.manifest, official.arrays, key, 1e-4)
+
+
+def assert_gradients_golden(official, official_name):
+    lq, arrays = official.lq, official.arrays
+    h, w = lq.shape[2:4]
+    scale = official.model.scale
+    gt = jnp.clip(resize(lq, (scale * h, scale * w), "bicubic"), 0, 1)
+
+    @jax.jit
+    @jax.value_and_grad
+    def gradient(params):
+        return charbonnier(official.model.apply({"params": params}, lq, train=True), gt).mean()
+
+    loss, gradients = gradient(official.variables["params"])
+    np.testing.assert_allclose(loss, arrays["train/loss"], rtol=1e-4)
+    reference.assert_gradients(gradients, official_name, official.manifest, arrays, 1e-3)
+
+
+def parameter_count(name, **fields):
+    model = models.create(name, **fields)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1, 64, 64, 3)))
+    assert list(variables) == ["params"]
+    return sum(leaf.size for leaf in jax.tree.leaves(variables))
+
+
+class Tiny:
+    """A network of small random weights and two clips."""
+
+    def __init__(self, model, size=(20, 27)):
+        self.model = model
+        self.lq = jax.random.uniform(jax.random.key(0), (2, 3, *size, 3))
+        variables = jax.jit(model.init)(jax.random.key(1), self.lq)
+        # Some layers start as zero: what is behind them must matter.
+        keys = iter(jax.random.split(jax.random.key(2), 1000))
+        self.variables = jax.tree.map(
+            lambda p: p + 0.05 * jax.random.normal(next(keys), p.shape), variables
+        )
+        self.apply = jax.jit(model.apply)
+
+    @functools.cached_property
+    def expected(self):
+        return self.apply(self.variables, self.lq)
+
+    def assert_clips_do_not_meet(self):
+        for i in range(2):
+            alone = self.apply(self.variables, self.lq[i : i + 1])
+            np.testing.assert_allclose(self.expected[i], alone[0], atol=1e-5)
+
+    def assert_speed_settings_change_nothing(self):
+        for setting in ({"remat": True}, {"unroll": 2}):
+            model = self.model.clone(**setting)
+            sr = jax.jit(model.apply)(self.variables, self.lq)
+            np.testing.assert_allclose(sr, self.expected, atol=1e-5)
+
+    def assert_single_frame_and_bfloat16_work(self):
+        exact = self.apply(self.variables, self.lq[:, :1])
+        half = jax.jit(self.model.clone(dtype="bfloat16").apply)(self.variables, self.lq[:, :1])
+        scale = self.model.scale
+        assert exact.shape == (2, 1, *(scale * side for side in self.lq.shape[2:4]), 3)
+        assert half.dtype == jnp.float32
+        assert reference.relative_error(half, exact) < 3e-2
