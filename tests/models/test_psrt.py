@@ -15,24 +15,19 @@ from jaxvsr.weights.psrt import PSRT as RULES
 from jaxvsr.weights.rules import take_over
 
 TINY = {"dim": 8, "depths": (2,), "num_heads": (2,), "mid_channels": 8, "features_hr": 8}
-HEADS = {"psrt_tiny": 2, "psrt_tiny_ragged": 3}
 
 
 @functools.cache
-def official(case):
-    heads = HEADS[case]
-    fields = {"dim": 24, "depths": (2, 2), "num_heads": (heads, heads), "mid_channels": 16}
-    manifest, tensors, arrays = reference.load(case)
+def official():
+    fields = {"dim": 24, "depths": (2, 2), "num_heads": (2, 2), "mid_channels": 16}
+    manifest, tensors, arrays = reference.load("psrt_tiny")
     model = models.create("psrt", **fields)
     variables = weights.from_torch("psrt", tensors, **fields)
     return model, variables, manifest, arrays, jnp.asarray(arrays["lq"][None] / np.float32(255))
 
 
-@pytest.mark.parametrize(
-    "case", ["psrt_tiny", pytest.param("psrt_tiny_ragged", marks=pytest.mark.slow)]
-)
-def test_golden(case):
-    model, variables, manifest, arrays, lq = official(case)
+def test_golden():
+    model, variables, manifest, arrays, lq = official()
     run = jax.jit(functools.partial(model.apply, mutable="intermediates"))
     sr, sown = run(variables, lq)
     reference.assert_frames(sr[0], manifest, arrays, "sr", 1e-4)
@@ -44,7 +39,7 @@ def test_golden(case):
 
 @pytest.mark.slow
 def test_gradients_golden():
-    model, variables, manifest, arrays, lq = official("psrt_tiny")
+    model, variables, manifest, arrays, lq = official()
     gt = jnp.clip(resize(lq, (256, 256), "bicubic"), 0, 1)
 
     @jax.jit
@@ -70,7 +65,7 @@ def test_parameter_count_is_the_published_less_the_dead(groups, official_count):
 
 
 def test_dead_layers_and_buffers_are_passed_over_and_nothing_else():
-    variables = official("psrt_tiny")[1]
+    variables = official()[1]
     manifest, tensors, _ = reference.load("psrt_tiny")
     dead = set(manifest["unused_parameters"])
     taken = sum(leaf.size for leaf in jax.tree.leaves(variables))
