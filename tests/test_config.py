@@ -79,6 +79,16 @@ def test_the_published_recipe_of_basicvsrpp():
     assert (vimeo.data.mirror, vimeo.optim.fix_flow, vimeo.train.steps) == (True, 0, 300_000)
 
 
+def test_the_published_recipe_of_psrt():
+    config = load("psrt")
+    assert config.model.depths == config.model.num_heads == (6, 6, 6)
+    assert (config.data.frames, config.data.crop, config.data.batch) == (16, 256, 8)
+    assert (config.optim.lr, config.train.steps, config.loss.sparsity) == (2e-4, 600_000, 0)
+    vimeo = load("psrt", "vimeo,vid4")
+    assert (vimeo.data.frames, vimeo.data.mirror, vimeo.data.batch) == (7, True, 8)
+    assert (vimeo.optim.lr, vimeo.train.steps) == (1e-4, 300_000)
+
+
 @pytest.mark.parametrize("intervals", [(), (0,), (1, -2)])
 def test_intervals_are_numbers_from_one_on(intervals):
     config = load("miavsr", "tiny")

@@ -129,7 +129,10 @@ class ResidualGroup(nn.Module):
     def __call__(
         self, x: jax.Array, cond: Any, states: tuple, first: jax.Array
     ) -> tuple[jax.Array, tuple]:
-        """Frames (b, ..., h, w, c), what its blocks take besides -> (b, ..., h, w, c), states."""
+        """What its blocks take, each block's state -> x refined, the next states.
+
+        `x` may be one frame (b, h, w, c) or several (b, n, h, w, c): the convolution is by frame.
+        """
         y, new_states = x, []
         for i, (rate, state) in enumerate(zip(self.drop_path, states, strict=True)):
             block = self.block(
@@ -142,6 +145,9 @@ class ResidualGroup(nn.Module):
 
 class PropagationCell(nn.Module):
     """One step of a branch: the two frames met before are aligned, the current one is refined.
+
+    Which frames the blocks get, and which of them they refine, is in `stack`, `split` and
+    `current`.
 
     Attributes:
         block: as in ResidualGroup.

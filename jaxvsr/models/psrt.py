@@ -34,11 +34,11 @@ class PSRTBlock(IIABlock):
 
 
 class PSRTCell(PropagationCell):
-    """One step of a branch: the current frame lies between the two met before, the middle one."""
+    """One step of a branch: [one step before, current, two steps before] are refined together."""
 
     def stack(self, step: jax.Array, current: jax.Array, n1: jax.Array, n2: jax.Array) -> jax.Array:
         """The current frame and the aligned ones, each (b, h, w, c) -> (b, 3, h, w, c)."""
-        # At the second step n2 is the recurrence's initial zeros: they are one of the frames.
+        # At the second step n2 is the zeros that the recurrence starts with, as published.
         n1, n2 = jnp.where(step == 0, current, n1), jnp.where(step == 0, current, n2)
         return jnp.stack([n1, current, n2], axis=1)
 
@@ -52,11 +52,9 @@ class PSRTCell(PropagationCell):
 
 
 class PSRT(IIAVSR):
-    """Four recurrent branches, backward and forward in turn, each refining the one before.
+    """IIA-VSR's four recurrent branches, of blocks and cells in which all three frames are refined.
 
-    Attributes:
-        depths: blocks of each residual group of a branch.
-        num_heads: attention heads of each group.
+    Attributes: IIAVSR's; the published network has three groups.
     """
 
     depths: tuple[int, ...] = (6, 6, 6)
