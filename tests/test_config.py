@@ -9,7 +9,7 @@ from jaxvsr import config as configs
 from jaxvsr import models
 from jaxvsr.errors import InputError
 
-FILES = ["miavsr", "iiavsr", "basicvsr", "basicvsrpp", "swrn"]
+FILES = ["miavsr", "iiavsr", "basicvsr", "basicvsrpp", "iconvsr", "swrn"]
 
 
 def load(name, *arg):
@@ -77,6 +77,13 @@ def test_the_published_recipe_of_basicvsrpp():
     assert (config.optim.lr, config.optim.flow_lr_mul, config.optim.fix_flow) == (1e-4, 0.25, 5000)
     vimeo = load("basicvsrpp", "vimeo")
     assert (vimeo.data.mirror, vimeo.optim.fix_flow, vimeo.train.steps) == (True, 0, 300_000)
+
+
+def test_the_published_recipe_of_iconvsr():
+    reds, vimeo = load("iconvsr"), load("iconvsr", "vimeo")
+    assert (reds.model.keyframe_stride, reds.model.temporal_padding) == (5, 2)
+    assert (vimeo.model.keyframe_stride, vimeo.model.temporal_padding) == (5, 3)
+    assert reds.optim.to_dict() == load("basicvsr").optim.to_dict()
 
 
 @pytest.mark.parametrize("intervals", [(), (0,), (1, -2)])
