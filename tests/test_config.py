@@ -9,7 +9,7 @@ from jaxvsr import config as configs
 from jaxvsr import models
 from jaxvsr.errors import InputError
 
-FILES = ["miavsr", "iiavsr", "psrt", "basicvsr", "basicvsrpp", "swrn"]
+FILES = ["miavsr", "iiavsr", "psrt", "basicvsr", "iconvsr", "basicvsrpp", "swrn"]
 
 
 def load(name, *arg):
@@ -87,6 +87,13 @@ def test_the_published_recipe_of_psrt():
     vimeo = load("psrt", "vimeo,vid4")
     assert (vimeo.data.frames, vimeo.data.mirror, vimeo.data.batch) == (7, True, 8)
     assert (vimeo.optim.lr, vimeo.train.steps) == (1e-4, 300_000)
+
+
+def test_the_published_recipe_of_iconvsr():
+    reds, vimeo = load("iconvsr"), load("iconvsr", "vimeo")
+    assert (reds.model.keyframe_stride, reds.model.temporal_padding) == (5, 2)
+    assert (vimeo.model.keyframe_stride, vimeo.model.temporal_padding) == (5, 3)
+    assert reds.optim.to_dict() == load("basicvsr").optim.to_dict()
 
 
 @pytest.mark.parametrize("intervals", [(), (0,), (1, -2)])

@@ -10,6 +10,7 @@ import flax.linen as nn
 from jaxvsr.models.basicvsr import BasicVSR
 from jaxvsr.models.basicvsrpp import BasicVSRPP
 from jaxvsr.models.bicubic import Bicubic
+from jaxvsr.models.iconvsr import IconVSR
 from jaxvsr.models.iiavsr import IIAVSR
 from jaxvsr.models.miavsr import MIAVSR
 from jaxvsr.models.mobile.swrn import SWRN
@@ -19,6 +20,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "basicvsr": BasicVSR,
     "basicvsrpp": BasicVSRPP,
     "bicubic": Bicubic,
+    "iconvsr": IconVSR,
     "iiavsr": IIAVSR,
     "miavsr": MIAVSR,
     "psrt": PSRT,

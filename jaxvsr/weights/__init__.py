@@ -12,6 +12,7 @@ from jaxvsr import models
 from jaxvsr.models.spynet import SpyNet
 from jaxvsr.weights.basicvsr import BASICVSR
 from jaxvsr.weights.basicvsrpp import BASICVSRPP
+from jaxvsr.weights.iconvsr import ICONVSR
 from jaxvsr.weights.iiavsr import IIAVSR
 from jaxvsr.weights.psrt import PSRT
 from jaxvsr.weights.rules import take_over
@@ -21,6 +22,7 @@ from jaxvsr.weights.swrn import SWRN
 TORCH = {
     "basicvsr": BASICVSR,
     "basicvsrpp": BASICVSRPP,
+    "iconvsr": ICONVSR,
     "iiavsr": IIAVSR,
     "miavsr": IIAVSR,
     "psrt": PSRT,

@@ -1,0 +1,32 @@
+"""IconVSR (Chan et al., CVPR 2021): the published recipes, which are BasicVSR's.
+
+    python -m jaxvsr.main --config=configs/iconvsr.py --workdir=W          # or :reds, the same
+    python -m jaxvsr.main --config=configs/iconvsr.py:vimeo --workdir=W
+    python -m jaxvsr.main --config=configs/iconvsr.py:tiny --workdir=W     # minutes on two cores
+
+Published scores (table 1 of BasicVSR's paper): REDS4 31.67 dB / 0.8948, RGB; of the Vimeo-90K
+recipe with MATLAB's bicubic, Vimeo-90K-T 37.47 / 0.9476 and Vid4 27.39 / 0.8279, on Y. Vimeo-90K-T
+was scored with each septuplet mirrored, which is `vimeo90k_t_mirror`.
+
+The published training starts from SpyNet's own weights: --config.train.spynet_weights=
+spynet_sintel_final-3d2a1287.pth. It starts its EDVR features from a trained EDVR, too; here they
+start untrained.
+"""
+
+import ml_collections
+
+from configs import basicvsr
+
+
+def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
+    """The config of a variant: "reds", "vimeo" or "tiny", and perhaps ",vid4": a benchmark."""
+    config = basicvsr.get_config(arg)
+    recipe, _, _ = arg.partition(",")
+    config.model.name = "iconvsr"
+    with config.unlocked():
+        config.model.keyframe_stride = 2 if recipe == "tiny" else 5
+        config.model.temporal_padding = {"vimeo": 3, "tiny": 1}.get(recipe, 2)
+    if recipe == "tiny":
+        config.model.depth = 2
+        config.train.steps = 500
+    return config

@@ -1,0 +1,171 @@
+"""EDVR's features of a frame and its neighbours: deformable alignment, then attention over time.
+
+IconVSR refills its recurrence with them at key frames.
+
+Source: Wang et al., "EDVR: Video Restoration with Enhanced Deformable Convolutional Networks",
+CVPR Workshops 2019, section 3.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxvsr.layers.blocks import ResidualBlock, conv, leaky_relu, strided_conv
+from jaxvsr.layers.deform import DeformConv
+from jaxvsr.layers.upsample import resize
+
+DEFORM_GROUPS = 8
+
+
+class DeformPack(nn.Module):
+    """A deformable convolution whose offsets are read off other features.
+
+    Attributes:
+        dtype: of the computation; offsets are float32.
+    """
+
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, guide: jax.Array) -> jax.Array:
+        """x, guide (n, h, w, dim) -> (n, h, w, dim)."""
+        # Starts as zero: at first nothing is displaced.
+        init = nn.initializers.zeros_init()
+        layer = nn.Conv(27 * DEFORM_GROUPS, (3, 3), kernel_init=init, name="conv_offset")
+        offset, mask = jnp.split(layer(guide.astype(jnp.float32)), [18 * DEFORM_GROUPS], axis=-1)
+        return DeformConv(x.shape[-1], self.dtype, name="deform")(x, offset, nn.sigmoid(mask))
+
+
+class PCDAlignment(nn.Module):
+    """Aligns neighbours with a reference, coarse to fine, and once more at the end.
+
+    Attributes:
+        dtype: of the computation.
+
+    Source: section 3.2, equations 2 to 5.
+    """
+
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, neighbours: list[jax.Array], references: list[jax.Array]) -> jax.Array:
+        """Aligns.
+
+        Args:
+            neighbours: features (n, h, w, dim) at full, half and quarter size.
+            references: the like.
+
+        Returns:
+            (n, h, w, dim).
+        """
+        offset = feat = jnp.zeros(())
+        for level in (3, 2, 1):
+            neighbour, reference = neighbours[level - 1], references[level - 1]
+            coarser_offset, coarser_feat = offset, feat
+            offset = self.conv([neighbour, reference], f"offset_conv1_l{level}")
+            if level == 3:
+                offset = self.conv([offset], f"offset_conv2_l{level}")
+            else:
+                # Pixels are half as large here.
+                coarser_offset = 2 * double(coarser_offset)
+                offset = self.conv([offset, coarser_offset], f"offset_conv2_l{level}")
+                offset = self.conv([offset], f"offset_conv3_l{level}")
+            feat = DeformPack(self.dtype, name=f"dcn_pack_l{level}")(neighbour, offset)
+            if level < 3:
+                feat = jnp.concatenate([feat, double(coarser_feat)], axis=-1)
+                dim = neighbour.shape[-1]
+                feat = conv(feat, dim, name=f"feat_conv_l{level}", dtype=self.dtype)
+            if level > 1:
+                feat = leaky_relu(feat)
+        offset = self.conv([feat, references[0]], "cas_offset_conv1")
+        offset = self.conv([offset], "cas_offset_conv2")
+        return leaky_relu(DeformPack(self.dtype, name="cas_dcnpack")(feat, offset))
+
+    def conv(self, parts: list[jax.Array], name: str) -> jax.Array:
+        """Parts (n, h, w, dim) -> (n, h, w, dim)."""
+        x = jnp.concatenate(parts, axis=-1)
+        return leaky_relu(conv(x, parts[0].shape[-1], name=name, dtype=self.dtype))
+
+
+class TSAFusion(nn.Module):
+    """Fuses aligned frames by how much they resemble the middle one, then weighs places.
+
+    Attributes:
+        dtype: of the computation.
+
+    Source: section 3.3, equations 6 to 9.
+    """
+
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, aligned: jax.Array) -> jax.Array:
+        """aligned (n, t, h, w, dim) -> (n, h, w, dim)."""
+        n, t, h, w, dim = aligned.shape
+        middle = conv(aligned[:, t // 2], dim, name="temporal_attn1", dtype=self.dtype)
+        embedded = conv(aligned, dim, name="temporal_attn2", dtype=self.dtype)
+        likeness = (embedded * middle[:, None]).sum(-1, keepdims=True, dtype=jnp.float32)
+        weighted = aligned * nn.sigmoid(likeness).astype(self.dtype)
+        weighted = jnp.moveaxis(weighted, 1, 3).reshape(n, h, w, t * dim)
+        feat = self.conv(weighted, dim, "feat_fusion", 1)
+
+        attn = self.conv(weighted, dim, "spatial_attn1", 1)
+        attn = self.conv(halve(attn), dim, "spatial_attn2", 1)
+        coarse = self.conv(attn, dim, "spatial_attn_l1", 1)
+        coarse = self.conv(halve(coarse), dim, "spatial_attn_l2")
+        coarse = self.conv(coarse, dim, "spatial_attn_l3")
+        attn = self.conv(attn, dim, "spatial_attn3") + double(coarse)
+        attn = self.conv(attn, dim, "spatial_attn4", 1)
+        attn = conv(double(attn), dim, name="spatial_attn5", dtype=self.dtype)
+        bias = self.conv(attn, dim, "spatial_attn_add1", 1)
+        bias = conv(bias, dim, 1, name="spatial_attn_add2", dtype=self.dtype)
+        return 2 * feat * nn.sigmoid(attn) + bias
+
+    def conv(self, x: jax.Array, dim: int, name: str, kernel_size: int = 3) -> jax.Array:
+        """(n, h, w, c) -> (n, h, w, dim)."""
+        return leaky_relu(conv(x, dim, kernel_size, name=name, dtype=self.dtype))
+
+
+class EDVRFeatures(nn.Module):
+    """Features of the middle one of several frames.
+
+    Attributes:
+        dim: channels of the features.
+        dtype: of the computation.
+    """
+
+    dim: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, frames: jax.Array) -> jax.Array:
+        """frames (n, t, h, w, 3) RGB in [0, 1], h and w multiples of 4 -> (n, h, w, dim)."""
+        n, t = frames.shape[:2]
+        x = leaky_relu(conv(frames, self.dim, name="conv_first", dtype=self.dtype))
+        for i in range(5):
+            x = ResidualBlock(self.dtype, name=f"feature_extraction_{i}")(x)
+        levels = [x]
+        for level in (2, 3):
+            x = strided_conv(x, self.dim, name=f"conv_l{level}_1", dtype=self.dtype)
+            x = conv(leaky_relu(x), self.dim, name=f"conv_l{level}_2", dtype=self.dtype)
+            x = leaky_relu(x)
+            levels.append(x)
+
+        middle = [jnp.broadcast_to(x[:, t // 2, None], x.shape) for x in levels]
+        merged = [[x.reshape(-1, *x.shape[2:]) for x in xs] for xs in (levels, middle)]
+        aligned = PCDAlignment(self.dtype, name="pcd_align")(*merged)
+        return TSAFusion(self.dtype, name="fusion")(aligned.reshape(n, t, *aligned.shape[1:]))
+
+
+def double(x: jax.Array) -> jax.Array:
+    """(n, h, w, c) -> (n, 2*h, 2*w, c), bilinearly."""
+    return resize(x, (2 * x.shape[1], 2 * x.shape[2]))
+
+
+def halve(x: jax.Array) -> jax.Array:
+    """(n, h, w, c) -> (n, ceil(h/2), ceil(w/2), 2*c): the greatest of 3x3, and their mean."""
+    how: dict[str, Any] = {"strides": (2, 2), "padding": ((1, 1), (1, 1))}
+    pooled = nn.max_pool(x, (3, 3), **how), nn.avg_pool(x, (3, 3), **how)
+    return jnp.concatenate(pooled, axis=-1)
