@@ -51,7 +51,8 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
         case "tiny":
             config.model.update(dim=16, depth=1, features_hr=16)
             basicvsr.tiny(config)
-            config.train.steps = 500
+            config.train.steps = 400
+            config.eval.every = 400
         case _:
             raise unknown_variant(recipe, "reds", "vimeo", "tiny")
     protocols.apply(config, benchmark)

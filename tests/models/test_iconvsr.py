@@ -52,7 +52,7 @@ def test_neighbours_in_a_short_clip_are_there():
 
 @pytest.fixture(scope="module")
 def tiny():
-    return recurrent.Tiny(models.create("iconvsr", **TINY, align=False), size=(18, 23))
+    return recurrent.Tiny(models.create("iconvsr", **TINY, align=False))
 
 
 def test_clips_of_a_batch_do_not_meet(tiny):
