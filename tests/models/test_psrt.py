@@ -132,9 +132,9 @@ def test_drop_path_takes_a_clip_whole():
     """Of a clip's three frames a block's attention and MLP are left out all, or none."""
     block = PSRTBlock(2, (3, 8, 8), True, 2.0, 0.5, True, jnp.float32)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(32, 3, 8, 8, 4)), jnp.float32)
-    params = block.init(jax.random.key(0), x, None, (), jnp.array(False))
-    rngs = {"droppath": jax.random.key(1)}
-    y, _ = block.apply(params, x, None, (), jnp.array(False), rngs=rngs)
+    rngs = {"params": jax.random.key(0), "droppath": jax.random.key(1)}
+    run = jax.jit(lambda x: block.init_with_output(rngs, x, None, (), jnp.array(False)))
+    (y, _), _ = run(x)
     untouched = (y == x).all((2, 3, 4))
     assert (untouched.all(1) == untouched.any(1)).all()
     assert 2 <= untouched.all(1).sum() <= 16  # a quarter is expected
