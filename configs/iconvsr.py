@@ -28,5 +28,5 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
         config.model.temporal_padding = {"vimeo": 3, "tiny": 1}.get(recipe, 2)
     if recipe == "tiny":
         config.model.depth = 2
-        config.train.steps = 500
+        config.train.steps = config.eval.every = 300
     return config
