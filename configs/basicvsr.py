@@ -4,7 +4,7 @@
     python -m jaxvsr.main --config=configs/basicvsr.py:vimeo --workdir=W
     python -m jaxvsr.main --config=configs/basicvsr.py:tiny --workdir=W     # minutes on two cores
 
-Published scores (table 1): REDS4 31.42 dB / 0.8909, RGB; of the Vimeo-90K recipe with MATLAB's
+Published scores: REDS4 31.42 dB / 0.8909, RGB; of the Vimeo-90K recipe with MATLAB's
 bicubic, Vimeo-90K-T 37.18 / 0.9450 and Vid4 27.24 / 0.8251, on Y. Vimeo-90K-T was scored with each
 septuplet mirrored, which is `vimeo90k_t_mirror`.
 

@@ -4,7 +4,7 @@
     python -m jaxvsr.main --config=configs/basicvsrpp.py:vimeo --workdir=W
     python -m jaxvsr.main --config=configs/basicvsrpp.py:tiny --workdir=W     # minutes on two cores
 
-Published scores (table 1): REDS4 32.39 dB / 0.9069, RGB; of the Vimeo-90K recipe with MATLAB's
+Published scores: REDS4 32.39 dB / 0.9069, RGB; of the Vimeo-90K recipe with MATLAB's
 bicubic, Vimeo-90K-T 37.79 / 0.9500 and Vid4 27.79 / 0.8400, on Y. Vimeo-90K-T was scored with each
 septuplet mirrored, which is `vimeo90k_t_mirror`. Published cost: 0.39 TFLOP a frame of 180x320.
 

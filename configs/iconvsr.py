@@ -4,7 +4,7 @@
     python -m jaxvsr.main --config=configs/iconvsr.py:vimeo --workdir=W
     python -m jaxvsr.main --config=configs/iconvsr.py:tiny --workdir=W     # minutes on two cores
 
-Published scores (table 1 of BasicVSR's paper): REDS4 31.67 dB / 0.8948, RGB; of the Vimeo-90K
+Published scores (BasicVSR's paper): REDS4 31.67 dB / 0.8948, RGB; of the Vimeo-90K
 recipe with MATLAB's bicubic, Vimeo-90K-T 37.47 / 0.9476 and Vid4 27.39 / 0.8279, on Y. Vimeo-90K-T
 was scored with each septuplet mirrored, which is `vimeo90k_t_mirror`.
 
@@ -28,5 +28,5 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
         config.model.temporal_padding = {"vimeo": 3, "tiny": 1}.get(recipe, 2)
     if recipe == "tiny":
         config.model.depth = 2
-        config.train.steps = 500
+        config.train.steps = config.eval.every = 300
     return config

@@ -25,7 +25,7 @@ class PropagationCell(nn.Module):
         depth: residual blocks.
         dtype: of the computation.
 
-    Source: section 3.2, equations 4 and 5.
+    Source: section 3.1, "Propagation" and "Alignment".
     """
 
     dim: int

@@ -31,7 +31,7 @@ class SecondOrderDeformableAlignment(nn.Module):
         dim: channels of the features.
         dtype: of the computation; coordinates are float32.
 
-    Source: section 3.2, equations 3 to 6.
+    Source: section 3.2.
     """
 
     dim: int
@@ -76,7 +76,7 @@ class PropagationCell(nn.Module):
         depth: residual blocks.
         dtype: of the computation.
 
-    Source: section 3.1, equations 1 and 2.
+    Source: section 3.1.
     """
 
     dim: int

@@ -44,7 +44,7 @@ class PCDAlignment(nn.Module):
     Attributes:
         dtype: of the computation.
 
-    Source: section 3.2, equations 2 to 5.
+    Source: section 3.2.
     """
 
     dtype: Any
@@ -95,7 +95,7 @@ class TSAFusion(nn.Module):
     Attributes:
         dtype: of the computation.
 
-    Source: section 3.3, equations 6 to 9.
+    Source: section 3.3.
     """
 
     dtype: Any

@@ -1,7 +1,7 @@
 """IconVSR: BasicVSR with refill at key frames and coupled branches.
 
 Source: Chan et al., "BasicVSR: The Search for Essential Components in Video Super-Resolution and
-Beyond", CVPR 2021, section 4.
+Beyond", CVPR 2021, section 3.2.
 """
 
 from typing import Any, ClassVar
@@ -27,7 +27,7 @@ class RefillCell(nn.Module):
         depth: residual blocks.
         dtype: of the computation.
 
-    Source: section 4.1, equations 9 and 10.
+    Source: section 3.2, "Information-refill".
     """
 
     dim: int
