@@ -19,7 +19,6 @@ import cv2
 import numpy as np
 
 from jaxvsr.metrics import ssim
-from jaxvsr.metrics.color import prepare
 
 FRAMES, HEIGHT, WIDTH = 4, 720, 1280
 ROUNDS = 40
@@ -30,9 +29,18 @@ def plain_ssim(sr: np.ndarray, gt: np.ndarray, crop: int, channel: str) -> np.nd
     """SSIM of clips (t, h, w, 3) uint8, as most code computes it."""
     scores = []
     for frame, reference in zip(sr, gt, strict=True):
-        x, y = prepare(frame, crop, channel), prepare(reference, crop, channel)
+        x, y = plain_planes(frame, crop, channel), plain_planes(reference, crop, channel)
         scores.append(np.mean([plain_map(x[..., c], y[..., c]).mean() for c in range(x.shape[2])]))
     return np.array(scores)
+
+
+def plain_planes(frame: np.ndarray, crop: int, channel: str) -> np.ndarray:
+    """What is compared of a frame (h, w, 3) uint8: (h, w, 3 or 1) float64."""
+    frame = frame[crop : len(frame) - crop, crop : frame.shape[1] - crop]
+    if channel == "y":
+        luma = np.dot(frame.astype(np.float32) / 255, [65.481, 128.553, 24.966]) + 16
+        return luma[..., None]
+    return frame.astype(np.float64)
 
 
 def plain_map(x: np.ndarray, y: np.ndarray) -> np.ndarray:
