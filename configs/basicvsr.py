@@ -58,7 +58,7 @@ def tiny(config: ml_collections.ConfigDict) -> None:
     SpyNet would be most of its arithmetic, and has no weights: it is left out.
     """
     config.model.update(align=False, dtype="float32", remat=False)
-    config.data.update(dataset="dead_leaves/small", frames=4, crop=64, batch=4, workers=1)
-    config.eval.update(dataset="dead_leaves/small", split="val", every=500)
+    protocols.embedded(config)
+    config.eval.every = 500
     config.optim.update(lr=2e-3, ema=0.99)
     config.train.update(steps=1500, log_every=20, checkpoint_every=250)

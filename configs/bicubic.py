@@ -17,7 +17,7 @@ def get_config(arg: str = "vid4") -> ml_collections.ConfigDict:
     config = defaults()
     config.model = ml_collections.ConfigDict({"name": "bicubic", "scale": 4, "dtype": "float32"})
     if arg == "tiny":
-        config.eval.update(dataset="dead_leaves/small", split="val")
+        protocols.embedded(config)
     else:
         protocols.apply(config, arg)
     return config

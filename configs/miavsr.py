@@ -74,8 +74,8 @@ def tiny(config: ml_collections.ConfigDict) -> None:
         dtype="float32",
         drop_path=0.0,
     )
-    config.data.update(dataset="dead_leaves/small", frames=4, crop=64, batch=4, workers=1)
-    config.eval.update(dataset="dead_leaves/small", split="val", every=400)
+    protocols.embedded(config)
+    config.eval.every = 400
     config.optim.update(lr=2e-3, ema=0.99)
     config.loss.sparsity = 4e-6  # a token is worth less here: 1e-4 would have none computed
     config.train.update(steps=1200, log_every=20, checkpoint_every=200)

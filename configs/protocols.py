@@ -45,6 +45,12 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 }
 
 
+def embedded(config: ml_collections.ConfigDict) -> None:
+    """Sets what is trained on, in small samples, and evaluated to the embedded data set."""
+    config.data.update(dataset="dead_leaves/small", frames=4, crop=64, batch=4, workers=1)
+    config.eval.update(dataset="dead_leaves/small", split="val")
+
+
 def apply(config: ml_collections.ConfigDict, benchmark: str) -> None:
     """Sets what is evaluated to a benchmark's protocol; "" leaves it."""
     if not benchmark:

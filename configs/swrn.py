@@ -40,8 +40,8 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
             config.data.dataset, config.data.frames = "vimeo90k", 7
             protocols.apply(config, "vimeo90k_t")
         case "tiny":
-            config.data.update(dataset="dead_leaves/small", frames=4, crop=64, batch=4, workers=1)
-            config.eval.update(dataset="dead_leaves/small", split="val", every=500)
+            protocols.embedded(config)
+            config.eval.every = 500
             config.optim.lr_steps = ()
             config.optim.lr_end = 1e-5
             config.train.update(steps=2000, log_every=50, checkpoint_every=500)

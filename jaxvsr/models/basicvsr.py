@@ -77,6 +77,7 @@ class BasicVSR(nn.Module):
     remat: bool = False
     unroll: int = 1
 
+    cell: ClassVar[type[nn.Module]] = PropagationCell
     lookahead: ClassVar[int | None] = None  # the last frame reaches the first
 
     @nn.compact
@@ -105,16 +106,25 @@ class BasicVSR(nn.Module):
         head = PixelShuffleHead(self.scale, self.features_hr, self.dtype, name="head")
         return head(feats) + resize(lq.astype(jnp.float32), (self.scale * h, self.scale * w))
 
-    def propagate(self, lq: jax.Array, flows: jax.Array | None, branch: str) -> jax.Array:
-        """Runs a branch over clips (b, t, h, w, 3), flows (b, t-1, h, w, 2) or None."""
+    def propagate(self, known: Any, flows: jax.Array | None, branch: str) -> jax.Array:
+        """Runs a branch.
+
+        Args:
+            known: of each frame, arrays (b, t, ...), the first (b, t, h, w, c): the cell's inputs.
+            flows: (b, t-1, h, w, 2) between neighbours, or None.
+            branch: "backward" or "forward".
+
+        Returns:
+            (b, t, h, w, dim).
+        """
         reverse = branch == "backward"
-        cell = nn.remat(PropagationCell, prevent_cse=False) if self.remat else PropagationCell
+        cell = nn.remat(self.cell, prevent_cse=False) if self.remat else self.cell
         flow = None if flows is None else first_order_flows(flows, reverse)
-        start = jnp.zeros((*lq[:, 0].shape[:-1], self.dim), self.dtype)
+        b, _, h, w, _ = jax.tree.leaves(known)[0].shape
         _, feats = scan_frames(
             cell(self.dim, self.depth, self.dtype, name=branch),
-            start,
-            (lq, flow),
+            jnp.zeros((b, h, w, self.dim), self.dtype),
+            (known, flow),
             reverse=reverse,
             unroll=self.unroll,
         )

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvsr.layers.blocks import ResidualBlocks, conv
-from jaxvsr.layers.propagation import first_order_flows, scan_frames
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
 from jaxvsr.layers.warp import flow_warp
+from jaxvsr.models.basicvsr import BasicVSR
 from jaxvsr.models.edvr import EDVRFeatures
 from jaxvsr.models.spynet import SpyNet, clip_flows
 
@@ -41,14 +41,14 @@ class RefillCell(nn.Module):
         Args:
             feat: (b, h, w, dim) the output of the step before; zeros before the first.
             step: () int32, how many frames were met.
-            inputs: (b, h, w, c), what is known of the current frame; its refill (b, h, w, dim) and
+            inputs: what is known of the current frame, (b, h, w, c), its refill (b, h, w, dim) and
                 whether it is a key frame, (b,) bool; and its flow (b, h, w, 2) to the frame met
                 before, or None where nothing is aligned.
 
         Returns:
             The refined features (b, h, w, dim), twice.
         """
-        current, refill, is_key, flow = inputs
+        (current, refill, is_key), flow = inputs
         if flow is not None:
             feat = flow_warp(feat, flow)
         mixed = jnp.concatenate([feat, refill], axis=-1)
@@ -59,35 +59,18 @@ class RefillCell(nn.Module):
         return feat, feat
 
 
-class IconVSR(nn.Module):
+class IconVSR(BasicVSR):
     """A backward branch, and a forward one that sees what the backward one made.
 
     Attributes:
-        dim: channels of the features.
-        depth: residual blocks of each branch.
-        features_hr: channels at full resolution.
-        scale: 1, 3 or a power of two.
         keyframe_stride: from one key frame to the next; the last frame is always one.
         temporal_padding: neighbours on each side that a key frame's features are made of.
-        align: whether earlier features are aligned by SpyNet's flow. Without, they stay where
-            they are, and there is no SpyNet.
-        dtype: of the computation; flows, offsets and the image are float32.
-        remat: whether each step's activations are computed again in the backward pass.
-        unroll: frames that are compiled into one turn of the recurrence.
     """
 
-    dim: int = 64
-    depth: int = 30
-    features_hr: int = 64
-    scale: int = 4
     keyframe_stride: int = 5
     temporal_padding: int = 2
-    align: bool = True
-    dtype: Any = jnp.float32
-    remat: bool = False
-    unroll: int = 1
 
-    lookahead: ClassVar[int | None] = None  # the last frame reaches the first
+    cell: ClassVar[type[nn.Module]] = RefillCell
 
     @nn.compact
     def __call__(self, lq: jax.Array, train: bool = False) -> jax.Array:
@@ -109,9 +92,9 @@ class IconVSR(nn.Module):
             flows_forward, flows_backward = clip_flows(SpyNet(name="spynet"), lq)
 
         refill, is_key = self.refill(lq)
-        backward = self.propagate(lq, refill, is_key, flows_backward, "backward")
+        backward = self.propagate((lq, refill, is_key), flows_backward, "backward")
         known = jnp.concatenate([lq.astype(self.dtype), backward], axis=-1)
-        feats = self.propagate(known, refill, is_key, flows_forward, "forward")
+        feats = self.propagate((known, refill, is_key), flows_forward, "forward")
 
         x = PixelShuffleHead(self.scale, self.features_hr, self.dtype, name="head")(feats)
         sr = x + resize(lq.astype(jnp.float32), (x.shape[2], x.shape[3]))
@@ -134,28 +117,6 @@ class IconVSR(nn.Module):
         self.sow("intermediates", "feat_edvr", feats)
         is_key = jnp.broadcast_to(np.isin(np.arange(t), keys), (b, t))
         return jnp.zeros((b, t, h, w, self.dim), feats.dtype).at[:, keys].set(feats), is_key
-
-    def propagate(
-        self,
-        known: jax.Array,
-        refill: jax.Array,
-        is_key: jax.Array,
-        flows: jax.Array | None,
-        branch: str,
-    ) -> jax.Array:
-        """Runs a branch over what is known of each frame and flows (b, t-1, h, w, 2) or None."""
-        reverse = branch == "backward"
-        cell = nn.remat(RefillCell, prevent_cse=False) if self.remat else RefillCell
-        flow = None if flows is None else first_order_flows(flows, reverse)
-        _, feats = scan_frames(
-            cell(self.dim, self.depth, self.dtype, name=branch),
-            jnp.zeros_like(refill[:, 0]),
-            (known, refill, is_key, flow),
-            reverse=reverse,
-            unroll=self.unroll,
-        )
-        self.sow("intermediates", f"feat_{branch}_trunk", feats)
-        return feats
 
 
 def neighbours(length: int, padding: int) -> np.ndarray:

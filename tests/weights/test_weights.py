@@ -33,8 +33,10 @@ def test_buffers_and_dead_layers_may_be_there_or_not(tensors):
         "spynet.mean": np.zeros((1, 3, 1, 1)),
         "spynet.std": np.ones((1, 3, 1, 1)),
     }
+    expected = weights.from_torch("miavsr", tensors, **FIELDS)
     for state_dict in (alive, {**tensors, **buffers}):
-        weights.from_torch("miavsr", state_dict, **FIELDS)
+        actual = weights.from_torch("miavsr", state_dict, **FIELDS)
+        jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
 def test_what_does_not_fit_is_named(tensors):
