@@ -34,6 +34,17 @@ def cut(frames: np.ndarray, crop: int) -> np.ndarray:
 
 def convert(frames: np.ndarray, channel: str) -> np.ndarray:
     """The second: rounded frames (..., h, w, 3) uint8, or their luma (..., h, w, 1) float64."""
+    values, unit = planes(frames, channel)
+    frames = np.moveaxis(values, 0, -1)
+    return frames if unit == 1 else frames / unit
+
+
+def planes(frames: np.ndarray, channel: str) -> tuple[np.ndarray, int]:
+    """`convert` in whole numbers.
+
+    Returns:
+        (3 or 1, ..., h, w) uint8 or int32, and the number that stands for 1 on the scale of 0..255.
+    """
     if channel not in ("rgb", "y"):
         raise ValueError(f"channel {channel!r} is neither 'rgb' nor 'y'")
     if frames.dtype != np.uint8:
@@ -42,15 +53,15 @@ def convert(frames: np.ndarray, channel: str) -> np.ndarray:
         # In single precision at least, as the official code scales what its networks give.
         frames = frames.astype(np.result_type(frames.dtype, np.float32), copy=False)
         frames = np.round(np.clip(frames, 0, 1) * 255).astype(np.uint8)
-    if channel == "y":
-        return _luma(frames)[..., None]
-    return frames
-
-
-def _luma(frames: np.ndarray) -> np.ndarray:
-    """(..., 3) uint8 -> (...) float64. The weights are whole thousandths: integers are exact, and
-    several times as fast as a product with float64."""
-    luma = np.multiply(frames[..., 0], 65_481, dtype=np.int32)
-    luma += np.multiply(frames[..., 1], 128_553, dtype=np.int32)
-    luma += np.multiply(frames[..., 2], 24_966, dtype=np.int32)
-    return luma / 255_000 + 16
+    colors = np.moveaxis(frames, -1, 0)
+    if channel == "rgb":
+        return colors, 1
+    # Luma's weights are whole thousandths: integers are exact, and faster than float64.
+    luma, green, blue = colors.astype(np.int32, order="C")
+    luma *= 65_481
+    green *= 128_553
+    blue *= 24_966
+    luma += green
+    luma += blue
+    luma += 16 * 255_000
+    return luma[None], 255_000

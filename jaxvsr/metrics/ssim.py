@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from jaxvsr.metrics.color import convert, cut
+from jaxvsr.metrics.color import cut, planes
 from jaxvsr.metrics.frames import by_frame
 
 RADIUS = 5  # of the Gaussian window
@@ -50,11 +50,11 @@ def _frame(sr: np.ndarray, gt: np.ndarray, crop: int, channel: str) -> float:
     total, count = 0.0, 0
     for top in range(0, h, ROWS):
         rows = slice(top, top + ROWS + 2 * RADIUS)
-        bands = (np.moveaxis(convert(frame[rows], channel), -1, 0) for frame in (sr, gt))
-        for x, y in zip(*bands, strict=True):
+        (sr_planes, unit), (gt_planes, _) = (planes(frame[rows], channel) for frame in (sr, gt))
+        for x, y in zip(sr_planes, gt_planes, strict=True):
             _combine(x, y, maps)
             blur()
-            similarity = _similarity(means)[: h - top, :w]
+            similarity = _similarity(means, unit)[: h - top, :w]
             total += similarity.sum()
             count += similarity.size
     return total / count
@@ -102,13 +102,15 @@ def _blur(maps: np.ndarray, means: np.ndarray) -> Callable[[], None]:
     return blur
 
 
-def _similarity(means: np.ndarray) -> np.ndarray:
-    """SSIM at each pixel, from the means of what `_combine` gives; overwrites them."""
+def _similarity(means: np.ndarray, unit: float) -> np.ndarray:
+    """SSIM at each pixel, from the means of what `_combine` gives of planes in which `unit` stands
+    for 1 on the scale of 0..255; overwrites them."""
+    c1, c2 = C1 * unit**2, C2 * unit**2
     plus, minus, plus_square, minus_square = means
     plus *= plus
     minus *= minus
-    plus += 2 * C1
-    plus_square += 2 * C1 + 2 * C2
+    plus += 2 * c1
+    plus_square += 2 * c1 + 2 * c2
     means_product, means_square = plus - minus, plus + minus
     covariance, variances = plus_square - minus_square, plus_square + minus_square
     covariance -= means_product
