@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from jaxvsr import models
+from jaxvsr import models, tracing
 from jaxvsr.errors import InputError
 
 # Fields of a model that change nothing about what a checkpoint of it holds.
@@ -59,6 +59,7 @@ def defaults() -> ml_collections.ConfigDict:
     train.accumulate = 1  # parts that a batch is computed in, one after the other
     train.spynet_weights = ""  # official weights of SpyNet: .pth, .safetensors or .npz
     train.log_every = 100
+    train.profile_steps = ""  # "100:110": an XProf trace of the steps after 100, up to 110
     train.checkpoint_every = 5000
     train.keep = 2  # latest checkpoints, besides the best
 
@@ -93,6 +94,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     for name in ("steps", "accumulate", "log_every", "checkpoint_every", "keep"):
         if train[name] < 1:
             raise InputError(f"train.{name}={train[name]} must be at least 1")
+    tracing.steps(train.profile_steps)
     if config.eval.channel not in ("rgb", "y"):
         raise InputError(f"eval.channel={config.eval.channel!r} is neither 'rgb' nor 'y'")
     part = train.accumulate * jax.device_count()
