@@ -4,17 +4,28 @@ import os
 import pathlib
 import re
 import runpy
+import sys
+import traceback
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
+
+# Seconds without a sign of life after which a process counts as lost, and the others end.
+HEARTBEAT = 30
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/, perhaps with a variant: configs/miavsr.py:tiny"
 )
 WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder, new or to be gone on with")
 DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "This is one of several hosts' processes (jax.distributed.initialize())"
+    "distributed", False, "One of several processes, of which the scheduler's environment tells"
 )
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "One of several processes, of which process 0 is reached at host:port"
+)
+PROCESSES = flags.DEFINE_integer("processes", None, "How many there are, with --coordinator")
+PROCESS = flags.DEFINE_integer("process", None, "The number of this one, from 0 on")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, or score a run's checkpoint")
 
 
@@ -26,6 +37,9 @@ def parse(argv: list[str]) -> list[str]:
             if not flags.FLAGS[name].present:
                 raise SystemExit(f"error: --{name} is missing\n{__doc__}")
         CONFIG.value.get("model")
+        given = [flag.value is not None for flag in (COORDINATOR, PROCESSES, PROCESS)]
+        if any(given) and not all(given):
+            raise SystemExit("error: --coordinator, --processes and --process belong together")
     except (flags.Error, AttributeError, KeyError, OSError) as error:
         raise SystemExit(f"error: {_explain(error, argv)}") from None
     if rest[1:]:
@@ -46,13 +60,39 @@ def main(_: list[str]) -> None:
     from jaxvsr import evaluate, train
     from jaxvsr.errors import InputError
 
-    if DISTRIBUTED.value:
-        jax.distributed.initialize()
+    several = DISTRIBUTED.value or COORDINATOR.value is not None
+    if several:
+        jax.distributed.initialize(
+            COORDINATOR.value,
+            PROCESSES.value,
+            PROCESS.value,
+            heartbeat_timeout_seconds=HEARTBEAT,
+        )
     run = {"train": train.train, "eval": evaluate.run}[MODE.value]
     try:
         run(CONFIG.value, pathlib.Path(WORKDIR.value))
     except (InputError, FloatingPointError) as error:
-        raise SystemExit(f"error: {error}") from None
+        _leave(f"error: {error}", several)
+    except Exception as error:
+        if not several:
+            raise
+        if not isinstance(error, jax.errors.JaxRuntimeError):
+            traceback.print_exc()
+        _leave(
+            f"error: process {jax.process_index()} of {jax.process_count()} cannot go on: "
+            f"{str(error).splitlines()[0]}. If another one has ended, its own output says why; the "
+            "same command on all of them, or on fewer, goes on from the last checkpoint",
+            several,
+        )
+
+
+def _leave(message: str, several: bool) -> NoReturn:
+    """Ends the process with what went wrong; one of several at once, since JAX would wait for the
+    others to end, too, which wait for this one."""
+    if several:
+        print(message, file=sys.stderr, flush=True)
+        os._exit(1)
+    raise SystemExit(message) from None
 
 
 def _explain(error: BaseException, argv: list[str]) -> str:

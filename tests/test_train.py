@@ -92,7 +92,7 @@ def reports(workdir):
 
 
 def wait_for(condition, process):
-    for _ in range(3000):
+    for _ in range(9000):
         if condition():
             return
         assert process.poll() is None, process.communicate()[0]
