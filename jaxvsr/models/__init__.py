@@ -15,6 +15,7 @@ from jaxvsr.models.iiavsr import IIAVSR
 from jaxvsr.models.miavsr import MIAVSR
 from jaxvsr.models.mobile.swrn import SWRN
 from jaxvsr.models.psrt import PSRT
+from jaxvsr.models.vrt import VRT
 
 MODELS: dict[str, type[nn.Module]] = {
     "basicvsr": BasicVSR,
@@ -25,6 +26,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "miavsr": MIAVSR,
     "psrt": PSRT,
     "swrn": SWRN,
+    "vrt": VRT,
 }
 
 

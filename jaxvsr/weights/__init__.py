@@ -18,6 +18,7 @@ from jaxvsr.weights.psrt import PSRT
 from jaxvsr.weights.rules import take_over
 from jaxvsr.weights.spynet import SPYNET
 from jaxvsr.weights.swrn import SWRN
+from jaxvsr.weights.vrt import VRT
 
 TORCH = {
     "basicvsr": BASICVSR,
@@ -26,6 +27,7 @@ TORCH = {
     "iiavsr": IIAVSR,
     "miavsr": IIAVSR,
     "psrt": PSRT,
+    "vrt": VRT,
 }
 TF = {"swrn": SWRN}
 
@@ -99,5 +101,7 @@ def _variables(name: str, tables: Mapping[str, Any], fields: Mapping[str, Any]) 
 
 
 def _torch_kernel(value: np.ndarray) -> np.ndarray:
-    """Convolutions OIHW -> HWIO, linear layers OI -> IO."""
+    """Convolutions OIHW or, over single frames, OI1HW -> HWIO; linear layers OI -> IO."""
+    if value.ndim == 5 and value.shape[2] == 1:
+        value = value[:, :, 0]
     return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T

@@ -1,0 +1,95 @@
+"""Video Swin transformer blocks with gated MLPs, and groups of them: those of VRT and RVRT."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxvsr.layers.attention import WindowAttention
+from jaxvsr.layers.blocks import GEGLU, DropPath, layer_norm
+from jaxvsr.layers.windows import Size, merge, partition, shift_regions
+
+
+class WindowBlock(nn.Module):
+    """Attention in windows of a clip and a gated MLP, each normed before and added after.
+
+    Attributes:
+        num_heads: attention heads.
+        window_size: (wt, wh, ww). Where a clip is no larger than it, the window is the clip.
+        shifted: whether the windows lie half a window off the origin, where the clip is larger.
+        mutual: whether two frames ask each other besides: wt is 2 then.
+        mlp_ratio: width of the MLP over that of the features.
+        dtype: of the computation.
+
+    Source: Liang et al., "VRT", section 3.2.
+    """
+
+    num_heads: int
+    window_size: Size
+    shifted: bool
+    mutual: bool = False
+    mlp_ratio: float = 2.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, drop_path: ArrayLike = 0.0) -> jax.Array:
+        """(b, t, h, w, c), the rate of stochastic depth -> (b, t, h, w, c)."""
+        size = (x.shape[1], x.shape[2], x.shape[3])
+        window_size, shift_size = self.fit(size)
+        attn = WindowAttention(
+            self.num_heads,
+            self.window_size,
+            self.window_size[0],
+            self.dtype,
+            self.mutual,
+            name="attn",
+        )
+        # Padding comes after the norm: padded tokens are keys equal to the bias, as published.
+        tokens = partition(layer_norm(x, name="norm1", dtype=self.dtype), window_size, shift_size)
+        regions = shift_regions(size, window_size, shift_size) if any(shift_size) else None
+        windows = attn(tokens, regions)
+        x = x + DropPath(drop_path)(merge(windows, size, window_size, shift_size))
+
+        dim = x.shape[-1]
+        mlp = GEGLU(int(self.mlp_ratio * dim), dim, self.dtype, name="mlp")
+        return x + DropPath(drop_path)(mlp(layer_norm(x, name="norm2", dtype=self.dtype)))
+
+    def fit(self, size: Size) -> tuple[Size, Size]:
+        """The window and the shift in a clip of a size."""
+        window = [min(side, want) for side, want in zip(size, self.window_size, strict=True)]
+        shift = [
+            want // 2 if self.shifted and side > want else 0
+            for side, want in zip(size, self.window_size, strict=True)
+        ]
+        return (window[0], window[1], window[2]), (shift[0], shift[1], shift[2])
+
+
+class BlockGroup(nn.Module):
+    """Window blocks in a row, every other one shifted.
+
+    Attributes:
+        block: without `shifted`.
+        drop_path: each block's rate of stochastic depth; as many as there are blocks.
+    """
+
+    num_heads: int
+    window_size: Size
+    drop_path: tuple[float, ...]
+    mutual: bool = False
+    dtype: Any = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for i, rate in enumerate(self.drop_path):
+            x = WindowBlock(
+                self.num_heads,
+                self.window_size,
+                i % 2 == 1,
+                self.mutual,
+                dtype=self.dtype,
+                name=f"block_{i}",
+            )(x, rate)
+        return x
