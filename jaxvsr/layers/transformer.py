@@ -1,5 +1,6 @@
 """Video Swin transformer blocks with gated MLPs, and groups of them: those of VRT and RVRT."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -70,8 +71,9 @@ class BlockGroup(nn.Module):
     """Window blocks in a row, every other one shifted.
 
     Attributes:
-        block: without `shifted`.
+        num_heads, window_size, mutual, dtype: of the blocks.
         drop_path: each block's rate of stochastic depth; as many as there are blocks.
+        remat: whether blocks are computed again in the backward pass.
     """
 
     num_heads: int
@@ -83,13 +85,41 @@ class BlockGroup(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        for i, rate in enumerate(self.drop_path):
-            x = WindowBlock(
-                self.num_heads,
-                self.window_size,
-                i % 2 == 1,
-                self.mutual,
-                dtype=self.dtype,
-                name=f"block_{i}",
-            )(x, rate)
+        """(b, t, h, w, c) -> (b, t, h, w, c)."""
+        blocks = [self.block(i % 2 == 1, f"block_{i}") for i in range(len(self.drop_path))]
+        paired = 0 if self.is_initializing() else len(blocks) // 2 * 2
+        x = self.run_pairs(x, paired) if paired else x
+        for block, rate in zip(blocks[paired:], self.drop_path[paired:], strict=True):
+            x = block(x, rate)
         return x
+
+    def run_pairs(self, x: jax.Array, depth: int) -> jax.Array:
+        """Runs the first `depth` blocks, in a loop that is compiled for two of them."""
+        params = self.variables["params"]
+
+        def stack(start: int) -> Any:
+            alike = [params[f"block_{i}"] for i in range(start, depth, 2)]
+            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *alike)
+
+        rates = jnp.array(self.drop_path[:depth]).reshape(-1, 2)
+        keys = None
+        if self.has_rng("droppath"):
+            keys = jax.random.split(self.make_rng("droppath"), (depth // 2, 2))
+        pair = [self.block(shifted, None) for shifted in (False, True)]
+
+        def turn(x: jax.Array, inputs: Any) -> tuple[jax.Array, None]:
+            weights, rates, keys = inputs
+            for i, block in enumerate(pair):
+                rngs = None if keys is None else {"droppath": keys[i]}
+                x = block.apply({"params": weights[i]}, x, rates[i], rngs=rngs)
+            return x, None
+
+        return jax.lax.scan(turn, x, ((stack(0), stack(1)), rates, keys))[0]
+
+    def block(self, shifted: bool, name: str | None) -> WindowBlock:
+        """A block of the group, or, without a name, one that its weights are given to."""
+        block = nn.remat(WindowBlock, prevent_cse=False) if self.remat else WindowBlock
+        make = functools.partial(
+            block, self.num_heads, self.window_size, shifted, self.mutual, dtype=self.dtype
+        )
+        return make(name=name) if name else make(parent=None)
