@@ -37,7 +37,7 @@ def attend(
     Args:
         q: (b, n, queries, c), not yet scaled.
         k, v: (b, n, keys, c).
-        bias: (heads, queries, keys) float32, added to the logits.
+        bias: (heads, queries or 1, keys or 1) float32, added to the logits.
         allowed: (n, queries, keys) bool or None: elsewhere 100 is taken off the logits.
 
     Returns:
@@ -76,27 +76,32 @@ class WindowAttention(nn.Module):
 
     Attributes:
         num_heads: number of heads.
-        window_size: (wt, wh, ww).
+        window_size: (wt, wh, ww); a window of fewer tokens takes the first ones' biases.
         query_frames: frames that ask, 1..wt.
         dtype: of the computation; logits and softmax are float32.
+        relative: whether there is a bias per relative position.
     """
 
     num_heads: int
     window_size: tuple[int, int, int]
     query_frames: int
     dtype: Any = jnp.float32
+    relative: bool = True
 
     @nn.compact
     def __call__(self, tokens: jax.Array, regions: np.ndarray | None = None) -> jax.Array:
         """tokens (b, n, wt*wh*ww, c), regions (n, wt*wh*ww) or None -> (b, n, queries, c)."""
-        dim = tokens.shape[-1]
+        keys, dim = tokens.shape[-2:]
         wt, wh, ww = self.window_size
-        queries = self.query_frames * wh * ww
-        rows = (wt + self.query_frames - 1) * (2 * wh - 1) * (2 * ww - 1)
-        table = self.param(
-            "relative_position_bias_table", linear_init, (rows, self.num_heads), jnp.float32
-        )
-        bias = table[relative_position_index(self.window_size)[:queries]].transpose(2, 0, 1)
+        queries = min(self.query_frames * wh * ww, keys)
+        bias = jnp.zeros((self.num_heads, 1, 1))
+        if self.relative:
+            rows = (wt + self.query_frames - 1) * (2 * wh - 1) * (2 * ww - 1)
+            table = self.param(
+                "relative_position_bias_table", linear_init, (rows, self.num_heads), jnp.float32
+            )
+            index = relative_position_index(self.window_size)[:queries, :keys]
+            bias = table[index].transpose(2, 0, 1)
         allowed = None
         if regions is not None:
             allowed = jnp.asarray(regions)[:, -queries:, None] == jnp.asarray(regions)[:, None, :]
