@@ -102,6 +102,7 @@ class WindowAttention(nn.Module):
         window_size: (wt, wh, ww); a window of fewer tokens takes the first ones' biases.
         query_frames: frames that ask, 1..wt.
         dtype: of the computation; logits and softmax are float32.
+        relative: whether there is a bias per relative position.
         mutual: whether mutual attention is joined to self-attention; of two frames only.
     """
 
@@ -109,6 +110,7 @@ class WindowAttention(nn.Module):
     window_size: tuple[int, int, int]
     query_frames: int
     dtype: Any = jnp.float32
+    relative: bool = True
     mutual: bool = False
 
     @nn.compact
@@ -117,11 +119,14 @@ class WindowAttention(nn.Module):
         keys, dim = tokens.shape[-2:]
         wt, wh, ww = self.window_size
         queries = min(self.query_frames * wh * ww, keys)
-        rows = (wt + self.query_frames - 1) * (2 * wh - 1) * (2 * ww - 1)
-        table = self.param(
-            "relative_position_bias_table", linear_init, (rows, self.num_heads), jnp.float32
-        )
-        bias = table[relative_position_index(self.window_size)[:queries, :keys]].transpose(2, 0, 1)
+        bias = jnp.zeros((self.num_heads, 1, 1))
+        if self.relative:
+            rows = (wt + self.query_frames - 1) * (2 * wh - 1) * (2 * ww - 1)
+            table = self.param(
+                "relative_position_bias_table", linear_init, (rows, self.num_heads), jnp.float32
+            )
+            index = relative_position_index(self.window_size)[:queries, :keys]
+            bias = table[index].transpose(2, 0, 1)
         allowed = None
         if regions is not None:
             allowed = jnp.asarray(regions)[:, -queries:, None] == jnp.asarray(regions)[:, None, :]

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxvsr.layers.attention import WindowAttention
 from jaxvsr.layers.blocks import GEGLU, DropPath, layer_norm
-from jaxvsr.layers.windows import Size, merge, partition, shift_regions
+from jaxvsr.layers.windows import Size, fit, merge, partition, shift_regions
 
 
 class WindowBlock(nn.Module):
@@ -38,13 +38,13 @@ class WindowBlock(nn.Module):
     def __call__(self, x: jax.Array, drop_path: ArrayLike = 0.0) -> jax.Array:
         """(b, t, h, w, c), the rate of stochastic depth -> (b, t, h, w, c)."""
         size = (x.shape[1], x.shape[2], x.shape[3])
-        window_size, shift_size = self.fit(size)
+        window_size, shift_size = fit(size, self.window_size, self.shifted)
         attn = WindowAttention(
             self.num_heads,
             self.window_size,
             self.window_size[0],
             self.dtype,
-            self.mutual,
+            mutual=self.mutual,
             name="attn",
         )
         # Padding comes after the norm: padded tokens are keys equal to the bias, as published.
@@ -56,15 +56,6 @@ class WindowBlock(nn.Module):
         dim = x.shape[-1]
         mlp = GEGLU(int(self.mlp_ratio * dim), dim, self.dtype, name="mlp")
         return x + DropPath(drop_path)(mlp(layer_norm(x, name="norm2", dtype=self.dtype)))
-
-    def fit(self, size: Size) -> tuple[Size, Size]:
-        """The window and the shift in a clip of a size."""
-        window = [min(side, want) for side, want in zip(size, self.window_size, strict=True)]
-        shift = [
-            want // 2 if self.shifted and side > want else 0
-            for side, want in zip(size, self.window_size, strict=True)
-        ]
-        return (window[0], window[1], window[2]), (shift[0], shift[1], shift[2])
 
 
 class BlockGroup(nn.Module):

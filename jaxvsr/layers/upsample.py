@@ -66,46 +66,29 @@ class PixelShuffleHead(nn.Module):
         scale: 1, 3 or a power of two.
         features_hr: channels after the last shuffle; 64 in every published network.
         dtype: of the computation; the image is float32.
+        activate_hr: whether there is an activation between the last two convolutions.
     """
 
     scale: int
     features_hr: int = 64
     dtype: Any = jnp.float32
+    activate_hr: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x (..., h, w, c) -> (..., scale*h, scale*w, 3) float32."""
-        x = upconvs(x, self.scale, self.features_hr, dtype=self.dtype)
-        x = leaky_relu(conv(x, self.features_hr, name="conv_hr", dtype=self.dtype))
+        factors = [3] if self.scale == 3 else [2] * (self.scale.bit_length() - 1)
+        if int(np.prod(factors)) != self.scale:
+            raise ValueError(f"scale {self.scale} is not supported: 1, 3 or a power of two is")
+        for i, factor in enumerate(factors, start=1):
+            features = self.features_hr if i == len(factors) else x.shape[-1]
+            x = conv(x, features * factor**2, name=f"upconv{i}", dtype=self.dtype)
+            x = leaky_relu(pixel_shuffle(x, factor))
+        # Without an activation it is one more of the upsampler's, in the official names, too.
+        name = "conv_hr" if self.activate_hr else f"upconv{len(factors) + 1}"
+        x = conv(x, self.features_hr, name=name, dtype=self.dtype)
+        x = leaky_relu(x) if self.activate_hr else x
         return conv(x, 3, name="conv_last", dtype=self.dtype).astype(jnp.float32)
-
-
-def shuffle_factors(scale: int) -> list[int]:
-    """The pixel shuffles that a scale takes; ValueError if it is not 1, 3 or a power of two."""
-    factors = [3] if scale == 3 else [2] * (scale.bit_length() - 1)
-    if int(np.prod(factors)) != scale:
-        raise ValueError(f"scale {scale} is not supported: 1, 3 or a power of two is")
-    return factors
-
-
-def upconvs(x: jax.Array, scale: int, features: int, *, dtype: Any = jnp.float32) -> jax.Array:
-    """Convolutions, pixel shuffles and LeakyReLUs, as submodules of the calling module.
-
-    Args:
-        x: (..., h, w, c).
-        scale: 1, 3 or a power of two.
-        features: output channels.
-        dtype: of the computation.
-
-    Returns:
-        (..., scale*h, scale*w, features); `x` if the scale is 1.
-    """
-    factors = shuffle_factors(scale)
-    for i, factor in enumerate(factors, start=1):
-        width = features if i == len(factors) else x.shape[-1]
-        x = conv(x, width * factor**2, name=f"upconv{i}", dtype=dtype)
-        x = leaky_relu(pixel_shuffle(x, factor))
-    return x
 
 
 @functools.lru_cache(maxsize=64)

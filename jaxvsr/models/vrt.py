@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvsr.layers.blocks import GEGLU, conv, layer_norm, leaky_relu, linear_init, torch_uniform
+from jaxvsr.layers.blocks import GEGLU, conv, dense, layer_norm, torch_uniform
 from jaxvsr.layers.deform import FlowGuidedDeformConv
 from jaxvsr.layers.transformer import BlockGroup
-from jaxvsr.layers.upsample import resize, shuffle_factors, upconvs
+from jaxvsr.layers.upsample import PixelShuffleHead, resize
 from jaxvsr.layers.warp import flow_warp, nearest_corners
 from jaxvsr.layers.windows import Size
 from jaxvsr.models.spynet import SpyNet
@@ -77,7 +77,7 @@ class Stage(nn.Module):
                 self.remat,
                 name=f"group{i}",
             )
-            x = x + dense(self.dim, f"linear{i}", self.dtype)(group(x))
+            x = x + dense(group(x), self.dim, name=f"linear{i}", dtype=self.dtype)
         if self.pa_frames:
             x = self.parallel_warping(x, flows)
         return x
@@ -93,7 +93,9 @@ class Stage(nn.Module):
             x = x.reshape(b, t, h, w, 2, 2, c // 4).transpose(0, 1, 2, 5, 3, 4, 6)
             x = x.reshape(b, t, 2 * h, 2 * w, c // 4)
         x = layer_norm(x, name="reshape_norm", dtype=self.dtype)
-        return x if self.reshape == "none" else dense(self.dim, "reshape_linear", self.dtype)(x)
+        if self.reshape == "none":
+            return x
+        return dense(x, self.dim, name="reshape_linear", dtype=self.dtype)
 
     def parallel_warping(self, x: jax.Array, flows: Sequence[jax.Array]) -> jax.Array:
         """Fuses each frame with its neighbours on either side, aligned to it.
@@ -152,7 +154,7 @@ class ReconstructionGroup(nn.Module):
             self.remat,
             name="group",
         )
-        return x + dense(x.shape[-1], "linear", self.dtype)(group(x))
+        return x + dense(group(x), x.shape[-1], name="linear", dtype=self.dtype)
 
 
 class VRT(nn.Module):
@@ -230,7 +232,8 @@ class VRT(nn.Module):
             known.append(per_frame(by_frame(nearest_corners)(ahead, flows[0][0])))
         x = jnp.concatenate([*known, lq[..., 3:]], axis=-1)
         x = conv(x, self.dims[0], name="conv_first", dtype=self.dtype)
-        x = x + dense(self.dims[0], "conv_after_body", self.dtype)(self.body(x, flows))
+        deep = self.body(x, flows)
+        x = x + dense(deep, self.dims[0], name="conv_after_body", dtype=self.dtype)
 
         x = self.interpolate(x) + mean if self.interpolation else self.enlarge(x, frames)
         return x[:, :, : self.scale * height, : self.scale * width]
@@ -294,7 +297,7 @@ class VRT(nn.Module):
             self.sow("intermediates", f"feat_stage{i + 1}", x)
             stages.append(x)
         x = layer_norm(x + stages[0], name="stage8_norm", dtype=self.dtype)
-        x = dense(self.dims[7], "stage8_linear", self.dtype)(x)
+        x = dense(x, self.dims[7], name="stage8_linear", dtype=self.dtype)
         self.sow("intermediates", "feat_stage8_0", x)
         for i in range(7, len(self.depths)):
             wt, wh, ww = self.window_size
@@ -315,11 +318,8 @@ class VRT(nn.Module):
         if self.scale == 1:
             return lq + conv(x, 3, name="conv_last", dtype=self.dtype).astype(jnp.float32)
         x = conv(x, self.features_hr, name="conv_before_upsample", dtype=self.dtype)
-        x = upconvs(nn.leaky_relu(x, 0.01), self.scale, self.features_hr, dtype=self.dtype)
-        # Two convolutions without anything between them, as published.
-        last = f"upconv{len(shuffle_factors(self.scale)) + 1}"
-        x = conv(x, self.features_hr, name=last, dtype=self.dtype)
-        x = conv(x, 3, name="conv_last", dtype=self.dtype).astype(jnp.float32)
+        head = PixelShuffleHead(self.scale, self.features_hr, self.dtype, False, name="head")
+        x = head(nn.leaky_relu(x, 0.01))
         return x + resize(lq, (x.shape[2], x.shape[3]))
 
     def interpolate(self, x: jax.Array) -> jax.Array:
@@ -400,8 +400,3 @@ def by_frame(function: Callable) -> Callable:
         return out.reshape(*arrays[0].shape[:3], *out.shape[1:])
 
     return run
-
-
-def dense(features: int, name: str, dtype: Any) -> nn.Dense:
-    """A linear layer of the network."""
-    return nn.Dense(features, kernel_init=linear_init, dtype=dtype, name=name)
