@@ -78,7 +78,8 @@ class BlockGroup(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """(b, t, h, w, c) -> (b, t, h, w, c)."""
         blocks = [self.block(i % 2 == 1, f"block_{i}") for i in range(len(self.drop_path))]
-        paired = 0 if self.is_initializing() else len(blocks) // 2 * 2
+        # One pair, or a block without a partner, needs no loop.
+        paired = len(blocks) // 2 * 2 if len(blocks) >= 4 and not self.is_initializing() else 0
         x = self.run_pairs(x, paired) if paired else x
         for block, rate in zip(blocks[paired:], self.drop_path[paired:], strict=True):
             x = block(x, rate)
@@ -102,7 +103,7 @@ class BlockGroup(nn.Module):
             weights, rates, keys = inputs
             for i, block in enumerate(pair):
                 rngs = None if keys is None else {"droppath": keys[i]}
-                x = block.apply({"params": weights[i]}, x, rates[i], rngs=rngs)
+                x = jnp.asarray(block.apply({"params": weights[i]}, x, rates[i], rngs=rngs))
             return x, None
 
         return jax.lax.scan(turn, x, ((stack(0), stack(1)), rates, keys))[0]

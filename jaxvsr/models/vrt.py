@@ -215,9 +215,8 @@ class VRT(nn.Module):
         self.check(lq)
         if self.is_initializing():
             # No parameter depends on the clip: the smallest is as good as any.
-            frames = INTERPOLATED if self.interpolation else self.min_frames
             sides = (8 * side for side in self.window_size[1:])
-            lq = jnp.zeros((1, frames, *sides, 3 + self.noise_level))
+            lq = jnp.zeros((1, self.min_frames, *sides, 3 + self.noise_level))
         height, width = lq.shape[2:4]
         edges = (0, 0), (0, 0), (0, -height % 8), (0, -width % 8), (0, 0)
         lq = jnp.pad(lq.astype(jnp.float32), edges, mode="symmetric")
@@ -263,8 +262,8 @@ class VRT(nn.Module):
 
     @property
     def min_frames(self) -> int:
-        """The fewest frames of a clip: two, and what parallel warping looks at."""
-        return max(2, self.pa_frames // 2 + 1)
+        """The fewest frames of a clip: two, and those that parallel warping looks at."""
+        return INTERPOLATED if self.interpolation else max(2, self.pa_frames // 2 + 1)
 
     def body(self, x: jax.Array, flows: list[list[jax.Array]]) -> jax.Array:
         """Shallow features (b, t, h, w, c) -> deep ones, of as many channels as the last group."""
