@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import recurrent
 import reference
 
 from configs.vrt import get_config
@@ -90,3 +91,156 @@ def test_gradients_golden(case):
     loss, gradients = gradient(variables["params"])
     np.testing.assert_allclose(loss, arrays["train/loss"], rtol=1e-5)
     reference.assert_gradients(gradients, RULES.official_name, manifest, arrays, 3e-2)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_tiling_golden(number):
+    """The official test script's tiles, and its padding of what is not tiled, in evaluation."""
+    _, variables, manifest, arrays, _ = official("vrt_tiling")
+    tiling = manifest["tilings"][number]
+    ((_, sr, _),) = restore.restore_clips(
+        tiling_restorer(),
+        variables,
+        [(arrays["lq"], None)],
+        tile=tuple(tiling["tile"]),
+        overlap=tuple(tiling["tile_overlap"]),
+        multiple=tuple(tiling["window_size"]),
+    )
+    for name in ("a", "b"):
+        key = f"tiling{number}/{name}"
+        h0, h1, w0, w1 = manifest["cases"][key]["window"]
+        assert list(sr.shape) == manifest["cases"][key]["shape"]
+        expected = restore.to_uint8(arrays[f"{key}/crop"])
+        assert np.mean((expected > 0) & (expected < 255)) > 0.5  # not clipped
+        difference = np.abs(sr[:, h0:h1, w0:w1].astype(int) - expected)
+        assert difference.max() <= 1 and difference.mean() < 0.01
+
+
+@functools.cache
+def tiling_restorer():
+    return restore.make_restorer(official("vrt_tiling")[0])
+
+
+@pytest.mark.parametrize(
+    ("variant", "count"),
+    [
+        ("001", 30_676_435),
+        ("002", 35_134_783),
+        ("003", 32_577_991),
+        ("005", 18_320_007),
+        ("008", 18_320_871),
+        ("009", 9_943_387),
+    ],
+)
+def test_parameter_count_is_the_published(variant, count):
+    model = models.create(**get_config(variant).model)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1, 64, 64, 3)))
+    assert list(variables) == ["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == count
+
+
+def test_what_differs_between_recipes_for_one_network_is_the_data():
+    for variant, same in (("003", "004"), ("005", "006"), ("005", "007")):
+        assert get_config(variant).model.to_dict() == get_config(same).model.to_dict()
+
+
+def test_buffers_are_passed_over_and_nothing_else():
+    _, variables, _, _, _ = official("vrt_tiny_vfi")
+    _, tensors, _ = reference.load("vrt_tiny_vfi")
+    attention = "stage1.residual_group1.blocks.0.attn"
+    state_dict = tensors | {
+        f"{attention}.relative_position_index": np.zeros((128, 128)),
+        f"{attention}.position_bias": np.zeros((1, 64, 24)),
+        "spynet.mean": np.zeros((1, 3, 1, 1)),
+    }
+    other = take_over(variables, RULES, state_dict, reference.torch_kernel)
+    jax.tree.map(np.testing.assert_array_equal, other, variables)
+    state_dict["stage1.linear3.weight"] = np.zeros(1)
+    with pytest.raises(ValueError, match=r"left over: stage1\.linear3\.weight"):
+        take_over(variables, RULES, state_dict, reference.torch_kernel)
+
+
+SMALL = {
+    "dims": (8,) * 8,
+    "depths": (5, *(1,) * 7),
+    "num_heads": (2,) * 8,
+    "window_size": (2, 2, 2),
+    "indep_reconsts": (),
+    "mul_attn_ratio": 0.8,
+    "deform_groups": 2,
+    "features_hr": 8,
+}
+
+
+def shape_of(lq, **fields):
+    model = models.create("vrt", **SMALL | fields)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1, 64, 64, 3)))
+    return jax.eval_shape(model.apply, variables, jnp.zeros((1, *lq))).shape
+
+
+@pytest.mark.parametrize(("scale", "factors"), [(2, [2]), (3, [3]), (4, [2, 2]), (1, [])])
+def test_scales_and_the_official_names_of_their_heads(scale, factors):
+    model = models.create("vrt", **SMALL, scale=scale)
+    lq = jnp.zeros((1, 2, 20, 30, 3))
+    variables = jax.eval_shape(model.init, jax.random.key(0), lq)
+    assert jax.eval_shape(model.apply, variables, lq).shape == (1, 2, 20 * scale, 30 * scale, 3)
+    names = {
+        RULES.official_name(jax.tree_util.keystr(path, simple=True, separator="/"))
+        for path, _ in jax.tree_util.tree_leaves_with_path(variables["params"])
+    }
+    numbers = [5 * i for i in range(len(factors) + 1)] if factors else []
+    assert {name for name in names if name.startswith("upsample")} == {
+        f"upsample.{number}.{kind}" for number in numbers for kind in ("weight", "bias")
+    }
+
+
+def test_tasks_have_inputs_and_outputs_of_their_own():
+    restored = {"scale": 1, "pa_frames": 2}
+    assert shape_of((3, 20, 30, 4), **restored, noise_level=True) == (1, 3, 20, 30, 3)
+    between = {"scale": 1, "pa_frames": 0, "interpolation": True}
+    assert shape_of((4, 20, 30, 3), **between) == (1, 1, 20, 30, 3)
+
+
+@pytest.mark.parametrize(
+    ("lq", "fields", "message"),
+    [
+        ((3, 20, 8, 3), {}, "20x8 pixels are too small: at least 9x9"),
+        ((3, 49, 64, 3), {"window_size": (2, 8, 8)}, "49x64 pixels .* at least 57x57"),
+        ((1, 20, 20, 3), {}, "1 frames is too short: it needs 2"),
+        ((3, 20, 20, 3), {"pa_frames": 6}, "3 frames is too short: it needs 4"),
+        ((3, 20, 20, 4), {}, "4 channels, not 3: RGB$"),
+        ((3, 20, 20, 3), {"noise_level": True}, "3 channels, not 4: .* the noise's standard"),
+        (
+            (5, 20, 20, 3),
+            {"scale": 1, "pa_frames": 0, "interpolation": True},
+            "4 frames are interpolated between, not 5",
+        ),
+        ((4, 20, 20, 3), {"interpolation": True}, "pa_frames=0 and scale=1"),
+    ],
+)
+def test_what_cannot_work_is_refused(lq, fields, message):
+    with pytest.raises(ValueError, match=message):
+        shape_of(lq, **fields)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """A small network of random weights, which loops over blocks, and two clips of odd sizes."""
+    return recurrent.Tiny(models.create("vrt", **SMALL, scale=2), compiler_options=QUICKLY_COMPILED)
+
+
+def test_clips_of_a_batch_do_not_meet(tiny):
+    tiny.assert_clips_do_not_meet()
+
+
+def test_frames_do_meet_both_ways(tiny):
+    other = tiny.apply(tiny.variables, tiny.lq.at[0, 1].set(0.5))
+    assert (np.abs(other[0] - tiny.expected[0]).max((1, 2, 3)) > 1e-3).all()
+
+
+def test_remat_changes_nothing_and_bfloat16_little(tiny):
+    for setting, bar in (({"remat": True}, 1e-5), ({"dtype": "bfloat16"}, 5e-2)):
+        apply = jax.jit(tiny.model.clone(**setting).apply, compiler_options=QUICKLY_COMPILED)
+        sr = apply(tiny.variables, tiny.lq)
+        assert sr.dtype == jnp.float32
+        assert reference.relative_error(sr, tiny.expected) < bar
