@@ -210,7 +210,8 @@ class VRT(nn.Module):
             (b, t, scale*h, scale*w, 3) float32, not clipped; one frame if interpolated.
 
         Raises:
-            ValueError: clips too short or frames too small, or fields that contradict each other.
+            ValueError: clips too short, frames too small, other channels, or fields that do not go
+                together.
         """
         self.check(lq)
         if self.is_initializing():
@@ -241,6 +242,11 @@ class VRT(nn.Module):
         """Raises ValueError if clips (b, t, h, w, c) cannot be restored."""
         if self.interpolation and (self.pa_frames or self.scale != 1):
             raise ValueError("interpolation is done with pa_frames=0 and scale=1")
+        if self.pa_frames not in (0, 2, 4, 6) or 2 * self.deform_groups % max(self.pa_frames, 1):
+            raise ValueError(
+                f"pa_frames={self.pa_frames} must be 0, 2, 4 or 6, and deform_groups="
+                f"{self.deform_groups} a multiple of its half"
+            )
         _, t, h, w, c = lq.shape
         least_h, least_w = (8 * side - 7 for side in self.window_size[1:])
         if h < least_h or w < least_w:

@@ -29,7 +29,9 @@ FIELDS = {  # ours -> the official code's
         )
     },
 }
-CASES = ("vrt_tiny", *(f"vrt_tiny_{kind}" for kind in ("pa4", "pa6", "deblur", "denoise", "vfi")))
+CASES = ("vrt_tiny", "vrt_tiny_pa6", "vrt_tiny_denoise", "vrt_tiny_vfi")
+SLOW_CASES = ("vrt_tiny_pa4", "vrt_tiny_deblur")
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 @functools.cache
@@ -61,7 +63,7 @@ def outputs(case):
     return {"sr": sr[0]} | {k.removeprefix("feat_"): v for k, v in sown.items()}
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *map(slow, SLOW_CASES)])
 def test_golden(case):
     _, _, manifest, arrays, _ = official(case)
     out = outputs(case)
@@ -93,14 +95,14 @@ def test_gradients_golden(case):
     reference.assert_gradients(gradients, RULES.official_name, manifest, arrays, 3e-2)
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", [0, slow(1), 2])
 def test_tiling_golden(number):
     """The official test script's tiles, and its padding of what is not tiled, in evaluation."""
     _, variables, manifest, arrays, _ = official("vrt_tiling")
     tiling = manifest["tilings"][number]
     ((_, sr, _),) = restore.restore_clips(
         tiling_restorer(),
-        variables,
+        jax.tree.map(jnp.asarray, variables),
         [(arrays["lq"], None)],
         tile=tuple(tiling["tile"]),
         overlap=tuple(tiling["tile_overlap"]),
@@ -126,8 +128,8 @@ def tiling_restorer():
     [
         ("001", 30_676_435),
         ("002", 35_134_783),
-        ("003", 32_577_991),
-        ("005", 18_320_007),
+        slow("003", 32_577_991),
+        slow("005", 18_320_007),
         ("008", 18_320_871),
         ("009", 9_943_387),
     ],
@@ -172,14 +174,8 @@ SMALL = {
 }
 
 
-def shape_of(lq, **fields):
-    model = models.create("vrt", **SMALL | fields)
-    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1, 64, 64, 3)))
-    return jax.eval_shape(model.apply, variables, jnp.zeros((1, *lq))).shape
-
-
-@pytest.mark.parametrize(("scale", "factors"), [(2, [2]), (3, [3]), (4, [2, 2]), (1, [])])
-def test_scales_and_the_official_names_of_their_heads(scale, factors):
+@pytest.mark.parametrize("scale", [2, 3])
+def test_other_scales_and_the_official_names_of_their_heads(scale):
     model = models.create("vrt", **SMALL, scale=scale)
     lq = jnp.zeros((1, 2, 20, 30, 3))
     variables = jax.eval_shape(model.init, jax.random.key(0), lq)
@@ -188,17 +184,9 @@ def test_scales_and_the_official_names_of_their_heads(scale, factors):
         RULES.official_name(jax.tree_util.keystr(path, simple=True, separator="/"))
         for path, _ in jax.tree_util.tree_leaves_with_path(variables["params"])
     }
-    numbers = [5 * i for i in range(len(factors) + 1)] if factors else []
     assert {name for name in names if name.startswith("upsample")} == {
-        f"upsample.{number}.{kind}" for number in numbers for kind in ("weight", "bias")
+        f"upsample.{number}.{kind}" for number in (0, 5) for kind in ("weight", "bias")
     }
-
-
-def test_tasks_have_inputs_and_outputs_of_their_own():
-    restored = {"scale": 1, "pa_frames": 2}
-    assert shape_of((3, 20, 30, 4), **restored, noise_level=True) == (1, 3, 20, 30, 3)
-    between = {"scale": 1, "pa_frames": 0, "interpolation": True}
-    assert shape_of((4, 20, 30, 3), **between) == (1, 1, 20, 30, 3)
 
 
 @pytest.mark.parametrize(
@@ -207,8 +195,8 @@ def test_tasks_have_inputs_and_outputs_of_their_own():
         ((3, 20, 8, 3), {}, "20x8 pixels are too small: at least 9x9"),
         ((3, 49, 64, 3), {"window_size": (2, 8, 8)}, "49x64 pixels .* at least 57x57"),
         ((1, 20, 20, 3), {}, "1 frames is too short: it needs 2"),
-        ((3, 20, 20, 3), {"pa_frames": 6}, "3 frames is too short: it needs 4"),
-        ((3, 20, 20, 4), {}, "4 channels, not 3: RGB$"),
+        ((3, 20, 20, 3), {"pa_frames": 6, "deform_groups": 6}, "3 frames is too short: it needs 4"),
+        ((3, 20, 20, 4), {}, "4 channels, not 3: RGB"),
         ((3, 20, 20, 3), {"noise_level": True}, "3 channels, not 4: .* the noise's standard"),
         (
             (5, 20, 20, 3),
@@ -216,17 +204,30 @@ def test_tasks_have_inputs_and_outputs_of_their_own():
             "4 frames are interpolated between, not 5",
         ),
         ((4, 20, 20, 3), {"interpolation": True}, "pa_frames=0 and scale=1"),
+        ((4, 20, 20, 3), {"pa_frames": 3}, "pa_frames=3 must be 0, 2, 4 or 6"),
+        ((4, 20, 20, 3), {"pa_frames": 6, "deform_groups": 4}, "deform_groups=4 a multiple"),
     ],
 )
 def test_what_cannot_work_is_refused(lq, fields, message):
+    model = models.create("vrt", **SMALL | fields)
     with pytest.raises(ValueError, match=message):
-        shape_of(lq, **fields)
+        jax.eval_shape(model.apply, {}, jnp.zeros((1, *lq)))
 
 
 @pytest.fixture(scope="module")
 def tiny():
     """A small network of random weights, which loops over blocks, and two clips of odd sizes."""
-    return recurrent.Tiny(models.create("vrt", **SMALL, scale=2), compiler_options=QUICKLY_COMPILED)
+    model = models.create("vrt", **SMALL, scale=2)
+    tiny = recurrent.Tiny(model, compiler_options=QUICKLY_COMPILED)
+
+    # Smaller ones would not come through parallel warping, which has no way around it.
+    def enlarge(path, leaf):
+        kind = path[-1].key
+        fan_in = np.prod(leaf.shape[:-1])
+        return 1 + leaf if kind == "scale" else leaf * (12 / fan_in**0.5 if kind == "kernel" else 1)
+
+    tiny.variables = jax.tree_util.tree_map_with_path(enlarge, tiny.variables)
+    return tiny
 
 
 def test_clips_of_a_batch_do_not_meet(tiny):
