@@ -73,7 +73,7 @@ def parameter_count(name, **fields):
 class Tiny:
     """A network of small random weights and two clips."""
 
-    def __init__(self, model, size=(18, 23)):
+    def __init__(self, model, size=(18, 23), **how):
         self.model = model
         self.lq = jax.random.uniform(jax.random.key(0), (2, 3, *size, 3))
         # Some layers would start as zero: what is behind them must matter.
@@ -82,7 +82,7 @@ class Tiny:
         self.variables = jax.tree.map(
             lambda leaf: np.float32(0.1 * rng.normal(size=leaf.shape)), shapes
         )
-        self.apply = jax.jit(model.apply)
+        self.apply = jax.jit(model.apply, **how)
 
     @functools.cached_property
     def expected(self):
