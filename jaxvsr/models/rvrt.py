@@ -254,7 +254,7 @@ class ClipRecurrence(nn.Module):
         features_hr: channels at full resolution.
         scale: 1, 3 or a power of two. With 1 (deblurring, denoising) frames are first reduced by
             four, and leave with the size that they come with.
-        nonblind_denoising: whether a fourth channel of the input is the level of the noise.
+        noise_level: whether a fourth channel of the input is the level of the noise.
         dtype: of the computation; flows, offsets, logits, statistics and the image are float32.
         remat: whether activations are computed again in the backward pass.
         unroll: clips that are compiled into one turn of the recurrence.
@@ -272,7 +272,7 @@ class ClipRecurrence(nn.Module):
     mid_channels: int = 64
     features_hr: int = 64
     scale: int = 4
-    nonblind_denoising: bool = False
+    noise_level: bool = False
     dtype: Any = jnp.float32
     remat: bool = False
     unroll: int = 1
@@ -323,10 +323,10 @@ class ClipRecurrence(nn.Module):
     def prepare(self, lq: jax.Array) -> jax.Array:
         """Checks clips (b, t, h, w, 3 or 4), and pads them where the scale is 1."""
         _, t, h, w, c = lq.shape
-        channels = 4 if self.nonblind_denoising else 3
+        channels = 4 if self.noise_level else 3
         if self.is_initializing():
-            # The parameters depend on no clip: any one will do.
-            return jnp.pad(lq, ((0, 0), (0, t % CLIP), (0, 0), (0, 0), (0, channels - c)))
+            # No parameter depends on the clip: a small one is as good as any.
+            return jnp.zeros((1, CLIP, 64, 64, channels))
         if t % CLIP:
             raise ValueError(
                 f"{t} frames cannot be cut into clips of {CLIP}: repeat the last one, or leave it "
