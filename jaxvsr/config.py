@@ -44,6 +44,7 @@ def defaults() -> ml_collections.ConfigDict:
     optim.eps = 1e-8
     optim.flow_lr_mul = 0.125  # rate of SpyNet over that of the rest; 0: never trained
     optim.fix_flow = 5000  # SpyNet trains from this iteration on, counted from 1
+    optim.flow_params = ("spynet",)  # what these two are for: parts of the parameters' names
     optim.clip_norm = 0.0  # largest norm of the gradient; 0: not clipped
     optim.ema = 0.999  # decay of the moving average of the parameters; 0: none is kept
 
@@ -74,6 +75,11 @@ def defaults() -> ml_collections.ConfigDict:
     evaluation.input = "plain"  # "mirror": and reversed, averaged; "repeat": the last frame twice
     evaluation.tile = (0, 0, 0)  # frames, height, width restored at once, input pixels; 0: all
     evaluation.overlap = (2, 20, 20)  # of neighbouring tiles
+    evaluation.multiple = (
+        1,
+        1,
+        1,
+    )  # what is not tiled is mirrored at its end to multiples of these
     evaluation.clips = 0  # how many clips, from the first on; 0: all
     return config
 
@@ -159,7 +165,9 @@ def check_fits(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list
             continue
         section, _, field = name.partition(".")
         other_tree = section == "model" and field not in SAME_WEIGHTS
-        other_groups = name in ("optim.ema", "optim.flow_lr_mul") and bool(old) != bool(new)
+        other_groups = name == "optim.flow_params" or (
+            name in ("optim.ema", "optim.flow_lr_mul") and bool(old) != bool(new)
+        )
         line = f"  {name}: {old!r} there, {new!r} asked for"
         (harmful if other_tree or other_groups else harmless).append(line)
     if harmful:

@@ -150,19 +150,42 @@ class MLP(nn.Module):
         )
 
 
+class GEGLU(nn.Module):
+    """Two linear layers, of which a GELU of one gates the other, and a third.
+
+    Attributes:
+        hidden: channels inside.
+        features: output channels.
+        dtype: of the computation.
+
+    Source: Shazeer, "GLU Variants Improve Transformer", section 2.
+    """
+
+    hidden: int
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(..., c) -> (..., features)."""
+        gate = gelu(dense(x, self.hidden, name="fc11", dtype=self.dtype))
+        x = gate * dense(x, self.hidden, name="fc12", dtype=self.dtype)
+        return dense(x, self.features, name="fc2", dtype=self.dtype)
+
+
 class DropPath(nn.Module):
     """Stochastic depth: drops a whole sample's branch, and scales the others up.
 
     It acts only where an rng named "droppath" is given.
     """
 
-    rate: float
+    rate: ArrayLike
 
     @nn.compact
     def __call__(self, x: ArrayLike) -> jax.Array:
         """(b, ...) -> (b, ...)."""
         x = jnp.asarray(x)
-        if self.rate == 0 or not self.has_rng("droppath"):
+        if not self.has_rng("droppath"):
             return x
         shape = (x.shape[0],) + (1,) * (x.ndim - 1)
         keep = jax.random.bernoulli(self.make_rng("droppath"), 1 - self.rate, shape)

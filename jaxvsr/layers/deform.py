@@ -1,5 +1,6 @@
 """Deformable convolution and attention, in gathers that every platform has."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvsr.layers.attention import attend
-from jaxvsr.layers.blocks import torch_uniform
+from jaxvsr.layers.blocks import Conv, conv, leaky_relu, torch_uniform
 
 
 def deform_conv2d(
@@ -135,18 +136,68 @@ class DeformConv(nn.Module):
     Attributes:
         features: output channels.
         dtype: of the computation; coordinates are float32.
+        groups: what the channels are divided into, of the input and of the output.
     """
 
     features: int
     dtype: Any = jnp.float32
+    groups: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array, offset: jax.Array, mask: jax.Array) -> jax.Array:
         """x (b, h, w, c), offset (b, h, w, 18*d), mask (b, h, w, 9*d) -> (b, h, w, features)."""
-        c = x.shape[-1]
+        c = x.shape[-1] // self.groups
         kernel = self.param("kernel", torch_uniform(9 * c), (3, 3, c, self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         return deform_conv2d(x.astype(self.dtype), offset, mask, kernel, bias)
+
+
+class FlowGuidedDeformConv(nn.Module):
+    """Looks for the current frame in others, near where the flows to them say.
+
+    Attributes:
+        features: channels of the current frame's features, and of each other's.
+        deform_groups: of all other frames together, each of which has as many.
+        max_residue: pixels that an offset may stray from the flow.
+        groups: of the convolution.
+        dtype: of the computation; coordinates are float32.
+
+    Source: Chan et al., "BasicVSR++", section 3.2; Liang et al., "VRT", section 3.3.
+    """
+
+    features: int
+    deform_groups: int
+    max_residue: float
+    groups: int = 1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, feats: jax.Array, cond: jax.Array, flows: Sequence[jax.Array]) -> jax.Array:
+        """Aligns.
+
+        Args:
+            feats: (b, h, w, n*features) the n other frames.
+            cond: (b, h, w, c) what the offsets are found from: frames warped and current, flows.
+            flows: n of (b, h, w, 2) from the current frame to the others.
+
+        Returns:
+            (b, h, w, features).
+        """
+        x = cond.astype(self.dtype)
+        for i in range(3):
+            x = leaky_relu(conv(x, self.features, name=f"conv_offset_{i}", dtype=self.dtype))
+        # Starts as zero: at first what is aligned is what the flow says.
+        init = nn.initializers.zeros_init()
+        last = Conv(27 * self.deform_groups, (3, 3), kernel_init=init, name="conv_offset_3")
+        # In float32: an offset is a coordinate.
+        x = last(x.astype(jnp.float32))
+        residue, mask = jnp.split(x, [18 * self.deform_groups], axis=-1)
+        # Offsets are (dy, dx).
+        taps = 9 * self.deform_groups // len(flows)
+        guides = jnp.concatenate([jnp.tile(flow[..., ::-1], taps) for flow in flows], axis=-1)
+        offset = self.max_residue * jnp.tanh(residue) + guides
+        deform = DeformConv(self.features, self.dtype, self.groups, name="deform")
+        return deform(feats, offset, nn.sigmoid(mask))
 
 
 def _sample(x: jax.Array, frame: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Array:

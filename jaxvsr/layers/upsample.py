@@ -84,7 +84,9 @@ class PixelShuffleHead(nn.Module):
             features = self.features_hr if i == len(factors) else x.shape[-1]
             x = conv(x, features * factor**2, name=f"upconv{i}", dtype=self.dtype)
             x = leaky_relu(pixel_shuffle(x, factor))
-        x = conv(x, self.features_hr, name="conv_hr", dtype=self.dtype)
+        # Without an activation it is one more of the upsampler's, in the official names, too.
+        name = "conv_hr" if self.activate_hr else f"upconv{len(factors) + 1}"
+        x = conv(x, self.features_hr, name=name, dtype=self.dtype)
         x = leaky_relu(x) if self.activate_hr else x
         return conv(x, 3, name="conv_last", dtype=self.dtype).astype(jnp.float32)
 

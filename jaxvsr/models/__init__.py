@@ -17,6 +17,7 @@ from jaxvsr.models.mobile.swrn import SWRN
 from jaxvsr.models.psrt import PSRT
 from jaxvsr.models.rvrt import RVRT
 from jaxvsr.models.rvrt_light import RVRTLight
+from jaxvsr.models.vrt import VRT
 
 MODELS: dict[str, type[nn.Module]] = {
     "basicvsr": BasicVSR,
@@ -29,6 +30,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "rvrt": RVRT,
     "rvrt_light": RVRTLight,
     "swrn": SWRN,
+    "vrt": VRT,
 }
 
 

@@ -19,6 +19,7 @@ from jaxvsr.weights.rules import take_over
 from jaxvsr.weights.rvrt import RVRT, RVRT_LIGHT
 from jaxvsr.weights.spynet import SPYNET
 from jaxvsr.weights.swrn import SWRN
+from jaxvsr.weights.vrt import VRT
 
 TORCH = {
     "basicvsr": BASICVSR,
@@ -29,6 +30,7 @@ TORCH = {
     "psrt": PSRT,
     "rvrt": RVRT,
     "rvrt_light": RVRT_LIGHT,
+    "vrt": VRT,
 }
 TF = {"swrn": SWRN}
 
