@@ -9,6 +9,7 @@ import pytest
 import recurrent
 import reference
 
+from configs.rvrt import get_config
 from jaxvsr import models, weights
 from jaxvsr.layers.warp import flow_warp
 from jaxvsr.models.rvrt import flows_between_clips
@@ -69,16 +70,16 @@ def test_gradients_golden():
     recurrent.assert_gradients_golden(case, RULES.official_name, gt, eps=1e-9, bar=2e-3)
 
 
-VARIANTS = [
-    ({}, 10_782_295, "rvrt_tiny"),
-    ({"dim": 192} | DEBLURRING, 13_573_159, "rvrt_tiny_deblur"),
-    ({"dim": 192} | DENOISING, 12_786_919, "rvrt_tiny_denoise"),
-]
-
-
-@pytest.mark.parametrize(("fields", "count", "case"), VARIANTS)
-def test_parameters_and_their_names_are_the_published(fields, count, case):
-    model = models.create("rvrt", **fields)
+@pytest.mark.parametrize(
+    ("variant", "count", "case"),
+    [
+        ("001", 10_782_295, "rvrt_tiny"),
+        ("004", 13_573_159, "rvrt_tiny_deblur"),
+        ("006", 12_786_919, "rvrt_tiny_denoise"),
+    ],
+)
+def test_parameters_and_their_names_are_the_published(variant, count, case):
+    model = models.create(**get_config(variant).model)
     params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1, 64, 64, 3)))["params"]
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
     places = [
