@@ -3,6 +3,7 @@
 import difflib
 import json
 import pathlib
+import runpy
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,7 +58,8 @@ def defaults() -> ml_collections.ConfigDict:
     train.steps = 600_000
     train.seed = 0
     train.accumulate = 1  # parts that a batch is computed in, one after the other
-    train.spynet_weights = ""  # official weights of SpyNet: .pth, .safetensors or .npz
+    train.init_from = ""  # what a new run starts from: a run's folder, or a file of weights
+    train.spynet_weights = ""  # of SpyNet alone, where the rest starts afresh: a file of weights
     train.log_every = 100
     train.checkpoint_every = 5000
     train.keep = 2  # latest checkpoints, besides the best
@@ -93,6 +95,11 @@ def check(config: ml_collections.ConfigDict) -> None:
     for name in ("steps", "accumulate", "log_every", "checkpoint_every", "keep"):
         if train[name] < 1:
             raise InputError(f"train.{name}={train[name]} must be at least 1")
+    if train.init_from and train.spynet_weights:
+        raise InputError(
+            "train.init_from brings SpyNet's weights with all others: set it, or "
+            "train.spynet_weights, not both"
+        )
     if config.eval.channel not in ("rgb", "y"):
         raise InputError(f"eval.channel={config.eval.channel!r} is neither 'rgb' nor 'y'")
     part = train.accumulate * jax.device_count()
@@ -118,12 +125,36 @@ def closest_field(config: ml_collections.ConfigDict, path: str) -> str:
     return difflib.get_close_matches(path, known, n=1, cutoff=0)[0]
 
 
-def unknown_variant(arg: str, *known: str) -> ValueError:
+class UnknownVariantError(ValueError):
+    """There is no such variant of a config.
+
+    Attributes:
+        known: those that there are.
+    """
+
+    def __init__(self, arg: str, known: tuple[str, ...]) -> None:
+        closest = difflib.get_close_matches(arg, known, n=1, cutoff=0)[0]
+        super().__init__(
+            f"there is no variant {arg!r}, only {', '.join(known)}; the closest is {closest!r}"
+        )
+        self.known = known
+
+
+def unknown_variant(arg: str, *known: str) -> UnknownVariantError:
     """The error of a config's variant that there is not."""
-    closest = difflib.get_close_matches(arg, known, n=1, cutoff=0)[0]
-    return ValueError(
-        f"there is no variant {arg!r}, only {', '.join(known)}; the closest is {closest!r}"
-    )
+    return UnknownVariantError(arg, known)
+
+
+def variants(path: pathlib.Path) -> dict[str, ml_collections.ConfigDict]:
+    """Every variant of a config file, by name; {} if it is none, or has no variants."""
+    get_config = runpy.run_path(str(path)).get("get_config", lambda arg: None)
+    try:
+        get_config("?")
+    except UnknownVariantError as error:
+        return {name: get_config(name) for name in error.known}
+    except TypeError:  # it takes no variant
+        pass
+    return {}
 
 
 def save(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -166,7 +197,7 @@ def check_fits(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list
         raise InputError(
             f"{workdir} holds another run, whose checkpoints this config cannot take over:\n"
             + "\n".join(harmful)
-            + "\nName another --workdir, or ask for what is there."
+            + "\nName another folder, or ask for what is there."
         )
     return harmless
 

@@ -1,6 +1,7 @@
 """The training loop, and the step that it repeats."""
 
 import functools
+import json
 import pathlib
 import signal
 import sys
@@ -28,7 +29,7 @@ from jaxvsr.reports import Evaluation
 from jaxvsr.restore import make_restorer
 from jaxvsr.state import TrainState, Weights, initial_state, variables
 from jaxvsr.summaries import Summaries, make_workdir
-from jaxvsr.weights import spynet_from_torch
+from jaxvsr.weights import from_file, spynet_from_torch
 from jaxvsr.weights.files import read
 
 Batch = dict[str, jax.Array]
@@ -225,18 +226,47 @@ def first_state(
     if latest is not None:
         return checkpoints.restore(shapes, latest)
 
-    path = config.train.spynet_weights
-    if path and "spynet" not in shapes.weights.params:
-        raise InputError("train.spynet_weights is set, but the model has no SpyNet")
-    flow = spynet_from_torch(read(path)) if path else None
+    given = _given_variables(config, model, shapes.weights.params)
     everywhere = sharding.replicated(mesh)
     state = jax.jit(init, out_shardings=everywhere)()
-    if flow is not None:
-        for tree in filter(None, (state.weights.params, state.weights.ema)):
-            tree["spynet"] = jax.device_put(flow, everywhere)
-    elif "spynet" in shapes.weights.params:
+
+    def filled(fresh: dict, collection: str) -> dict:
+        # Each tree has arrays of its own: a step may write where its state was.
+        here = jax.device_get(given.get(collection, {}))
+        return fresh and fresh | jax.device_put(here, everywhere, may_alias=False)
+
+    weights = state.weights
+    weights = weights.replace(
+        params=filled(weights.params, "params"),
+        ema=filled(weights.ema, "params"),
+        batch_stats=filled(weights.batch_stats, "batch_stats"),
+    )
+    return state.replace(weights=weights), 0
+
+
+def _given_variables(config: ml_collections.ConfigDict, model: nn.Module, params: Any) -> dict:
+    """The variables that a new run does not start afresh: all, those of SpyNet, or none.
+
+    Raises:
+        InputError: there are none where the config says, or they are not this model's.
+    """
+    if config.train.init_from:
+        path = pathlib.Path(config.train.init_from)
+        if not path.is_dir():
+            return from_file(path=path, **config.model)
+        asked = config.copy_and_resolve_references()
+        if (path / "config.json").exists():  # whether it kept an average does not matter
+            there = json.loads((path / "config.json").read_text())["optim"]
+            asked.optim.update(ema=there["ema"], flow_lr_mul=there["flow_lr_mul"])
+        return evaluate.trained(asked, model, path)[1]
+    path = config.train.spynet_weights
+    if path and "spynet" not in params:
+        raise InputError("train.spynet_weights is set, but the model has no SpyNet")
+    if path:
+        return {"params": {"spynet": spynet_from_torch(read(path))}}
+    if "spynet" in params:
         say("SpyNet starts without weights, as the zero flow: see train.spynet_weights")
-    return state, 0
+    return {}
 
 
 def _record(result: Evaluation, name: str, step: int, summaries: Summaries) -> float:
