@@ -32,6 +32,9 @@ def defaults() -> ml_collections.ConfigDict:
     data.intervals = (1,)  # between the frames of a sample: one of these, each as often
     data.reverse = False  # let every other sample go backwards in time
     data.mirror = False  # append the reversed sample to itself
+    data.lq_frames = ()  # numbers of the frames of a sample that are the input; (): all
+    data.gt_frames = ()  # and that are the target
+    data.noise = ()  # lowest and highest level of Gaussian noise to add, on 0..255; (): none
     data.batch = 24  # samples of a step, over all devices
     data.workers = 8  # processes that read, on each host; 0: threads of this one
 
@@ -71,6 +74,9 @@ def defaults() -> ml_collections.ConfigDict:
     evaluation.channel = "rgb"  # or "y"
     evaluation.crop = 0  # border that is not scored, target pixels
     evaluation.frames = ()  # numbers of the frames of a clip that are scored; (): all
+    evaluation.lq_frames = ()  # of a clip that are the input, to interpolate the others; (): all
+    evaluation.gt_frames = ()  # and that are the target
+    evaluation.noise = 0.0  # level of Gaussian noise to add to the input, on 0..255
     evaluation.metrics = ("psnr", "ssim")  # and "gmsd", "niqe", "tof"
     evaluation.niqe_parameters = ""  # pristine images' statistics for NIQE: .npz or .mat
     evaluation.input = "plain"  # "mirror": and reversed, averaged; "repeat": the last frame twice
@@ -90,6 +96,23 @@ def check(config: ml_collections.ConfigDict) -> None:
     for name in ("frames", "crop", "batch"):
         if data[name] < 1:
             raise InputError(f"data.{name}={data[name]} must be at least 1")
+    if data.noise and not (len(data.noise) == 2 and 0 <= data.noise[0] <= data.noise[1]):
+        raise InputError(f"data.noise={data.noise} must be two levels, the lower one first")
+    if config.eval.noise < 0:
+        raise InputError(f"eval.noise={config.eval.noise} must be a level of noise, or 0")
+    for name, section in (("data", data), ("eval", config.eval)):
+        lq, gt = section.lq_frames, section.gt_frames
+        if bool(lq) != bool(gt) or min((*lq, *gt), default=0) < 0:
+            raise InputError(
+                f"{name}.lq_frames={lq} and {name}.gt_frames={gt} must both be numbers of frames, "
+                "or both be ()"
+            )
+    chosen = *data.lq_frames, *data.gt_frames
+    if chosen and (data.mirror or max(chosen) >= data.frames):
+        raise InputError(
+            f"data.lq_frames and data.gt_frames are of the data.frames={data.frames} frames from "
+            f"0 on, not mirrored: {max(chosen)} and data.mirror={data.mirror} cannot be"
+        )
     if min(data.intervals, default=0) < 1:
         raise InputError(f"data.intervals={data.intervals} must be numbers from 1 on")
     for name in ("steps", "accumulate", "log_every", "checkpoint_every", "keep"):
