@@ -102,9 +102,10 @@ def likely(tensors: Mapping[str, Any], folder: pathlib.Path) -> str:
     seen = []
     for place, config in alike.items():
         fields = {k: v for k, v in config.model.items() if k not in configs.SAME_WEIGHTS}
-        if fields not in seen:
+        if fields not in seen and 1 not in shares.values():
             seen.append(fields)
-            shares[place] = weights.compare(**config.model, tensors=tensors).share
+            found = _compared(config, tensors)
+            shares[place] = found.share if found else 0
     place = max(shares, key=lambda place: shares[place])
     if shares[place] == 1:
         return f"They are those of --config={place}"
@@ -114,9 +115,19 @@ def likely(tensors: Mapping[str, Any], folder: pathlib.Path) -> str:
     return f"They look like those of model {name!r}, but of other sizes than its configs'."
 
 
+def _compared(config: ml_collections.ConfigDict, tensors: Mapping[str, Any]) -> Match | None:
+    """How a file fits a model; None where that cannot even be asked."""
+    try:
+        return weights.compare(**config.model, tensors=tensors)
+    except ValueError:
+        return None
+
+
 def _kinds_shared(config: ml_collections.ConfigDict, tensors: Mapping[str, Any]) -> float:
     """Which part of the kinds of names, of a model's and a file's tensors, is in both."""
-    found = weights.compare(**config.model, tensors=tensors)
+    found = _compared(config, tensors)
+    if found is None:
+        return 0
     both = {name for name, _ in (*found.taken.values(), *found.misshapen.values())}
 
     def kinds(names: Iterable[str]) -> set[str]:  # SpyNet is in many, and left out of small ones

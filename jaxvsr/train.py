@@ -266,12 +266,15 @@ def _given_variables(config: ml_collections.ConfigDict, model: nn.Module, params
     """
     if config.train.init_from:
         path = pathlib.Path(config.train.init_from)
+        say(f"starting from {path}")
         if not path.is_dir():
             return from_file(path=path, **config.model)
         asked = config.copy_and_resolve_references()
-        if (path / "config.json").exists():  # whether it kept an average does not matter
+        if (path / "config.json").exists():  # how it was trained does not matter
             there = json.loads((path / "config.json").read_text())["optim"]
-            asked.optim.update(ema=there["ema"], flow_lr_mul=there["flow_lr_mul"])
+            for field in asked.optim.keys() & there.keys():
+                value = there[field]
+                asked.optim[field] = tuple(value) if isinstance(value, list) else value
         return evaluate.trained(asked, model, path)[1]
     path = config.train.spynet_weights
     if path and "spynet" not in params:
