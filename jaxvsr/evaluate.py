@@ -10,19 +10,18 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
 from jaxvsr import config as configs
 from jaxvsr import metrics, models, pictures, sharding, tiles
 from jaxvsr.checkpoints import Checkpoints
-from jaxvsr.data.degradations import imresize
+from jaxvsr.data.degradations import add_noise, imresize, with_noise_map
 from jaxvsr.data.sources import TFDSClips
 from jaxvsr.errors import InputError
 from jaxvsr.progress import counted, say
 from jaxvsr.reports import Evaluation
-from jaxvsr.restore import INPUTS, Restorer, make_restorer, restore_clips
+from jaxvsr.restore import INPUTS, Restorer, make_restorer, restore_clips, to_uint8
 from jaxvsr.state import initial_weights
 from jaxvsr.summaries import Summaries, make_workdir
 
@@ -61,26 +60,59 @@ def check(protocol: ml_collections.ConfigDict, source: TFDSClips, model: nn.Modu
         )
     if "niqe" in protocol.metrics and not protocol.niqe_parameters:
         raise InputError("NIQE needs eval.niqe_parameters, a file of pristine images' statistics")
-    if "tof" in protocol.metrics and protocol.frames:
+    if "tof" in protocol.metrics and (protocol.frames or protocol.gt_frames):
         raise InputError("tOF is of neighbouring frames, and needs all of them: eval.frames=()")
     if "tof" in protocol.metrics and not importlib.util.find_spec("cv2"):
         raise InputError("tOF needs OpenCV: pip install 'jaxvsr[metrics]'")
     _scorers(protocol)
     shortest = min(source.clips, key=lambda clip: clip.length)
-    if protocol.frames and max(protocol.frames) >= shortest.length:
+    scored = protocol.frames or protocol.gt_frames
+    if max((*scored, *protocol.lq_frames), default=0) >= shortest.length:
         raise InputError(
-            f"eval.frames={protocol.frames} are to be scored, but clip {shortest.name!r} has "
+            f"eval.frames={scored} are to be scored, but clip {shortest.name!r} has "
             f"{shortest.length} frames"
         )
     height, width = (
         min(sides) // source.scale
         for sides in zip(*((clip.height, clip.width) for clip in source.clips), strict=True)
     )
+    if protocol.gt_frames:
+        if protocol.input != "plain" or any(protocol.tile) or protocol.frames:
+            raise InputError(
+                "with eval.gt_frames whole clips are restored, and all that comes out is scored: "
+                "eval.input='plain', eval.tile=(0, 0, 0) and eval.frames=() go with it"
+            )
+        check_chosen(protocol, "eval", model, (height, width))
+        return
     try:
-        frames = jax.ShapeDtypeStruct((1, 1, height, width, 3), jnp.float32)
-        jax.eval_shape(model.init, jax.random.key(0), frames)
+        lq = models.example(model, 1, height, width)
+        jax.eval_shape(model.init, jax.random.key(0), lq)
     except ValueError as error:
         raise InputError(f"the data set {protocol.dataset!r} cannot be scored: {error}") from error
+
+
+def check_chosen(
+    section: ml_collections.ConfigDict, name: str, model: nn.Module, size: tuple[int, int]
+) -> None:
+    """Raises InputError unless a network makes of the chosen frames as many as are its target.
+
+    Args:
+        section: of a config, with `lq_frames` and `gt_frames`.
+        name: of the section.
+        model: the network.
+        size: (h, w) of its input.
+    """
+    lq = models.example(model, len(section.lq_frames), *size)
+    try:
+        variables = jax.eval_shape(model.init, jax.random.key(0), lq)
+        sr = jax.eval_shape(model.apply, variables, lq)
+    except ValueError as error:
+        raise InputError(f"{name}.lq_frames={section.lq_frames}: {error}") from error
+    if sr.shape[1] != len(section.gt_frames):
+        raise InputError(
+            f"of {name}.lq_frames={section.lq_frames} the model makes {sr.shape[1]} frames, which "
+            f"are not {name}.gt_frames={section.gt_frames}"
+        )
 
 
 def evaluate(
@@ -101,14 +133,15 @@ def evaluate(
         protocol: the `eval` section of a config.
         variables: of the model, replicated.
         name: of the model.
-        baseline: whether bicubic enlargement is scored beside the model.
+        baseline: whether bicubic enlargement is scored beside the model; at scale 1, the input.
         stop: asked after each clip; if it says so, there is no result.
 
     Raises:
         Stopped: it was stopped.
     """
     clips = range(protocol.clips or len(source.clips))[: len(source.clips)]
-    methods = dict.fromkeys(("bicubic", name) if baseline else (name,))
+    unrestored = "bicubic" if source.scale > 1 else "input"
+    methods = dict.fromkeys((unrestored, name) if baseline else (name,))
     scorers = _scorers(protocol)
     scores: dict = {method: {metric: {} for metric in scorers} for method in methods}
     scored = list(protocol.frames) or slice(None)
@@ -141,7 +174,9 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluation:
     """
     configs.check(config)
     model, protocol = models.create(**config.model), config.eval
-    step, variables, trained_on = _trained(config, model, workdir)
+    step, variables, trained_on = trained(config, model, workdir)
+    if variables:
+        say(f"scoring step {step} of {workdir}")
     source = TFDSClips(protocol.dataset, protocol.split, config.data.dir)
     check(protocol, source, model)
     warn_of_other_degradation(trained_on or source.degradation, source, protocol.dataset)
@@ -231,10 +266,23 @@ def draw(
     return {kind: drawn[kind] for kind in (*chosen, "profile")}
 
 
-def _trained(
+def trained(
     config: ml_collections.ConfigDict, model: nn.Module, workdir: pathlib.Path
 ) -> tuple[int, Any, str]:
-    """The step of a run's best checkpoint, the variables it holds, the degradation they know."""
+    """The best checkpoint of a run.
+
+    Args:
+        config: of the run.
+        model: as the config has it. One without parameters needs no run.
+        workdir: of the run.
+
+    Returns:
+        The checkpoint's step, the variables for `model.apply`, the name of the degradation that
+        they were trained on, "" if it is not known.
+
+    Raises:
+        InputError: no run or no checkpoint there, or another model's.
+    """
     init = functools.partial(initial_weights, model, ema=bool(config.optim.ema))
     shapes = sharding.placed(jax.eval_shape(init, jax.random.key(0)), sharding.make_mesh())
     if not jax.tree.leaves(shapes):
@@ -246,7 +294,6 @@ def _trained(
         step = checkpoints.best_step()
         if step is None:
             raise InputError(f"{workdir} holds no checkpoint yet")
-        say(f"scoring step {step} of {workdir}")
         variables = checkpoints.restore_weights(shapes, step).variables
         return step, variables, checkpoints.degradation(step)
 
@@ -280,12 +327,24 @@ def _restored(
 
     Yields:
         Of each: its number, lq, gt and sr (t, h, w, 3) uint8, and the share of blocks that
-        computed each token (t, h, w), or None.
+        computed each token (t, h, w), or None. Where frames are interpolated, lq is the input
+        nearest to each.
     """
 
     def read(i: int) -> tuple[np.ndarray, tuple[int, dict[str, np.ndarray]]]:
         frames = source.read(i, range(source.clips[i].length))
-        return frames["lq"], (i, frames)
+        lq = frames["lq"]
+        if protocol.noise:
+            # Drawn for the whole clip, whose tiles must agree, and as published the same for every
+            # clip; neither rounded nor clipped, but for the pictures.
+            lq = add_noise(lq, protocol.noise, np.random.default_rng(0))
+            frames["lq"] = to_uint8(lq)
+            lq = with_noise_map(lq, protocol.noise)
+        if protocol.gt_frames:
+            inputs, targets = np.array(protocol.lq_frames), np.array(protocol.gt_frames)
+            nearest = inputs[np.abs(inputs - targets[:, None]).argmin(1)]
+            lq, frames = lq[inputs], {"lq": frames["lq"][nearest], "gt": frames["gt"][targets]}
+        return lq, (i, frames)
 
     restored = restore_clips(
         restore,
@@ -309,12 +368,8 @@ def _picture(
     computed: np.ndarray | None,
 ) -> np.ndarray:
     """Frame t of a clip: input, bicubic, sr, gt and, laid over it, where blocks computed."""
-    panels = {
-        "input": pictures.enlarge(lq[t], scale),
-        "bicubic": imresize(lq[t], scale),
-        "sr": sr[t],
-        "gt": gt[t],
-    }
+    enlarged = {"bicubic": imresize(lq[t], scale)} if scale > 1 else {}
+    panels = {"input": pictures.enlarge(lq[t], scale), **enlarged, "sr": sr[t], "gt": gt[t]}
     if computed is not None:
         share = pictures.enlarge(computed[t], scale)
         panels[f"computed: {computed[t].mean():.0%}"] = pictures.heat(share, panels["input"])
@@ -327,13 +382,14 @@ def _profile(scale: int, lq: np.ndarray, gt: np.ndarray, sr: np.ndarray) -> np.n
     marked = gt[len(gt) // 2].copy()
     marked[:, column - 1 : column + 1] = (255, 60, 0)
     wide = -(-marked.shape[1] // (2 * len(gt)))  # pixels a frame, half a frame's width in all
-    bicubic = imresize(lq, scale)
+    unrestored = "bicubic" if scale > 1 else "input"
+    clips = {unrestored: imresize(lq, scale), "sr": sr, "gt": gt}
     return pictures.side_by_side(
         {
             f"column {column}": marked,
             **{
                 name: clip[:, :, column].swapaxes(0, 1).repeat(wide, axis=1)
-                for name, clip in {"bicubic": bicubic, "sr": sr, "gt": gt}.items()
+                for name, clip in clips.items()
             },
         }
     )

@@ -42,7 +42,7 @@ class Evaluation:
     def title(self) -> str:
         """The protocol in a line."""
         protocol = self.protocol
-        frames = protocol["frames"]
+        frames = protocol["gt_frames"] or protocol["frames"]
         words = [
             f"{len(self.clips)} clips",
             f"frames {', '.join(map(str, frames))}" if frames else "all frames",
@@ -50,6 +50,10 @@ class Evaluation:
         ]
         if protocol["crop"]:
             words.append(f"a border of {protocol['crop']} left out")
+        if protocol["lq_frames"]:
+            words.append(f"from frames {', '.join(map(str, protocol['lq_frames']))}")
+        if protocol["noise"]:
+            words.append(f"noise of {protocol['noise']:g}")
         if protocol["input"] != "plain":
             words.append(f"input {protocol['input']}")
         if any(protocol["tile"]):
@@ -82,7 +86,8 @@ class Evaluation:
                 count = max(map(len, columns))
                 # What is of pairs of frames is said of the later one.
                 columns = [[""] * (count - len(column)) + column for column in columns]
-                numbers = self.protocol["frames"] or range(count)
+                chosen = self.protocol["gt_frames"] or self.protocol["frames"]
+                numbers = chosen or range(count)
                 for number, *row in zip(numbers, *columns, strict=True):
                     writer.writerow([method, clip, number, *row])
         return out.getvalue()

@@ -17,7 +17,8 @@ ALLOWED = {
     "progress": set(),
     "sharding": {"errors"},
     "optimizer": set(),
-    "state": set(),
+    "state": {"models"},
+    "cli": {"config", "errors"},
     "data": {"errors"},
     "models": {"layers"},
     "weights": {"models", "errors"},
@@ -27,7 +28,7 @@ ALLOWED = {
     "summaries": {"pictures", "errors"},
     "tiles": set(),
     "reports": set(),
-    "restore": {"sharding", "tiles", "losses"},
+    "restore": {"sharding", "tiles", "losses", "data"},
 }
 # Libraries that one file alone may import.
 ONLY = {

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from jaxvsr.models.basicvsr import BasicVSR
 from jaxvsr.models.basicvsrpp import BasicVSRPP
@@ -56,6 +58,25 @@ def create(name: str, **fields: Any) -> nn.Module:
             raise ValueError(f"model {name!r} has no field {field!r}{_closest(field, known)}")
     as_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     return MODELS[name](**as_tuples)
+
+
+def example(
+    model: nn.Module, frames: int = 1, height: int = 64, width: int = 64
+) -> jax.ShapeDtypeStruct:
+    """The shape of a clip that a network takes, for `model.init`.
+
+    Args:
+        model: the network. If it has a field `noise_level` that is set, it takes a fourth channel,
+            the noise's standard deviation, in the unit of the frames.
+        frames: of the clip; as many as the network's attribute `min_frames` says, at least.
+        height, width: of a frame, pixels.
+
+    Returns:
+        (1, frames, height, width, 3 or 4) float32.
+    """
+    frames = max(frames, getattr(model, "min_frames", 1))
+    channels = 4 if getattr(model, "noise_level", False) else 3
+    return jax.ShapeDtypeStruct((1, frames, height, width, channels), jnp.float32)
 
 
 def _closest(word: str, known: Iterable[str]) -> str:
