@@ -13,18 +13,30 @@ from jaxvsr.models.bicubic import Bicubic
 from jaxvsr.models.iconvsr import IconVSR
 from jaxvsr.models.iiavsr import IIAVSR
 from jaxvsr.models.miavsr import MIAVSR
+from jaxvsr.models.mobile.abpn import ABPN
+from jaxvsr.models.mobile.afavsr import AFAVSR
+from jaxvsr.models.mobile.fani import FANI
+from jaxvsr.models.mobile.mobile_rrn import MobileRRN
+from jaxvsr.models.mobile.sliding import SORT, SWAT, VSR
 from jaxvsr.models.mobile.swrn import SWRN
 from jaxvsr.models.psrt import PSRT
 
 MODELS: dict[str, type[nn.Module]] = {
+    "abpn": ABPN,
+    "afavsr": AFAVSR,
     "basicvsr": BasicVSR,
     "basicvsrpp": BasicVSRPP,
     "bicubic": Bicubic,
+    "fani": FANI,
     "iconvsr": IconVSR,
     "iiavsr": IIAVSR,
     "miavsr": MIAVSR,
+    "mobile_rrn": MobileRRN,
     "psrt": PSRT,
+    "sort": SORT,
+    "swat": SWAT,
     "swrn": SWRN,
+    "vsr": VSR,
 }
 
 
