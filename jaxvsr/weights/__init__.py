@@ -14,8 +14,9 @@ from jaxvsr.weights.basicvsr import BASICVSR
 from jaxvsr.weights.basicvsrpp import BASICVSRPP
 from jaxvsr.weights.iconvsr import ICONVSR
 from jaxvsr.weights.iiavsr import IIAVSR
+from jaxvsr.weights.mobile import MOBILE_RRN, numbered
 from jaxvsr.weights.psrt import PSRT
-from jaxvsr.weights.rules import take_over
+from jaxvsr.weights.rules import Rules, places, take_over
 from jaxvsr.weights.spynet import SPYNET
 from jaxvsr.weights.swrn import SWRN
 
@@ -27,7 +28,7 @@ TORCH = {
     "miavsr": IIAVSR,
     "psrt": PSRT,
 }
-TF = {"swrn": SWRN}
+TF = {"fani": numbered, "mobile_rrn": MOBILE_RRN, "swrn": SWRN}
 
 
 def from_torch(name: str, state_dict: Mapping[str, Any], **fields: Any) -> dict:
@@ -55,7 +56,8 @@ def from_tf(name: str, variables: Mapping[str, Any], **fields: Any) -> dict:
     Args:
         name: a model's name.
         variables: official variable names to arrays in TensorFlow's layout (HWIO). The names in
-            a tf.train checkpoint do as well; what belongs to its optimiser is passed over.
+            a tf.train checkpoint or a SavedModel (`tf_files.read_tf`) do as well; what belongs to
+            an optimiser is passed over.
         **fields: the model's fields, as for `models.create`.
 
     Returns:
@@ -71,7 +73,11 @@ def from_tf(name: str, variables: Mapping[str, Any], **fields: Any) -> dict:
         for k, v in variables.items()
         if not re.search(foreign, k)
     }
-    return take_over(_variables(name, TF, fields), TF[name], plain, np.asarray)
+    expected = _variables(name, TF, fields)
+    rules = TF[name]
+    if not isinstance(rules, Rules):
+        rules = rules(places(expected), plain)
+    return take_over(expected, rules, plain, np.asarray)
 
 
 def spynet_from_torch(state_dict: Mapping[str, Any]) -> dict:

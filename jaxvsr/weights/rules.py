@@ -30,6 +30,12 @@ class Rules:
         return place
 
 
+def places(tree: Any) -> list[str]:
+    """The leaves of a tree as places, "params/head/upconv1/kernel"."""
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
+
+
 def take_over(
     expected: Any, rules: Rules, tensors: Mapping[str, Any], kernel: Callable[[np.ndarray], Any]
 ) -> Any:

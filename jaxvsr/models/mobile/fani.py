@@ -142,11 +142,13 @@ class ColourAttention(nn.Module):
         product = functools.partial(
             jnp.einsum, precision=jax.lax.Precision.HIGHEST, preferred_element_type=jnp.float32
         )
-        logits = product("bthwi,bthwj->btij", key, query) / 3**0.5
-        self.sow("intermediates", "logits", logits)
-        if self.scaled:
-            logits = logits / (current.shape[-3] * current.shape[-2])
-        weights = nn.softmax(logits)
+        logits = product("bthwi,bthwj->btij", key, query)
+        self.sow("intermediates", "logits", logits / 3**0.5)
+        # They are so large that rounding a quotient twice, as a compiler may, would tell its value
+        # from the maximum: the maximum is taken off first, so that one-hot weights are exactly that.
+        logits = logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True))
+        pixels = current.shape[-3] * current.shape[-2] if self.scaled else 1
+        weights = nn.softmax(logits / (3**0.5 * pixels))
         y = product("bthwi,btij->bthwj", value, weights).astype(current.dtype)
         if self.project:
             y = self.convs(y, 3, 1, name="project")
