@@ -2,8 +2,9 @@
 
 import dataclasses
 import difflib
+import typing
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 
@@ -52,7 +53,7 @@ def create(name: str, **fields: Any) -> nn.Module:
         sr (b, t, scale*h, scale*w, 3) float32, not clipped.
 
     Raises:
-        ValueError: an unknown name or field.
+        ValueError: an unknown name or field, or a value that is none of a field's choices.
     """
     if name not in MODELS:
         raise ValueError(f"there is no model {name!r}{_closest(name, MODELS)}")
@@ -60,6 +61,10 @@ def create(name: str, **fields: Any) -> nn.Module:
     for field in fields:
         if field not in known:
             raise ValueError(f"model {name!r} has no field {field!r}{_closest(field, known)}")
+    for field, kind in typing.get_type_hints(MODELS[name]).items():
+        choices, value = typing.get_args(kind), fields.get(field)
+        if field in fields and typing.get_origin(kind) is Literal and value not in choices:
+            raise ValueError(f"model {name!r}: {field}={value!r} is none of {', '.join(choices)}")
     as_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     return MODELS[name](**as_tuples)
 

@@ -14,21 +14,22 @@ import jax.numpy as jnp
 from jaxvsr.models.mobile import blocks
 from jaxvsr.models.mobile.blocks import Kernels
 from jaxvsr.models.mobile.convolution import Convs
-from jaxvsr.models.mobile.frames import Windowed
+from jaxvsr.models.mobile.frames import PEAK, Windowed
 
 
 class FANI(Windowed):
     """Alignment by attention over colours, four blocks of partial features, a tail.
 
-    As published the logits of the alignment are sums over all pixels: its softmax is one-hot and
-    has no gradient, so that the neighbouring frames are in effect not used. `scaled` repairs it.
+    As published the logits of the alignment are sums over all pixels of products of values in
+    0..255: its softmax is one-hot and has no gradient, so that the neighbouring frames are in effect
+    not used. `scaled` repairs it.
 
     Attributes:
         num_blocks: of partial features, each with attention at its end.
         align: how the neighbours enter: "attention" with the current frame as keys and values,
             "conv" a 1x1 convolution of all three frames, "concat" as they are, "none" not at all.
         align_project: whether a 1x1 convolution follows on the attention.
-        scaled: divides the attention's logits by the number of pixels.
+        scaled: divides the attention's logits by the number of pixels and by 255 squared.
         shallow: what the aligned frame enters through, "separable" or "conv".
         stage_dim: channels that a stage of a block convolves.
         stage_kernels: side and dilation of its convolutions.
@@ -125,7 +126,7 @@ class ColourAttention(nn.Module):
     Attributes:
         convs: how convolutions are made.
         project: whether a 1x1 convolution follows.
-        scaled: divides the logits by the number of pixels.
+        scaled: the logits are means over the pixels, of products of values in [0, 1].
     """
 
     convs: Convs
@@ -147,8 +148,8 @@ class ColourAttention(nn.Module):
         # They are so large that rounding a quotient twice, as a compiler may, would tell its value
         # from the maximum: the maximum is taken off first, so that one-hot weights are exactly that.
         logits = logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True))
-        pixels = current.shape[-3] * current.shape[-2] if self.scaled else 1
-        weights = nn.softmax(logits / (3**0.5 * pixels))
+        pixels = current.shape[-3] * current.shape[-2]
+        weights = nn.softmax(logits / (3**0.5 * (pixels * PEAK**2 if self.scaled else 1)))
         y = product("bthwi,btij->bthwj", value, weights).astype(current.dtype)
         if self.project:
             y = self.convs(y, 3, 1, name="project")

@@ -41,13 +41,15 @@ def enlarge(
     Returns:
         (..., scale*h, scale*w, 3) float32.
     """
-    frames = frames.astype(jnp.float32)
+    frames = PEAK * frames.astype(jnp.float32)
     height, width = (scale * side for side in frames.shape[-3:-1])
     if nearest:
         base = frames.repeat(scale, axis=-3).repeat(scale, axis=-2)
     else:
         base = resize(frames, (height, width))
-    sr = base + depth_to_space(residual.astype(jnp.float32), scale) / PEAK
+    # The sum comes before the quotient: where a product is added, one rounding or two may be made,
+    # and a stream would differ from the whole clip.
+    sr = (base + depth_to_space(residual.astype(jnp.float32), scale)) / PEAK
     return jnp.clip(sr, 0, 1) if clip else sr
 
 
