@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.mobile import NETWORKS
-from jaxvsr import models
+from configs.mobile import NETWORKS, get_config
+from jaxvsr import models, train
 from jaxvsr.models.mobile.blocks import BatchNorm
 from jaxvsr.models.mobile.convolution import Convs, fuse
+from jaxvsr.optimizer import make_optimizer
+from jaxvsr.state import initial_state
 
 SMALL = {"stage_dim": 4, "num_blocks": 1}
 FIELDS = {
@@ -167,3 +169,26 @@ def test_values_of_fields_are_known(network):
         if isinstance(value, str):
             with pytest.raises(ValueError, match=f"{field}='wrong' .*{value}"):
                 models.create(name, **{**fields, field: "wrong"})
+
+
+def test_a_training_step_moves_the_statistics():
+    config = get_config("FANI_scaled,tiny")
+    config.model.update(SMALL)
+    model = models.create(**config.model)
+    optimizer, _ = make_optimizer(config.optim, 10)
+    state = initial_state(model, optimizer, seed=0, ema=False)
+    rng = np.random.default_rng(0)
+    batch = {
+        "lq": rng.integers(0, 256, (4, 2, 8, 8, 3), np.uint8),
+        "gt": rng.integers(0, 256, (4, 2, 32, 32, 3), np.uint8),
+    }
+    moved = state.weights.batch_stats
+    for half in (slice(0, 4, 2), slice(1, 4, 2)):
+        lq = batch["lq"][half] / np.float32(255)
+        variables = {"params": state.weights.params, "batch_stats": moved}
+        moved = model.apply(variables, lq, train=True, mutable=["batch_stats"])[1]["batch_stats"]
+    step = jax.jit(train.make_step(train.make_loss(model, config.loss), optimizer, 2, 0.0))
+    after, metrics = step(state, batch)
+    assert metrics["finite"].all()
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-3)
+    jax.tree.map(close, after.weights.variables["batch_stats"], moved)
