@@ -1,7 +1,7 @@
 """Official weights into our trees: one table of names a model, every tensor accounted for."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -28,7 +28,12 @@ TORCH = {
     "miavsr": IIAVSR,
     "psrt": PSRT,
 }
-TF = {"fani": numbered, "mobile_rrn": MOBILE_RRN, "swrn": SWRN}
+# Where layers have numbers the table depends on which layers there are.
+TF: dict[str, Rules | Callable[[list[str], Any], Rules]] = {
+    "fani": numbered,
+    "mobile_rrn": MOBILE_RRN,
+    "swrn": SWRN,
+}
 
 
 def from_torch(name: str, state_dict: Mapping[str, Any], **fields: Any) -> dict:

@@ -82,7 +82,7 @@ def test_what_cannot_be_read_is_explained(tf, tmp_path, monkeypatch):
 def test_what_does_not_fit_fani_is_named():
     _, tensors, _ = reference.load("mobile_fani_tiny")
     less = {k: v for k, v in tensors.items() if k != "batch_normalization_3/moving_mean"}
-    with pytest.raises(ValueError, match="batch_normalization_3/moving_mean .*block_1/stage_0/norm"):
+    with pytest.raises(ValueError, match="normalization_3/moving_mean .*block_1/stage_0/norm/mean"):
         weights.from_tf("fani", less)
-    with pytest.raises(ValueError, match=r"conv2d_5/kernel .*of another shape|another shape"):
+    with pytest.raises(ValueError, match="another shape: conv2d_4/kernel"):
         weights.from_tf("fani", tensors, shallow="conv")

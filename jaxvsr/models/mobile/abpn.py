@@ -22,7 +22,7 @@ class ABPN(Windowed):
     dim: int = 28
     num_blocks: int = 4
 
-    lookahead: ClassVar[int | None] = 0
+    lookahead: ClassVar[int] = 0
     nearest: ClassVar[bool] = True
 
     @nn.compact

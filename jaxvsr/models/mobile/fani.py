@@ -21,8 +21,8 @@ class FANI(Windowed):
     """Alignment by attention over colours, four blocks of partial features, a tail.
 
     As published the logits of the alignment are sums over all pixels of products of values in
-    0..255: its softmax is one-hot and has no gradient, so that the neighbouring frames are in effect
-    not used. `scaled` repairs it.
+    0..255: its softmax is one-hot and has no gradient, so that the neighbouring frames are in
+    effect not used. `scaled` repairs it.
 
     Attributes:
         num_blocks: of partial features, each with attention at its end.
@@ -145,8 +145,8 @@ class ColourAttention(nn.Module):
         )
         logits = product("bthwi,bthwj->btij", key, query)
         self.sow("intermediates", "logits", logits / 3**0.5)
-        # They are so large that rounding a quotient twice, as a compiler may, would tell its value
-        # from the maximum: the maximum is taken off first, so that one-hot weights are exactly that.
+        # They are so large that a compiler which computes the quotient twice, and rounds it in two
+        # ways, would find it other than its own maximum: what is one-hot would get a gradient.
         logits = logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True))
         pixels = current.shape[-3] * current.shape[-2]
         weights = nn.softmax(logits / (3**0.5 * (pixels * PEAK**2 if self.scaled else 1)))

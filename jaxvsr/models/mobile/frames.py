@@ -68,7 +68,7 @@ class Mobile(nn.Module):
     reparam: bool = False
     dtype: Any = jnp.float32
 
-    lookahead: ClassVar[int | None] = 1  # future frames that a frame needs
+    lookahead: ClassVar[int] = 1  # future frames that a frame needs
     clip: ClassVar[bool] = True  # whether the image is clipped, in training too
     nearest: ClassVar[bool] = False  # what the residual is added to
 

@@ -52,7 +52,7 @@ class MobileRRN(Recurrent):
 
     num_blocks: int = 5
 
-    lookahead: ClassVar[int | None] = 0
+    lookahead: ClassVar[int] = 0
     clip: ClassVar[bool] = False
     hidden_ratio: ClassVar[int] = 1
 

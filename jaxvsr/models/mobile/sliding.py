@@ -186,6 +186,4 @@ class VSR(Sliding):
             fc=True,
         )
         attention = functools.partial(blocks.PixelAttention, self.convs, self.dim)
-        return functools.partial(
-            blocks.Distillation, self.convs, stage, attention, "concat"
-        )
+        return functools.partial(blocks.Distillation, self.convs, stage, attention, "concat")
