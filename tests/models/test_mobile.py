@@ -102,10 +102,8 @@ def test_branches_are_three_convolutions_summed():
 
 
 def test_moving_statistics_meet_the_frames_in_turn():
-    x = (
-        jax.random.normal(jax.random.key(0), (2, 3, 4, 5, 6))
-        * jnp.arange(1, 4)[:, None, None, None]
-    )
+    x = jax.random.normal(jax.random.key(0), (2, 3, 4, 5, 6))
+    x = x * jnp.arange(1, 4)[:, None, None, None]
     norm = BatchNorm()
     variables = norm.init(jax.random.key(0), x, train=False)
     y, changed = norm.apply(variables, x, train=True, mutable=["batch_stats"])
