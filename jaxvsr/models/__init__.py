@@ -2,8 +2,9 @@
 
 import dataclasses
 import difflib
+import typing
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -15,6 +16,11 @@ from jaxvsr.models.bicubic import Bicubic
 from jaxvsr.models.iconvsr import IconVSR
 from jaxvsr.models.iiavsr import IIAVSR
 from jaxvsr.models.miavsr import MIAVSR
+from jaxvsr.models.mobile.abpn import ABPN
+from jaxvsr.models.mobile.afavsr import AFAVSR
+from jaxvsr.models.mobile.fani import FANI
+from jaxvsr.models.mobile.mobile_rrn import MobileRRN
+from jaxvsr.models.mobile.sliding import SORT, SWAT, VSR
 from jaxvsr.models.mobile.swrn import SWRN
 from jaxvsr.models.psrt import PSRT
 from jaxvsr.models.rvrt import RVRT
@@ -22,17 +28,24 @@ from jaxvsr.models.rvrt_light import RVRTLight
 from jaxvsr.models.vrt import VRT
 
 MODELS: dict[str, type[nn.Module]] = {
+    "abpn": ABPN,
+    "afavsr": AFAVSR,
     "basicvsr": BasicVSR,
     "basicvsrpp": BasicVSRPP,
     "bicubic": Bicubic,
+    "fani": FANI,
     "iconvsr": IconVSR,
     "iiavsr": IIAVSR,
     "miavsr": MIAVSR,
+    "mobile_rrn": MobileRRN,
     "psrt": PSRT,
     "rvrt": RVRT,
     "rvrt_light": RVRTLight,
+    "sort": SORT,
+    "swat": SWAT,
     "swrn": SWRN,
     "vrt": VRT,
+    "vsr": VSR,
 }
 
 
@@ -48,7 +61,7 @@ def create(name: str, **fields: Any) -> nn.Module:
         sr (b, t, scale*h, scale*w, 3) float32, not clipped.
 
     Raises:
-        ValueError: an unknown name or field.
+        ValueError: an unknown name or field, or a value that is none of a field's choices.
     """
     if name not in MODELS:
         raise ValueError(f"there is no model {name!r}{_closest(name, MODELS)}")
@@ -56,6 +69,10 @@ def create(name: str, **fields: Any) -> nn.Module:
     for field in fields:
         if field not in known:
             raise ValueError(f"model {name!r} has no field {field!r}{_closest(field, known)}")
+    for field, kind in typing.get_type_hints(MODELS[name]).items():
+        choices, value = typing.get_args(kind), fields.get(field)
+        if field in fields and typing.get_origin(kind) is Literal and value not in choices:
+            raise ValueError(f"model {name!r}: {field}={value!r} is none of {', '.join(choices)}")
     as_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     return MODELS[name](**as_tuples)
 

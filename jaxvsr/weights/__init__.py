@@ -1,7 +1,7 @@
 """Official weights into our trees: one table of names a model, every tensor accounted for."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -16,8 +16,9 @@ from jaxvsr.weights.basicvsrpp import BASICVSRPP
 from jaxvsr.weights.files import read
 from jaxvsr.weights.iconvsr import ICONVSR
 from jaxvsr.weights.iiavsr import IIAVSR
+from jaxvsr.weights.mobile import MOBILE_RRN, numbered
 from jaxvsr.weights.psrt import PSRT
-from jaxvsr.weights.rules import Match, match, take_over
+from jaxvsr.weights.rules import Match, Rules, match, places, take_over
 from jaxvsr.weights.rvrt import RVRT, RVRT_LIGHT
 from jaxvsr.weights.spynet import SPYNET
 from jaxvsr.weights.swrn import SWRN
@@ -35,7 +36,12 @@ TORCH = {
     "rvrt_light": RVRT_LIGHT,
     "vrt": VRT,
 }
-TF = {"swrn": SWRN}
+# Where layers have numbers the table depends on which layers there are.
+TF: dict[str, Rules | Callable[[Iterable[str], Iterable[str]], Rules]] = {
+    "fani": numbered,
+    "mobile_rrn": MOBILE_RRN,
+    "swrn": SWRN,
+}
 
 
 def from_file(name: str, path: str | os.PathLike, group: str = "", **fields: Any) -> dict:
@@ -70,7 +76,8 @@ def compare(name: str, tensors: Mapping[str, Any], **fields: Any) -> Match:
         **fields: the model's fields, as for `models.create`.
     """
     if name in TF:
-        return match(_variables(name, TF, fields), TF[name], unwrap_tf(tensors), np.asarray)
+        expected, tensors = _variables(name, TF, fields), unwrap_tf(tensors)
+        return match(expected, _tf_rules(name, expected, tensors), tensors, np.asarray)
     expected = _variables(name, TORCH, fields)
     return match(expected, TORCH[name], unwrap(tensors), _torch_kernel)
 
@@ -102,7 +109,8 @@ def from_tf(name: str, variables: Mapping[str, Any], **fields: Any) -> dict:
     Args:
         name: a model's name.
         variables: official variable names to arrays in TensorFlow's layout (HWIO). The names in
-            a tf.train checkpoint do as well; what belongs to its optimiser is passed over.
+            a tf.train checkpoint or a SavedModel (`tf_files.read_tf`) do as well; what belongs to
+            an optimiser is passed over.
         **fields: the model's fields, as for `models.create`.
 
     Returns:
@@ -111,8 +119,8 @@ def from_tf(name: str, variables: Mapping[str, Any], **fields: Any) -> dict:
     Raises:
         ValueError: as `from_torch`.
     """
-    expected = _variables(name, TF, fields)
-    return take_over(expected, TF[name], unwrap_tf(variables), np.asarray)
+    expected, tensors = _variables(name, TF, fields), unwrap_tf(variables)
+    return take_over(expected, _tf_rules(name, expected, tensors), tensors, np.asarray)
 
 
 def spynet_from_torch(state_dict: Mapping[str, Any]) -> dict:
@@ -137,6 +145,11 @@ def _variables(name: str, tables: Mapping[str, Any], fields: Mapping[str, Any]) 
         raise InputError(f"weights of this kind are known for {', '.join(tables)}, not {name!r}")
     model = models.create(name, **fields)
     return jax.eval_shape(model.init, jax.random.key(0), models.example(model, 2))
+
+
+def _tf_rules(name: str, expected: Any, tensors: Mapping[str, Any]) -> Rules:
+    rules = TF[name]
+    return rules if isinstance(rules, Rules) else rules(places(expected), tensors)
 
 
 def _torch_kernel(value: np.ndarray) -> np.ndarray:

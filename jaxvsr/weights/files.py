@@ -14,8 +14,9 @@ from safetensors.numpy import load_file
 
 from jaxvsr.errors import InputError
 from jaxvsr.weights import mindspore
+from jaxvsr.weights.tf_files import SAVED, read_tf
 
-KINDS = ".pth, .pt, .safetensors, .npz, MindSpore's .ckpt and a checkpoint of TensorFlow"
+KINDS = ".pth, .pt, .safetensors, .npz, MindSpore's .ckpt, TensorFlow's checkpoint or SavedModel"
 # Sets of weights that a file of PyTorch may hold, the better ones first.
 GROUPS = ("params_ema", "params", "state_dict", "model_state_dict")
 
@@ -25,7 +26,7 @@ def read(path: str | os.PathLike, group: str = "") -> dict[str, np.ndarray]:
 
     Args:
         path: a file of PyTorch (.pth, .pt; needs torch), .safetensors, .npz, MindSpore (.ckpt), or
-            TensorFlow (<path>.index, or what it begins with; needs tensorflow).
+            TensorFlow (a tf.train checkpoint or a SavedModel's folder; needs tensorflow).
         group: which set of weights, where a file of PyTorch holds several: "params_ema" or
             "params", say; if not given, the first of GROUPS that is there.
 
@@ -45,7 +46,7 @@ def read(path: str | os.PathLike, group: str = "") -> dict[str, np.ndarray]:
         "safetensors": lambda: load_file(path),
         "torch": lambda: _read_torch(path, group),
         "mindspore": lambda: mindspore.parse(path.read_bytes()),
-        "tensorflow": lambda: _read_tensorflow(path),
+        "tensorflow": lambda: read_tf(path),
     }
     try:
         tensors = readers[kind]()
@@ -68,7 +69,8 @@ def read(path: str | os.PathLike, group: str = "") -> dict[str, np.ndarray]:
 
 def _kind(path: pathlib.Path) -> str:
     """Which reader a file is for."""
-    if path.suffix == ".index" or path.with_name(f"{path.name}.index").is_file():
+    indices = path, path.with_name(f"{path.name}.index"), path / SAVED / "variables.index"
+    if any(index.suffix == ".index" and index.is_file() for index in indices):
         return "tensorflow"
     if path.is_dir():
         inside = sorted(p.name for p in path.iterdir() if p.suffix in _SUFFIXES)
@@ -110,14 +112,3 @@ def _read_torch(path: pathlib.Path, group: str) -> Mapping[str, Any]:
     chosen = group or next((name for name in GROUPS if name in groups), "")
     tensors = tensors[chosen] if chosen else tensors
     return {name: tensor.float().numpy() for name, tensor in tensors.items()}
-
-
-def _read_tensorflow(path: pathlib.Path) -> Mapping[str, Any]:
-    import tensorflow as tf
-
-    try:
-        reader = tf.train.load_checkpoint(str(path.with_name(path.name.removesuffix(".index"))))
-        types = reader.get_variable_to_dtype_map()
-        return {name: reader.get_tensor(name) for name, t in types.items() if t != tf.string}
-    except (tf.errors.OpError, IndexError) as error:
-        raise ValueError(str(error)) from error
