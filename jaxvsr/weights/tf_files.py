@@ -36,5 +36,5 @@ def read_tf(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         types = reader.get_variable_to_dtype_map()
         numbers = [name for name, kind in types.items() if kind.is_floating or kind.is_integer]
         return {name: np.asarray(reader.get_tensor(name), np.float32) for name in sorted(numbers)}
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
         raise InputError(f"{path} cannot be read as a checkpoint: {error}") from error
