@@ -62,7 +62,10 @@ def convert(
         found = weights.compare(**config.model, tensors=tensors)
         variables = jax.tree.map(jnp.asarray, found.tree())
     except ValueError as error:
-        hint = f"\n{likely(tensors, others)}" if others else ""
+        hint = ""
+        if others:
+            say("the weights do not fit the model; looking for the one that they are of")
+            hint = f"\n{likely(tensors, others)}"
         raise InputError(f"{source} for model {name!r}: {error}{hint}") from error
     params, statistics = variables["params"], variables.get("batch_stats", {})
     average = params if config.optim.ema else {}
@@ -82,7 +85,7 @@ def likely(tensors: Mapping[str, Any], folder: pathlib.Path) -> str:
     Args:
         tensors: of the file.
         folder: of config files. First their models are compared by the kinds of names, in their
-            smallest variants, then the best one's variants by names and shapes.
+            variants "tiny" where there are, then the best one's variants by names and shapes.
     """
     known = {
         f"{path}:{variant}": config
@@ -91,8 +94,9 @@ def likely(tensors: Mapping[str, Any], folder: pathlib.Path) -> str:
         if config.model.name in weights.TORCH | weights.TF
     }
     models: dict[str, str] = {}
-    for place, config in known.items():  # the last variant is the smallest
-        models[config.model.name] = place
+    for place, config in known.items():
+        if config.model.name not in models or place.endswith(":tiny"):
+            models[config.model.name] = place
     kinds = {name: _kinds_shared(known[place], tensors) for name, place in models.items()}
     best = max(kinds.values(), default=0)
     if best < 0.5:

@@ -292,7 +292,10 @@ def _given_variables(config: ml_collections.ConfigDict, model: nn.Module, params
     if path and "spynet" not in params:
         raise InputError("train.spynet_weights is set, but the model has no SpyNet")
     if path:
-        return {"params": {"spynet": spynet_from_torch(read(path))}}
+        try:
+            return {"params": {"spynet": spynet_from_torch(read(path))}}
+        except InputError as error:
+            raise InputError(f"train.spynet_weights: {error}") from error
     if "spynet" in params:
         say("SpyNet starts without weights, as the zero flow: see train.spynet_weights")
     return {}
