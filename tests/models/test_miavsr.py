@@ -5,6 +5,7 @@ import pytest
 import reference
 
 from jaxvsr.layers.windows import partition
+from jaxvsr.models.iiavsr import neighbours
 from jaxvsr.models.miavsr import MIABlock
 from jaxvsr.weights.iiavsr import IIAVSR as RULES
 from jaxvsr.weights.rules import take_over
@@ -17,9 +18,9 @@ def run_block(block, params, u):
     outputs, sown = [], []
     state = MIABlock.initial_state(u[0][:, 2], WINDOW)
     for t, clip in enumerate(u):
-        variables = {"params": params}
+        variables, cond = {"params": params}, neighbours(clip[:, :2], WINDOW, block.dtype)
         (y, state), aux = block.apply(
-            variables, clip[:, 2], clip[:, :2], state, jnp.array(t == 0), mutable="aux"
+            variables, clip[:, 2], cond, state, jnp.array(t == 0), mutable="aux"
         )
         outputs.append(y)
         sown.append(aux["aux"])
@@ -40,7 +41,8 @@ def test_block_golden(shifted, size):
         MIABlock(3, WINDOW, bool(shifted), 2.0, 0.0, train, jnp.float32) for train in (False, True)
     )
     state = MIABlock.initial_state(u0[:, 2], WINDOW)
-    example = (u0[:, 2], u0[:, :2], state, jnp.array(True))
+    cond = neighbours(u0[:, :2], WINDOW, jnp.float32)
+    example = (u0[:, 2], cond, state, jnp.array(True))
     expected = jax.eval_shape(hard.init, jax.random.key(0), *example)["params"]
     params = take_over(expected, RULES, own, reference.torch_kernel)
 
