@@ -5,6 +5,7 @@ computes no other: of the windows with kept tokens some are taken in each turn o
 that a turn has a static shape; only the number of turns depends on the masks.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -77,11 +78,14 @@ def gate(mask: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
     return mask * new + (1 - mask) * old
 
 
-def in_turns(compute: Callable[[Any], Any], inputs: Any) -> Any:
-    """`compute(inputs)`, on a CPU for a few windows at a time: large intermediates cost the most.
+@functools.partial(jax.jit, static_argnums=0)
+def in_turns(compute: Callable[[Any, Any], Any], weights: Any, inputs: Any) -> Any:
+    """`compute(weights, inputs)`, on a CPU for a few windows at a time, which stay in its cache.
 
     Args:
-        compute: of some windows, each by itself; a tree of arrays (w, ...) to another.
+        compute: of weights and some windows, each by itself: a tree of arrays (w, ...) to another.
+            A function of a module: blocks of one shape then are traced once.
+        weights: a tree.
         inputs: of all n windows.
     """
     n = jax.tree.leaves(inputs)[0].shape[0]
@@ -96,19 +100,24 @@ def in_turns(compute: Callable[[Any], Any], inputs: Any) -> Any:
         return jax.tree.map(
             lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0),
             outputs,
-            compute(cut(start)),
+            compute(weights, cut(start)),
         )
 
     def by_turns() -> Any:
-        shapes = jax.eval_shape(lambda: compute(cut(0)))
+        shapes = jax.eval_shape(compute, weights, jax.eval_shape(lambda: cut(0)))
         outputs = jax.tree.map(lambda x: jnp.zeros((n, *x.shape[1:]), x.dtype), shapes)
         return jax.lax.fori_loop(0, count, step, outputs)
 
-    return jax.lax.platform_dependent(cpu=by_turns, default=lambda: compute(inputs))
+    return jax.lax.platform_dependent(cpu=by_turns, default=lambda: compute(weights, inputs))
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def compute_kept(
-    compute: Callable[[Any, jax.Array | None], Any], inputs: Any, mask: jax.Array, old: Any
+    compute: Callable[[Any, Any, jax.Array | None], Any],
+    weights: Any,
+    inputs: Any,
+    mask: jax.Array,
+    old: Any,
 ) -> Any:
     """Computes the kept tokens, and no others but to fill up shapes; for inference.
 
@@ -118,8 +127,10 @@ def compute_kept(
     share a batch should each run it on their own part (`jax.shard_map`): the loops' lengths differ.
 
     Args:
-        compute: of some windows' inputs (w, ...) and the numbers (w, r) of the tokens that are
-            asked for, or None for all; gives a tree of (w, r or tokens, c).
+        compute: of weights, some windows' inputs (w, ...) and the numbers (w, r) of the tokens
+            that are asked for, or None for all; gives a tree of (w, r or tokens, c). A function of
+            a module: blocks of one shape then are traced once.
+        weights: a tree.
         inputs: a tree of arrays (n, ...).
         mask: (n, tokens) bool.
         old: a tree like what `compute` gives, (n, tokens, c): the values of dropped tokens.
@@ -129,11 +140,11 @@ def compute_kept(
     """
     n, tokens = mask.shape
     kept = mask.sum(1)
-    sizes = sorted({-(-tokens // 4), -(-tokens // 2), tokens})
+    compute = functools.partial(compute, weights)
 
     def in_buckets(turn: int) -> Any:
         values, below = old, 0
-        for size in sizes:
+        for size in sorted({-(-tokens // 4), -(-tokens // 2), tokens}):
             chosen = (kept > below) & (kept <= size)
             values = _compute_bucket(compute, inputs, mask, values, chosen, size, turn)
             below = size
@@ -178,7 +189,9 @@ def _compute_bucket(
 
         return i + 1, jax.tree.map(write, values, before, compute(part, rows))
 
-    return jax.lax.while_loop(lambda carry: carry[0] * turn < number, step, (0, values))[1]
+    return jax.lax.while_loop(lambda carry: carry[0] * turn < number, step, (jnp.int32(0), values))[
+        1
+    ]
 
 
 def _lowest_of_highest(logit: jax.Array, share: float) -> jax.Array:

@@ -168,7 +168,8 @@ def attention(weights: BlockWeights, windows: Windows, rows: jax.Array | None = 
     if windows.regions is not None:
         asking = take_rows(windows.regions[:, -queries:, None], rows)
         allowed = asking == windows.regions[:, None, :]
-    return weights.proj(attend(q, *jnp.split(keys_values, 2, axis=-1), bias, allowed))
+    k, v = jnp.split(keys_values, 2, axis=-1)
+    return weights.proj(attend(q, k, v, bias, allowed))
 
 
 def mlp(weights: BlockWeights, windows: Windows, attn: jax.Array, rows: Any = None) -> jax.Array:
@@ -195,6 +196,6 @@ def take_rows(x: jax.Array, rows: jax.Array | None) -> jax.Array:
     return x if rows is None else jnp.take_along_axis(x, rows[..., None], axis=1)
 
 
-def tiled(windows: np.ndarray | None, clips: int) -> jax.Array | None:
+def tiled(windows: np.ndarray, clips: int) -> jax.Array:
     """What holds for the windows (n, ...) of a clip, for those of several (clips*n, ...)."""
-    return None if windows is None else jnp.tile(windows, (clips,) + (1,) * (windows.ndim - 1))
+    return jnp.tile(windows, (clips,) + (1,) * (windows.ndim - 1))

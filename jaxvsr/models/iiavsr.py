@@ -80,8 +80,10 @@ class IIABlock(nn.Module):
             (b, h, w, c) and the state for the next step.
         """
         weights, windows = self.weights(x.shape[-1]), self.windows(x, cond)
-        refined = functools.partial(refine, weights)
-        attn, hidden = refined(windows) if self.train else in_turns(refined, windows)
+        if self.train or self.is_initializing():
+            attn, hidden = refine(weights, windows)
+        else:
+            attn, hidden = in_turns(refine, weights, windows)
         return self.merge(windows.x + windows.drop_attn * attn + hidden, x), state
 
     def weights(self, dim: int) -> BlockWeights:
@@ -93,9 +95,11 @@ class IIABlock(nn.Module):
 
     def windows(self, x: jax.Array, cond: Any) -> Windows:
         """Cuts what the block is called with; `x` is as its."""
-        clips, size = x.shape[0], (3, *x.shape[-3:-1])
+        clips, size = x.shape[0], (3, x.shape[-3], x.shape[-2])
         tokens = self.partition(x)
-        regions = shift_regions(size, self.window_size, self.shift) if self.shifted else None
+        regions = None
+        if self.shifted:
+            regions = tiled(shift_regions(size, self.window_size, self.shift), clips)
         # Stochastic depth is by clip, and drawn for each of the two ways.
         drop_path = DropPath(self.drop_path)
         one, each = jnp.ones((clips, 1, 1), x.dtype), tokens.shape[0] // clips
@@ -105,7 +109,7 @@ class IIABlock(nn.Module):
             normed=normalize(tokens, self.dtype),
             others=None if cond is None else cond[self.shifted],
             inside=tiled(inside_frame(size, self.window_size, self.shift), clips),
-            regions=tiled(regions, clips),
+            regions=regions,
             drop_attn=drop_attn,
             drop_mlp=drop_mlp,
         )
@@ -124,7 +128,8 @@ class IIABlock(nn.Module):
     def merge(self, windows: jax.Array, like: jax.Array) -> jax.Array:
         """Undoes `partition` of an array of the shape of `like`, but perhaps for its channels."""
         window_size = (self.query_frames, *self.window_size[1:])
-        size = (self.query_frames, *like.shape[-3:-1])
+        height, width = like.shape[-3:-1]
+        size = (self.query_frames, height, width)
         windows = windows.reshape(like.shape[0], -1, *windows.shape[1:])
         return merge(windows, size, window_size, self.shift).reshape(*like.shape[:-1], -1)
 

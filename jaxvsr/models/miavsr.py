@@ -22,14 +22,14 @@ class MIABlock(IIABlock):
     """Masked intra & inter-frame attention block: a token that is not computed keeps its old value.
 
     The residual is always new: what is kept is the attention's and the MLP's contribution. The
-    state holds, of the step before and without gradient, the normed tokens of the current frame
-    and the attention's output (b, n, wh*ww, c), both in windows, and the MLP's (b, h, w, c).
+    state holds, of the step before and without gradient, the normalised tokens of the current
+    frame and the outputs of the attention and the MLP, all in windows (b*n, wh*ww, c).
 
     The share of the tokens that are computed, padding included, is sown as "keep_ratio"; outside
     training the mask (b, h, w) is sown as "mask".
 
     Attributes:
-        use_mask: whether tokens are skipped at all.
+        use_mask, gating, threshold, keep_share, window_masks: as MIAVSR's.
 
     Source: section 3.3, equations 8 to 11.
     """
@@ -55,16 +55,14 @@ class MIABlock(IIABlock):
         weights, windows = self.weights(x.shape[-1]), self.windows(x, cond)
         last_normed, *last = state
         mask = self.mask(weights.norm1.scale, windows.normed, last_normed, first, x.shape[0])
-        if self.train:
-            attn, hidden = refine_all(weights, windows, mask, *last)
+        if self.train or self.is_initializing():
+            attn, hidden = refine_all(weights, (windows, mask, *last))
         elif self.gating == "dense" or not self.use_mask:
-            everything = (windows, mask, *last)
-            attn, hidden = in_turns(lambda some: refine_all(weights, *some), everything)
+            attn, hidden = in_turns(refine_all, weights, (windows, mask, *last))
         else:
-            own = windows.inside[:, -mask.shape[1] :]  # padding is nowhere looked at
+            own = windows.inside[:, -mask.shape[1] :]  # what padding would find, nobody looks at
             kept = (mask[..., 0] > 0) & own
-            refined = functools.partial(refine, weights)
-            attn, hidden = compute_kept(refined, windows, kept, tuple(last))
+            attn, hidden = compute_kept(refine, weights, windows, kept, tuple(last))
         if self.use_mask and not self.is_initializing():
             self.sow("aux", "keep_ratio", mask.mean())
             if not self.train:
@@ -97,13 +95,16 @@ class MIABlock(IIABlock):
 
 
 def refine_all(
-    weights: BlockWeights,
-    windows: Windows,
-    mask: jax.Array,
-    last_attn: jax.Array,
-    last_hidden: jax.Array,
+    weights: BlockWeights, inputs: tuple[Windows, jax.Array, jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    """`refine`, of which a dropped token takes the last values instead; differentiable."""
+    """`refine`, of which a dropped token takes the last values instead; differentiable.
+
+    Args:
+        weights: of the block.
+        inputs: windows, their mask (w, tokens, 1), the last outputs (w, tokens, c) of the
+            attention and the MLP.
+    """
+    windows, mask, last_attn, last_hidden = inputs
     attn = gate(mask, attention(weights, windows), last_attn)
     return attn, gate(mask, mlp(weights, windows, attn), last_hidden)
 
@@ -113,6 +114,16 @@ class MIAVSR(IIAVSR):
 
     Attributes:
         use_mask: whether the predicted masks are obeyed; without, the function is IIA-VSR's.
+        gating: "dense" computes every token and then selects; "bucketed" computes kept tokens
+            alone, with the same result, and counts outside training.
+        threshold: of the masks' logits, outside training; the published one is 0. Above it less
+            is computed, without training anew.
+        keep_share: 0, or the share of a clip's tokens that each block computes, those of the
+            highest logits, in place of all above the threshold.
+        window_masks: whether a window's tokens are computed all or none.
+
+    Raises:
+        ValueError: a field that cannot be.
     """
 
     use_mask: bool = True
@@ -122,6 +133,13 @@ class MIAVSR(IIAVSR):
     window_masks: bool = False
 
     block: ClassVar[type[IIABlock]] = MIABlock
+
+    def __post_init__(self) -> None:
+        if self.gating not in ("dense", "bucketed"):
+            raise ValueError(f"gating={self.gating!r} is neither 'dense' nor 'bucketed'")
+        if not 0 <= self.keep_share <= 1:
+            raise ValueError(f"keep_share={self.keep_share} is no share: 0 to 1")
+        super().__post_init__()
 
     def make_block(self, train: bool) -> Callable[..., nn.Module]:
         return functools.partial(

@@ -5,7 +5,7 @@ IIA-VSR (iiavsr.py) refines the current frame only; the recurrence, patch alignm
 head are the same.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp

@@ -12,7 +12,7 @@ from jaxvsr.layers.gating import MaskPredictor, compute_kept, gate, in_turns
 SIZES = [(1, 4), (3, 16), (19, 6), (40, 16)]  # windows and their tokens
 
 
-def compute(inputs, rows=None):
+def compute(weights, inputs, rows=None):
     """Stands for a block: each token looks at the whole of its window."""
     x, key = inputs
     asking = x if rows is None else jnp.take_along_axis(x, rows[..., None], axis=1)
@@ -27,7 +27,13 @@ def example(n, tokens):
     return inputs, old
 
 
-gated = jax.jit(functools.partial(compute_kept, compute))
+gated = functools.partial(compute_kept, compute, {})
+
+
+@jax.jit
+def dense(inputs, mask, old):
+    new = compute({}, inputs)
+    return jax.tree.map(lambda new, old: gate(mask[..., None], new, old), new, old)
 
 
 @st.composite
@@ -42,11 +48,9 @@ def masks(draw):
 
 def assert_equals_the_dense_form(mask):
     inputs, old = example(*mask.shape)
-    dense = jax.tree.map(lambda new, old: gate(mask[..., None], new, old), compute(inputs), old)
+    same, expected = gated(inputs, mask, old), dense(inputs, mask, old)
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6),
-        gated(inputs, mask, old),
-        dense,
+        functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6), same, expected
     )
 
 
@@ -69,12 +73,12 @@ def test_all_none_one_and_the_last_token(size):
 def test_no_more_is_computed_than_the_buckets_ask_for():
     calls = []
 
-    def counted(inputs, rows):
+    def counted(weights, inputs, rows):
         r = inputs[0].shape[1] if rows is None else rows.shape[1]
         jax.debug.callback(lambda _: calls.append(r), inputs[1])
-        return compute(inputs, rows)
+        return compute(weights, inputs, rows)
 
-    run = jax.jit(functools.partial(compute_kept, counted))
+    run = functools.partial(compute_kept, counted, {})
     n, tokens = 40, 16
     inputs, old = example(n, tokens)
     for kept, expected in [
@@ -95,7 +99,7 @@ def test_no_more_is_computed_than_the_buckets_ask_for():
 def test_it_can_be_mapped_over():
     inputs, old = example(19, 6)
     both = np.random.default_rng(0).random((2, 19, 6)) < np.float32([0.2, 0.9])[:, None, None]
-    mapped = jax.jit(jax.vmap(lambda mask: compute_kept(compute, inputs, mask, old)))(both)
+    mapped = jax.jit(jax.vmap(lambda mask: compute_kept(compute, {}, inputs, mask, old)))(both)
     for i, mask in enumerate(both):
         np.testing.assert_allclose(mapped[1][i], gated(inputs, mask, old)[1], rtol=1e-6)
 
@@ -106,13 +110,17 @@ def test_turns_are_the_whole(n):
     weights = jax.random.normal(jax.random.key(0), (n, 6, 3))
 
     def total(run, inputs):
-        return (run(compute, inputs)[1] * weights).sum()
+        return (run(compute, {}, inputs)[1] * weights).sum()
 
     whole, by_turns = (
-        jax.jit(jax.value_and_grad(functools.partial(total, run), argnums=0, allow_int=True))(inputs)
-        for run in (lambda f, x: f(x), in_turns)
+        jax.jit(jax.value_and_grad(functools.partial(total, run), argnums=0, allow_int=True))(
+            inputs
+        )
+        for run in (lambda f, *args: f(*args), in_turns)
     )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), whole, by_turns)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), whole, by_turns
+    )
 
 
 CHANGE = jnp.abs(jax.random.normal(jax.random.key(0), (2, 6, 16, 3)))
@@ -121,7 +129,9 @@ CHANGE = jnp.abs(jax.random.normal(jax.random.key(0), (2, 6, 16, 3)))
 def predict(**fields):
     train = fields.pop("train", False)
     predictor = MaskPredictor(train, **fields)
-    variables = {"params": {"linear": {"kernel": jnp.float32([[1], [-2], [0.5]]), "bias": jnp.zeros(1)}}}
+    variables = {
+        "params": {"linear": {"kernel": jnp.float32([[1], [-2], [0.5]]), "bias": jnp.zeros(1)}}
+    }
     return np.asarray(predictor.apply(variables, CHANGE))[..., 0]
 
 
@@ -145,7 +155,9 @@ def test_a_share_keeps_the_highest_logits_of_each_clip(share, train):
 
 def test_masks_by_window():
     mask = predict(by_window=True)
-    np.testing.assert_array_equal(mask, np.broadcast_to(LOGIT.mean(2, keepdims=True) >= 0, mask.shape))
+    np.testing.assert_array_equal(
+        mask, np.broadcast_to(LOGIT.mean(2, keepdims=True) >= 0, mask.shape)
+    )
     half = predict(by_window=True, share=0.5)
     np.testing.assert_array_equal(half.sum((1, 2)), [48, 48])
 

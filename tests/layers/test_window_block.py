@@ -44,7 +44,9 @@ def test_folded_weights_equal_the_plain_form(frames, shifted):
     variables = jax.tree.map(lambda p: p + 0.3 * jax.random.normal(next(keys), p.shape), variables)
     expected = jax.jit(plain.apply)(variables, clip)
     make = PSRTBlock if frames == 3 else IIABlock
-    x, cond = (clip, None) if frames == 3 else (clip[:, 2], neighbours(clip[:, :2], WINDOW, "float32"))
+    x, cond = (
+        (clip, None) if frames == 3 else (clip[:, 2], neighbours(clip[:, :2], WINDOW, "float32"))
+    )
     for train in (False, True):  # in turns, and as a whole
         block = make(2, WINDOW, shifted, 2.0, 0.0, train, jnp.float32)
         out, _ = jax.jit(block.apply)(variables, x, cond, (), jnp.array(False))
