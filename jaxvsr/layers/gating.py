@@ -189,9 +189,10 @@ def _compute_bucket(
 
         return i + 1, jax.tree.map(write, values, before, compute(part, rows))
 
-    return jax.lax.while_loop(lambda carry: carry[0] * turn < number, step, (jnp.int32(0), values))[
-        1
-    ]
+    def more(carry: tuple[jax.Array, Any]) -> jax.Array:
+        return carry[0] * turn < number
+
+    return jax.lax.while_loop(more, step, (jnp.int32(0), values))[1]
 
 
 def _lowest_of_highest(logit: jax.Array, share: float) -> jax.Array:
