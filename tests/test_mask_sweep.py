@@ -28,10 +28,11 @@ def test_blobs_leave_windows_out_as_trained_masks_do():
 
 @pytest.fixture(scope="module")
 def programs():
-    fields = {"dim": 4, "depths": (2,), "num_heads": (1,), "mid_channels": 4, "features_hr": 4}
+    fields = {"dim": 4, "depths": (1,), "num_heads": (1,), "mid_channels": 4, "features_hr": 4}
     model = models.create("miavsr", **fields, align=False)
     lq = jax.random.uniform(jax.random.key(0), (2, 2, 12, 20, 3))
-    variables = jax.jit(model.init)(jax.random.key(1), lq)
+    rng, shapes = np.random.default_rng(1), jax.eval_shape(model.init, jax.random.key(1), lq)
+    variables = jax.tree.map(lambda leaf: np.float32(0.2 * rng.normal(size=leaf.shape)), shapes)
     return model, variables, lq, mask_sweep.network(model, variables, lq)
 
 
@@ -45,7 +46,7 @@ def test_forced_masks_are_obeyed_by_every_block(programs):
             return model.apply(variables, lq, mutable="aux")[1]["aux"]
 
     found = sown(run(variables, lq, mask), "mask")
-    assert len(found) == 8
+    assert len(found) == 4
     for masks in found:  # (t, b, h, w), all kept where a branch starts
         first, later = sorted(masks, key=lambda frame: -frame.mean())
         assert (first == 1).all()

@@ -38,11 +38,13 @@ import jax
 import numpy as np
 from jaxvsr import models, restore
 
-fields = dict(dim=4, depths=(2,), num_heads=(1,), mid_channels=4, features_hr=4, align=False)
+fields = dict(dim=4, depths=(1,), num_heads=(1,), mid_channels=4, features_hr=4, align=False)
 model = models.create("miavsr", **fields)
 lq = np.random.default_rng(0).integers(0, 256, (2, 3, 12, 20, 3), np.uint8)
 lq[1, 1:] = lq[1, 0]  # of which nothing changes
-variables = jax.jit(model.init)(jax.random.key(0), lq / np.float32(255))
+shapes = jax.eval_shape(model.init, jax.random.key(0), lq / np.float32(255))
+rng = np.random.default_rng(1)
+variables = jax.tree.map(lambda leaf: np.float32(0.2 * rng.normal(size=leaf.shape)), shapes)
 gated = restore.make_restorer(model.clone(gating="bucketed"))
 sr, computed = gated(variables, lq)
 assert len(sr.sharding.device_set) == 2

@@ -140,6 +140,7 @@ class MLPWeights(nn.Module):
         return DenseWeights(hidden, name="fc1")(dim), DenseWeights(dim, name="fc2")(hidden)
 
 
+@jax.named_scope("attn")
 def attention(weights: BlockWeights, windows: Windows, rows: jax.Array | None = None) -> jax.Array:
     """What tokens find in their windows.
 
@@ -172,6 +173,7 @@ def attention(weights: BlockWeights, windows: Windows, rows: jax.Array | None = 
     return weights.proj(attend(q, k, v, bias, allowed))
 
 
+@jax.named_scope("mlp")
 def mlp(weights: BlockWeights, windows: Windows, attn: jax.Array, rows: Any = None) -> jax.Array:
     """What the MLP adds to tokens to which attention has added; arguments as `attention`'s.
 
