@@ -14,7 +14,10 @@ from jaxvsr import models, tracing
 from jaxvsr.errors import InputError
 
 # Fields of a model that change nothing about what a checkpoint of it holds.
-SAME_WEIGHTS = ("dtype", "remat", "unroll", "use_mask", "drop_path")
+SAME_WEIGHTS = (
+    *("dtype", "remat", "unroll", "drop_path"),
+    *("use_mask", "gating", "threshold", "keep_share", "window_masks"),
+)
 
 
 def defaults() -> ml_collections.ConfigDict:

@@ -14,10 +14,11 @@ import ml_collections
 import numpy as np
 
 from jaxvsr import config as configs
-from jaxvsr import metrics, models, pictures, sharding, tiles
+from jaxvsr import mask_pictures, metrics, models, pictures, sharding, tiles
 from jaxvsr.checkpoints import Checkpoints
 from jaxvsr.data.degradations import add_noise, imresize, with_noise_map
 from jaxvsr.data.sources import TFDSClips
+from jaxvsr.data.video import write_video
 from jaxvsr.errors import InputError
 from jaxvsr.progress import counted, say
 from jaxvsr.reports import Evaluation
@@ -25,6 +26,8 @@ from jaxvsr.restore import INPUTS, Restorer, make_restorer, restore_clips, to_ui
 from jaxvsr.state import initial_weights
 from jaxvsr.summaries import Summaries, make_workdir
 
+FILM_FRAMES = 32  # of the masks' video, at most
+FILM_RATE = 5  # of them a second
 METRICS = ("psnr", "ssim", "gmsd", "niqe", "tof")
 
 
@@ -184,8 +187,16 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluation:
     restore, name = make_restorer(model), config.model.name
     result = evaluate(restore, source, protocol, variables, name=name, baseline=True)
     drawn = draw(restore, source, protocol, variables, result.scores[name]["psnr"])
+    masks, film = draw_masks(model, source, protocol, variables)
+    drawn |= masks
     with contextlib.closing(Summaries(workdir, None)) as summaries:
         publish(result, drawn, config, step, workdir, summaries)
+    if film and jax.process_index() == 0:
+        path = workdir / "images" / f"{_title(protocol)}_masks_{step:08d}.mp4"
+        try:
+            say(f"video, masks: {write_video(path, film, FILM_RATE)}")
+        except InputError as error:
+            say(f"no video of the masks: {error}")
     return result
 
 
@@ -210,7 +221,7 @@ def publish(
     if len(result.clips) <= 40:
         say(f"\n{result.table_of_clips()}")
     say(f"\n{result.table()}\n")
-    title = f"{protocol.dataset}_{protocol.split}".replace("/", "_")
+    title = _title(protocol)
     means = {f"{title}/{metric}": result.mean(name, metric) for metric in protocol.metrics}
     summaries.scalars(step, means)
     if jax.process_index() == 0:
@@ -264,6 +275,31 @@ def draw(
         if chosen["median"][1] == i:
             drawn["profile"] = _profile(source.scale, lq, gt, sr)
     return {kind: drawn[kind] for kind in (*chosen, "profile")}
+
+
+def draw_masks(
+    model: nn.Module, source: TFDSClips, protocol: ml_collections.ConfigDict, variables: Any
+) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+    """What each block of a masked network computes of the first clip, or of a tile of it.
+
+    Returns:
+        "masks" -> a picture of the middle frame (h, w, 3) uint8, and the frames of a video; both
+        empty for a network without masks.
+    """
+    frames, height, width = (side or None for side in protocol.tile)
+    length = min(source.clips[0].length, frames or FILM_FRAMES, FILM_FRAMES)
+    lq = source.read(0, range(length))["lq"][:, :height, :width]
+    here = sharding.make_mesh(jax.local_devices()[:1])
+    masks = mask_pictures.masks_of(model, sharding.replicate_here(variables, here), lq)
+    if not masks:
+        return {}, []
+    film = [mask_pictures.draw_frame(masks, lq, t) for t in range(length)]
+    return {"masks": mask_pictures.draw_blocks(masks, lq, length // 2)}, film
+
+
+def _title(protocol: ml_collections.ConfigDict) -> str:
+    """What a data set's files are called by."""
+    return f"{protocol.dataset}_{protocol.split}".replace("/", "_")
 
 
 def trained(

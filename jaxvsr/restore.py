@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
 from jaxvsr import sharding, tiles
 from jaxvsr.data.degradations import device
@@ -22,7 +23,7 @@ INPUTS = ("plain", "mirror", "repeat")
 
 
 def make_restorer(model: nn.Module) -> Restorer:
-    """Compiles a model for inference.
+    """Compiles a model for inference on this host's devices, each of which restores its own clips.
 
     Returns:
         A function of variables and lq (b, t, h, w, 3) uint8, or as `seen_by` takes it, that gives
@@ -30,7 +31,15 @@ def make_restorer(model: nn.Module) -> Restorer:
         that computed each token (b, t, h, w).
     """
 
+    # Not left to the compiler: how long the loops over kept tokens are differs from clip to clip.
     @jax.jit
+    @functools.partial(
+        jax.shard_map,
+        mesh=sharding.make_mesh(jax.local_devices()),
+        in_specs=(PartitionSpec(), PartitionSpec("data")),
+        out_specs=PartitionSpec("data"),
+        check_vma=False,
+    )
     def restore(variables: Any, lq: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         sr, state = model.apply(variables, seen_by(model, lq), mutable="aux")
         masks = sown(state.get("aux", {}), "mask")  # each (t, b, h, w)

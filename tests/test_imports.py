@@ -12,6 +12,8 @@ ALLOWED = {
     "layers": set(),
     "metrics": set(),
     "pictures": set(),
+    "mask_pictures": {"pictures"},
+    "mask_sweep": {"pictures", "layers"},
     "flops": set(),
     "losses": set(),
     "progress": set(),
