@@ -234,7 +234,20 @@ def draw(
 def trained(
     config: ml_collections.ConfigDict, model: nn.Module, workdir: pathlib.Path
 ) -> tuple[int, Any, str]:
-    """The step of a run's best checkpoint, the variables it holds, the degradation they know."""
+    """The best checkpoint of a run.
+
+    Args:
+        config: of the run.
+        model: as the config has it. One without parameters needs no run.
+        workdir: of the run.
+
+    Returns:
+        The checkpoint's step, the variables for `model.apply`, the name of the degradation that
+        they were trained on, "" if it is not known.
+
+    Raises:
+        InputError: no run or no checkpoint there, or another model's.
+    """
     init = functools.partial(initial_weights, model, ema=bool(config.optim.ema))
     shapes = sharding.placed(jax.eval_shape(init, jax.random.key(0)), sharding.make_mesh())
     if not jax.tree.leaves(shapes):

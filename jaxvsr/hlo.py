@@ -18,6 +18,7 @@ COLLECTIVES = (
     "ragged-all-to-all",
     "reduce-scatter",
 )
+UPDATE = "dynamic-update-slice"
 # What names memory but does not touch it, or is the second half of something counted before.
 _FREE = {
     "after-all",
@@ -181,7 +182,7 @@ def _memory(
     operands = [within[name].size if name in within else 0 for name in instruction.operands]
     if opcode == "dynamic-slice":
         return 2 * size if operands[0] else size
-    if opcode == "dynamic-update-slice":
+    if opcode == UPDATE:
         return 2 * operands[1]
     if opcode.endswith("-start"):  # its result lists the operands once more
         return sum(size for size, in_main in instruction.arrays[:1] if in_main) + sum(operands)
@@ -195,20 +196,18 @@ def _memory(
 
 def _of_fusion(inner: Computation, operands: list[int], size: int) -> int:
     """As `_memory`, where operands may be read, and the result be written, in part."""
-    read = list(operands)
-    written = size
+    total = sum(operands) + size
     for parameter in inner.values():
         if parameter.opcode != "parameter" or not operands[int(parameter.literal)]:
             continue
         users = [user for user in inner.values() if parameter.name in user.operands]
         if users and all(user.opcode == "dynamic-slice" for user in users):
-            read[int(parameter.literal)] = sum(_whole(user) for user in users)
-        updates = [u for u in users if u.opcode == "dynamic-update-slice"]
-        if len(users) == len(updates) == 1 and updates[0].operands[0] == parameter.name:
-            part = _whole(inner[updates[0].operands[1]])
-            read[int(parameter.literal)] = part
-            written += part - min(_whole(updates[0]), written)
-    return sum(read) + written
+            total += sum(map(_whole, users)) - operands[int(parameter.literal)]
+        elif [(u.opcode, u.operands[0]) for u in users] == [(UPDATE, parameter.name)]:
+            # Written in its place, and not read.
+            total += _whole(inner[users[0].operands[1]]) - min(_whole(users[0]), size)
+            total -= operands[int(parameter.literal)]
+    return total
 
 
 def _whole(instruction: Instruction) -> int:

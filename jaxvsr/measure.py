@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxvsr import flops
 from jaxvsr.errors import InputError
+from jaxvsr.models import mobile
 from jaxvsr.progress import say
 from jaxvsr.state import initial_weights
 
@@ -75,6 +76,7 @@ class Profile:
         subject: that was measured.
         layers: disjoint, and together the whole network.
         statistics: numbers that are kept beside the parameters, such as those of normalisation.
+        log_flops: of a frame, in the convention of the mobile networks' work log; None for others.
         keep_ratios: masked block -> share of the tokens that it computes, over all frames but a
             branch's first, of which every token is computed. Empty without masks.
         seconds: that each call took; empty if nothing was run.
@@ -86,6 +88,7 @@ class Profile:
     subject: Subject
     layers: tuple[Layer, ...]
     statistics: int
+    log_flops: float | None
     keep_ratios: dict[str, float]
     seconds: tuple[float, ...] = ()
     memory: int | None = None
@@ -193,8 +196,16 @@ class _Traced:
             subject=self.subject,
             layers=_layers(self.shapes.get("params", {}), self.program.jaxpr, kept, self.subject),
             statistics=sum(leaf.size for leaf in statistics),
+            log_flops=self._log_flops(),
             keep_ratios={block: _but_the_first(shares) for block, shares in kept.items()},
         )
+
+    def _log_flops(self) -> float | None:
+        model, lq = self.subject.model, self.subject.lq
+        if not type(model).__module__.startswith(f"{mobile.__name__}."):
+            return None
+        shape = jax.ShapeDtypeStruct(lq.shape, jnp.float32)
+        return flops.log_convention(model.apply, self.shapes, shape) / self.subject.frames
 
 
 class _Run:

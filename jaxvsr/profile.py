@@ -14,7 +14,6 @@ import pathlib
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import ml_collections
@@ -68,7 +67,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch", type=_count, help="clips at once; 1, in training the config's")
     add("--dtype", help="of the computation, float32 or bfloat16; the config's if not given")
     add("--workdir", type=pathlib.Path, help="of a run, whose best weights are taken")
-    add("--weights", type=pathlib.Path, help="official ones: .pth, .safetensors or .npz")
     add("--input", type=pathlib.Path, help="the clip: a video or a folder of PNG frames")
     add("--rounds", type=int, default=5, help="times that a call is timed; 0: count, run nothing")
     add("--depth", type=_count, help="levels of modules that the table of layers has")
@@ -85,9 +83,8 @@ def _check(options: argparse.Namespace) -> None:
     if (options.config is None) == (options.compare is None):
         raise InputError("either --config or --compare says what is measured")
     for name, others in (
-        ("compare", ("topology", "workdir", "weights")),
-        ("topology", ("workdir", "weights", "input")),
-        ("workdir", ("weights",)),
+        ("compare", ("topology", "workdir")),
+        ("topology", ("workdir", "input")),
     ):
         for other in others:
             if getattr(options, name) and getattr(options, other):
@@ -124,20 +121,7 @@ def _subject(name: str, options: argparse.Namespace, overrides: dict[str, str]) 
 
         step, variables, _ = trained(config, model, options.workdir)
         variables, origin = jax.device_get(variables), f"step {step} of {options.workdir}"
-    elif options.weights:
-        variables, origin = _official(config, options.weights), str(options.weights)
     return measure.Subject(name, model, lq, clip, variables, origin)
-
-
-def _official(config: ml_collections.ConfigDict, path: pathlib.Path) -> Any:
-    """Variables of the official weights in a file."""
-    from jaxvsr import weights
-    from jaxvsr.weights.files import read
-
-    try:
-        return weights.from_torch(tensors=read(path), **config.model)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--weights={path}: {error}") from error
 
 
 def _clip(options: argparse.Namespace) -> tuple[np.ndarray, str]:

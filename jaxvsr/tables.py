@@ -14,6 +14,7 @@ from jaxvsr.reports import markdown
 from jaxvsr.topology import Fit
 
 MIB = 2**20
+LOG = "TensorFlow Lite's estimate, of the mobile networks' work log"
 ENOUGH = 5  # layers that make a table
 
 # The columns of a comparison: head, and a profile's cell; a column without a cell is left out.
@@ -21,6 +22,7 @@ COLUMNS: tuple[tuple[str, Callable[[Profile], str]], ...] = (
     ("model", lambda p: p.subject.name),
     ("parameters", lambda p: f"{p.parameters:,}"),
     ("GFLOPs", lambda p: giga(p.flops)),
+    ("the log's", lambda p: "" if p.log_flops is None else giga(p.log_flops)),
     ("as masked", lambda p: "" if p.masked_flops is None else giga(p.masked_flops)),
     ("ms", lambda p: "" if p.frame_seconds is None else f"{1e3 * p.frame_seconds:.1f}"),
     ("MFU (%)", lambda p: "" if p.mfu is None else f"{100 * p.mfu:.0f}"),
@@ -119,6 +121,7 @@ def plain(profile: Profile) -> dict[str, Any]:
         "parameters": profile.parameters,
         "statistics": profile.statistics,
         "flops_per_frame": profile.flops,
+        "log_flops_per_frame": profile.log_flops,
         "masked_flops_per_frame": profile.masked_flops,
         "seconds_per_frame": profile.frame_seconds,
         "seconds_of_calls": list(profile.seconds),
@@ -171,6 +174,8 @@ def _totals(profile: Profile) -> list[list[str]]:
         rows.append(["running statistics", f"{profile.statistics:,}", ""])
     macs = f"{giga(profile.flops / 2)} G multiply-adds"
     rows.append(["GFLOPs a frame", giga(profile.flops), macs])
+    if profile.log_flops is not None:
+        rows.append(["... as its log counts", giga(profile.log_flops), LOG])
     if profile.masked_flops is not None:
         share = f"{profile.masked_flops / profile.flops:.0%} of it"
         rows.append(["... as masked", giga(profile.masked_flops), share])
@@ -226,5 +231,5 @@ def _masks(profile: Profile) -> str:
     heads = ["tokens kept (%)", *(f"block {i}" for i in range(width - 2)), "mean"]
     origin = f"Masks of {subject.clip}; weights: {subject.weights}."
     if subject.weights == "untrained":
-        origin += " They mean nothing before training: see --workdir, --weights and --input."
+        origin += " They mean nothing before training: see --workdir and --input."
     return f"{markdown(heads, rows)}\n{origin}"

@@ -14,7 +14,7 @@ ALLOWED = {
     "pictures": set(),
     "flops": set(),
     "hlo": set(),
-    "measure": {"flops", "state", "progress", "errors"},
+    "measure": {"flops", "models", "state", "progress", "errors"},
     "tables": {"flops", "measure", "reports", "topology"},
     "losses": set(),
     "progress": set(),
