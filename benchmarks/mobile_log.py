@@ -101,7 +101,7 @@ def draw(rows: Sequence[Row], path: pathlib.Path) -> None:
                 zorder=3,
             )
     axes.set_xscale("log")
-    axes.set_xlim(1.5, 130)
+    axes.set_xlim(1.4, 130)
     axes.set_ylim(27.1, 28.22)
     ticks = (2, 3, 5, 10, 20, 50, 100)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -138,21 +138,23 @@ def label(axes: Axes, named: Sequence[Row], rows: Sequence[Row]) -> None:
     figure.tight_layout()
     renderer = figure.canvas.get_renderer()
     taken = [around(*axes.transData.transform((row.gflops, row.psnr)), 14) for row in rows]
-    ways = [(-1, 1), (1, -1), (1, 1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0)]
+    # The upper left, where the front leaves room, first.
+    angles = np.radians(sorted(range(0, 360, 15), key=lambda angle: abs(angle - 135)))
     written: list[Bbox] = []
     for row in sorted(named, key=lambda row: row.gflops):
         point = axes.transData.transform((row.gflops, row.psnr))
-        for distance, (right, up) in itertools.product((5, 10, 16, 24, 34, 46, 60, 80), ways):
+        for distance, angle in itertools.product((7, 14, 22, 32, 44, 60, 80), angles):
+            right, up = np.cos(angle), np.sin(angle)
             text = axes.annotate(
                 row.name,
                 (row.gflops, row.psnr),
                 xytext=(right * distance, up * distance),
                 textcoords="offset points",
-                ha={-1: "right", 0: "center", 1: "left"}[right],
-                va={-1: "top", 0: "center", 1: "bottom"}[up],
+                ha="left" if right > 0.3 else "right" if right < -0.3 else "center",
+                va="bottom" if up > 0.3 else "top" if up < -0.3 else "center",
                 fontsize=8.5,
                 color=STYLES[row.family][0],
-                arrowprops={**LEADER, "lw": 0.6} if distance > 10 else None,
+                arrowprops={**LEADER, "lw": 0.6} if distance > 14 else None,
             )
             text.update_positions(renderer)
             box = Text.get_window_extent(text, renderer).padded(2)  # without the line
@@ -164,7 +166,7 @@ def label(axes: Axes, named: Sequence[Row], rows: Sequence[Row]) -> None:
             )
             if inside and not crossed:
                 written.append(box)
-                taken += [box, *(line if distance > 10 else [])]
+                taken += [box, *(line if distance > 14 else [])]
                 break
             text.remove()
 

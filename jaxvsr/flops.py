@@ -4,7 +4,7 @@ import collections
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -152,13 +152,20 @@ def _priced(eqn: Any, fixed: list[bool]) -> tuple[float, list[bool]]:
     if params.get("name") in FUSED:
         return FUSED[params["name"]](shape), changing
     if name == "scan":
-        known = params["num_consts"]
-        last = known + params["num_carry"]
+        # Constants, then what is carried, then what each turn takes a slice of.
+        body = getattr(inner, "jaxpr", inner)
+        last = _unsliced(eqn.invars, body.invars)
+        known = last - _unsliced(eqn.outvars, body.outvars)
         inside = [f and not known <= i < last for i, f in enumerate(fixed)]
         return params["length"] * _converted(inner, inside)[0], changing
     if name == "cond":
         return max(_converted(branch, fixed[1:])[0] for branch in params["branches"]), changing
     return (0.0, changing) if inner is None else _converted(inner, fixed)
+
+
+def _unsliced(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+    """How many values have in a loop the shape that they have around it."""
+    return sum(x.aval.ndim == y.aval.ndim for x, y in zip(outside, inside, strict=True))
 
 
 def _conv_flops(eqn: Any) -> float:

@@ -181,8 +181,9 @@ def _compile(options: argparse.Namespace, overrides: dict[str, str]) -> int:
         raise InputError(f"{options.config} cannot be traced: {error}") from error
     fit = topology.compile_for(traced, mesh)
     what = "a step on" if options.train else "restoring"
+    what += f" {clips} clips" if clips > 1 else " a clip"
     title = (
-        f"{options.config}, {what} {clips} clips of {frames} frames of {size[0]}x{size[1]}, "
+        f"{options.config}, {what} of {frames} frames of {size[0]}x{size[1]}, "
         f"{config.model.dtype}, on {options.topology}"
     )
     print(tables.fit(fit, title, clips * frames))

@@ -22,7 +22,7 @@ COLUMNS: tuple[tuple[str, Callable[[Profile], str]], ...] = (
     ("model", lambda p: p.subject.name),
     ("parameters", lambda p: f"{p.parameters:,}"),
     ("GFLOPs", lambda p: giga(p.flops)),
-    ("the log's", lambda p: "" if p.log_flops is None else giga(p.log_flops)),
+    ("log's GFLOPs", lambda p: "" if p.log_flops is None else giga(p.log_flops)),
     ("as masked", lambda p: "" if p.masked_flops is None else giga(p.masked_flops)),
     ("ms", lambda p: "" if p.frame_seconds is None else f"{1e3 * p.frame_seconds:.1f}"),
     ("MFU (%)", lambda p: "" if p.mfu is None else f"{100 * p.mfu:.0f}"),
@@ -71,7 +71,7 @@ def fit(fit: Fit, title: str, frames: int) -> str:
         title: what was compiled.
         frames: that a call restores or trains on, on all devices together.
     """
-    head = f"{title}: {fit.devices} of {fit.kind}, compiled in {fit.seconds:.0f} s"
+    head = f"{title} ({fit.devices} x {fit.kind}), compiled in {fit.seconds:.0f} s"
     if fit.refusal:
         verdict = f"It does not fit: {fit.refusal}"
         return f"{head}\n\nArithmetic: {giga(fit.flops)} GFLOP a device.\n{verdict}"

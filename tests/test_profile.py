@@ -213,9 +213,9 @@ def test_a_runs_weights_are_taken(tmp_path, monkeypatch):
     configs.save(config, tmp_path)
     with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
         checkpoints.save(state, 0)
-    measured = []
+    measured, profile = [], swrn()
     monkeypatch.setattr(
-        measure, "profile", lambda subjects, rounds: measured.extend(subjects) or [swrn()]
+        measure, "profile", lambda subjects, rounds: measured.extend(subjects) or [profile]
     )
     words = [f"--config.{field}={value}" for field, value in fields.items()]
     assert main([SWRN, *words, f"--workdir={tmp_path}"]) == 0
@@ -270,7 +270,7 @@ class TestCompilingForTPUs:
         words = ["--size=32x32", "--frames=2", f"--json={path}"]
         assert main([SWRN, *self.SMALL, *words]) == 0
         said = capsys.readouterr().out
-        assert "restoring 4 clips of 2 frames of 32x32, float32, on v5e:2x2: 4 of TPU v5" in said
+        assert "restoring 4 clips of 2 frames of 32x32, float32, on v5e:2x2 (4 x TPU v5" in said
         assert said.strip().endswith("It fits.") and "No collectives." in said
         found = json.loads(path.read_text())
         assert found["fits"] and found["devices"] == 4 and found["hbm"] == 16 * 2**30
