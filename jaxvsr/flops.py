@@ -153,7 +153,7 @@ def _priced(eqn: Any, fixed: list[bool]) -> tuple[float, list[bool]]:
         return FUSED[params["name"]](shape), changing
     if name == "scan":
         # Constants, then what is carried, then what each turn takes a slice of.
-        body = getattr(inner, "jaxpr", inner)
+        body: Any = getattr(inner, "jaxpr", inner)
         last = _unsliced(eqn.invars, body.invars)
         known = last - _unsliced(eqn.outvars, body.outvars)
         inside = [f and not known <= i < last for i, f in enumerate(fixed)]

@@ -174,6 +174,7 @@ class _Traced:
 
     Attributes:
         subject: the model and its clip.
+        init: makes fresh weights of a key.
         shapes: of the model's variables.
         program: `_program`, traced.
     """
@@ -181,21 +182,21 @@ class _Traced:
     def __init__(self, subject: Subject) -> None:
         """Raises InputError if the model cannot take its clip."""
         self.subject = subject
-        init = functools.partial(initial_weights, subject.model, ema=False)
+        self.init = functools.partial(initial_weights, subject.model, ema=False)
         lq = jax.ShapeDtypeStruct(subject.lq.shape, jnp.float32)
         try:
-            self.shapes = jax.eval_shape(init, jax.random.key(0)).variables
+            self.shapes = jax.eval_shape(self.init, jax.random.key(0)).variables
             self.program = jax.jit(_program(subject.model)).trace(self.shapes, lq)
         except ValueError as error:
             raise InputError(f"{subject.name} cannot restore {lq.shape}: {error}") from error
 
     def profile(self, kept: Mapping[str, np.ndarray]) -> Profile:
         """What is known without a run, or with the kept shares of each block and frame of one."""
-        statistics = jax.tree.leaves(self.shapes.get("batch_stats", {}))
+        running = jax.tree.leaves(self.shapes.get("batch_stats", {}))
         return Profile(
             subject=self.subject,
             layers=_layers(self.shapes.get("params", {}), self.program.jaxpr, kept, self.subject),
-            statistics=sum(leaf.size for leaf in statistics),
+            statistics=sum(leaf.size for leaf in running),
             log_flops=self._log_flops(),
             keep_ratios={block: _but_the_first(shares) for block, shares in kept.items()},
         )
@@ -216,15 +217,14 @@ class _Run:
         start = time.perf_counter()
         self._variables = subject.variables
         if self._variables is None:
-            init = functools.partial(initial_weights, subject.model, ema=False)
-            self._variables = jax.jit(init)(jax.random.key(0)).variables
-        self._lq = jax.device_put(subject.lq)
+            self._variables = jax.jit(traced.init)(jax.random.key(0)).variables
+        self._variables, self._lq = jax.device_put((self._variables, subject.lq))
         self._compiled = traced.program.lower().compile()
         say(f"{subject.name}: compiled in {time.perf_counter() - start:.0f} s")
 
     def keep_ratios(self) -> dict[str, np.ndarray]:
         """Runs it once; block -> share of computed tokens of each frame."""
-        _, kept = self._compiled(self._variables, self._lq)
+        _, kept = jax.block_until_ready(self._compiled(self._variables, self._lq))
         return {name: np.atleast_1d(share) for name, share in kept.items()}
 
     def seconds(self) -> float:

@@ -10,6 +10,7 @@ fit a topology; 2 where what was asked for cannot be done.
 
 import argparse
 import json
+import os
 import pathlib
 import re
 import sys
@@ -31,6 +32,9 @@ FRAMES = 10
 
 def main(argv: Sequence[str]) -> int:
     """Does what a command line says; returns the exit code."""
+    # TensorFlow, where a run is read, need not talk about itself.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     parser = _parser()
     options, rest = parser.parse_known_args(argv)
     try:

@@ -31,6 +31,14 @@ _CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8"
 # The slices that can be had, by the generation's name.
 SLICES = {"v4": _CUBES, "v5e": _FLAT, "v5p": _CUBES, "v6e": _FLAT, "tpu7x": _CUBES}
 
+# libtpu need not look for TPUs of this machine, and several processes may compile: nothing is run.
+SETTINGS = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
@@ -90,32 +98,31 @@ class Fit:
 def devices(name: str) -> Sequence[Any]:
     """The devices of a topology, to compile for.
 
-    JAX must not have looked for devices before, unless this machine has TPUs.
-
     Args:
         name: "v5e:2x2": a generation and its chips along each axis.
 
     Raises:
-        InputError: there is no such topology, or libtpu is not installed.
+        InputError: there is no such topology, or libtpu is not installed or taken.
     """
     generation, _, shape = name.partition(":")
     if shape not in SLICES.get(generation, ()):
         known = "; ".join(f"{key}:{', '.join(values)}" for key, values in SLICES.items())
         raise InputError(f"there is no topology {name!r}, as v5e:2x2 is one; there are {known}")
-    # Asks no cloud for this machine's own TPU, and shares the library: nothing is run on it.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    for key, value in SETTINGS.items():
+        os.environ.setdefault(key, value)
     from jax.experimental import topologies
 
     host = {"chips_per_host_bounds": [1, 1, 1]} if shape == "1x1" else {}
     try:
         return topologies.get_topology_desc(name, "tpu", **host).devices
-    except (RuntimeError, jax.errors.JaxRuntimeError) as error:
+    except RuntimeError as error:
         reason = str(error).splitlines()[0]
         if "lockfile" in reason:
             advice = "another process holds libtpu: wait until it has ended"
-        else:
+        elif "not installed" in reason:
             advice = "compiling for TPUs needs libtpu: pip install 'jaxvsr[tpu]'"
+        else:
+            advice = f"libtpu knows no {name}"
         raise InputError(f"{advice} ({reason})") from error
 
 
