@@ -1,10 +1,11 @@
 """The fields of a config, their defaults, and the checks that come before any long work."""
 
+import ast
 import difflib
 import json
 import pathlib
 import runpy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -93,6 +94,44 @@ def defaults() -> ml_collections.ConfigDict:
         1,
     )  # what is not tiled is mirrored at its end to multiples of these
     evaluation.clips = 0  # how many clips, from the first on; 0: all
+    return config
+
+
+def load(name: str, overrides: Mapping[str, str] | None = None) -> ml_collections.ConfigDict:
+    """The config of a file.
+
+    Args:
+        name: of the file and, perhaps, a variant: "configs/miavsr.py:tiny".
+        overrides: "model.dim" -> "32", as on a command line.
+
+    Raises:
+        InputError: no such file, variant or field, or a value of another type.
+    """
+    file, _, variant = name.partition(":")
+    if not pathlib.Path(file).is_file():
+        there = sorted(str(path) for path in pathlib.Path("configs").glob("*.py"))
+        near = difflib.get_close_matches(file, there, n=3, cutoff=0)
+        raise InputError(
+            f"there is no config file {file!r}"
+            + (f"; the closest are {', '.join(near)}" if near else ": paths are relative to here")
+        )
+    made = runpy.run_path(file).get("get_config")
+    if made is None:
+        raise InputError(f"{file} defines no get_config(), so that it is no config")
+    try:
+        config = made(*filter(None, [variant]))
+    except ValueError as error:
+        raise InputError(f"{file}: {error}") from error
+    known = dict(fields(config))
+    for path, word in (overrides or {}).items():
+        if path not in known:
+            closest = closest_field(config, path)
+            raise InputError(f"{file} has no field {path!r}; the closest is {closest!r}")
+        try:
+            value = word if isinstance(known[path], str) else ast.literal_eval(word)
+            config.update_from_flattened_dict({path: value})
+        except (ValueError, TypeError, SyntaxError) as error:
+            raise InputError(f"{path}={word} does not fit {known[path]!r}: {error}") from error
     return config
 
 

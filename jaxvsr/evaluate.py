@@ -286,13 +286,13 @@ def draw_masks(
         "masks" -> a picture of the middle frame (h, w, 3) uint8, and the frames of a video; both
         empty for a network without masks.
     """
+    if not getattr(model, "use_mask", False):
+        return {}, []
     frames, height, width = (side or None for side in protocol.tile)
     length = min(source.clips[0].length, frames or FILM_FRAMES, FILM_FRAMES)
     lq = source.read(0, range(length))["lq"][:, :height, :width]
     here = sharding.make_mesh(jax.local_devices()[:1])
     masks = mask_pictures.masks_of(model, sharding.replicate_here(variables, here), lq)
-    if not masks:
-        return {}, []
     film = [mask_pictures.draw_frame(masks, lq, t) for t in range(length)]
     return {"masks": mask_pictures.draw_blocks(masks, lq, length // 2)}, film
 

@@ -1,8 +1,10 @@
 """Arithmetic that a program does and that a device could do, for model FLOP/s utilisation."""
 
+import collections
+import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,8 +14,9 @@ import jax.numpy as jnp
 PEAK = {
     "TPU v4": 275e12,
     "TPU v5 lite": 197e12,
-    "TPU v5p": 459e12,
+    "TPU v5": 459e12,  # v5p
     "TPU v6 lite": 918e12,
+    "TPU7x": 2307e12,
     "A100": 312e12,
     "H100": 989e12,
     "H200": 989e12,
@@ -38,7 +41,35 @@ def count(function: Callable, *args: Any) -> float:
         function: pure, of arrays or shapes.
         *args: arrays or `jax.ShapeDtypeStruct`s; nothing is computed.
     """
-    return _count(jax.make_jaxpr(function)(*args))
+    return sum(by_scope(jax.make_jaxpr(function)(*args)).values())
+
+
+def by_scope(jaxpr: Any) -> dict[str, float]:
+    """FLOPs as `count` has them, by the named scopes that they are computed in.
+
+    Args:
+        jaxpr: closed or not: of `jax.make_jaxpr`, or a traced function's.
+
+    Returns:
+        "outer/inner" -> FLOPs; modules name scopes, and so do their methods and `jnp.einsum`. What
+        is in no scope is under "".
+    """
+    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+    total: dict[str, float] = collections.defaultdict(float)
+    for eqn in jaxpr.eqns:
+        name, params = eqn.primitive.name, eqn.params
+        if name == "dot_general":
+            inside = [{"": _dot_flops(eqn)}]
+        elif name == "conv_general_dilated":
+            inside = [{"": _conv_flops(eqn)}]
+        elif name == "cond":
+            inside = [max(map(by_scope, params["branches"]), key=lambda b: sum(b.values()))]
+        else:
+            inside = [by_scope(value) for value in params.values() if _is_jaxpr(value)]
+        outer = str(eqn.source_info.name_stack)
+        for inner, flops in itertools.chain(*(scopes.items() for scopes in inside)):
+            total["/".join(filter(None, (outer, inner)))] += flops * params.get("length", 1)
+    return {scope: flops for scope, flops in total.items() if flops}
 
 
 def log_convention(function: Callable, *args: Any) -> float:
@@ -62,13 +93,20 @@ def log_convention(function: Callable, *args: Any) -> float:
     return _converted(jax.make_jaxpr(function)(*args).jaxpr, weights)[0]
 
 
+def data_sheet(kind: str) -> float | None:
+    """FLOP/s of a chip by its data sheet; None where it is not known.
+
+    Args:
+        kind: a device's `device_kind`.
+    """
+    return next((value for name, value in PEAK.items() if name in kind), None)
+
+
 def peak() -> float:
     """FLOP/s that one device could do: by its data sheet or, where none is known (a CPU),
     measured on a large float32 matrix product."""
-    kind = jax.devices()[0].device_kind
-    for name, value in PEAK.items():
-        if name in kind:
-            return value
+    if sheet := data_sheet(jax.devices()[0].device_kind):
+        return sheet
     n = 2048
     x = jnp.ones((n, n), jnp.float32)
     product = jax.jit(lambda x: x @ x)
@@ -79,23 +117,6 @@ def peak() -> float:
         product(x).block_until_ready()
         times.append(time.perf_counter() - start)
     return 2 * n**3 / min(times)
-
-
-def _count(jaxpr: Any) -> float:
-    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)  # closed or not
-    total = 0.0
-    for eqn in jaxpr.eqns:
-        name, params = eqn.primitive.name, eqn.params
-        if name == "dot_general":
-            total += _dot_flops(eqn)
-        elif name == "conv_general_dilated":
-            total += _conv_flops(eqn)
-        elif name == "cond":
-            total += max(_count(branch) for branch in params["branches"])
-        else:
-            inner = sum(_count(value) for value in params.values() if _is_jaxpr(value))
-            total += inner * params.get("length", 1)
-    return total
 
 
 def _converted(jaxpr: Any, weights: list[bool]) -> tuple[float, list[bool]]:
@@ -131,13 +152,20 @@ def _priced(eqn: Any, fixed: list[bool]) -> tuple[float, list[bool]]:
     if params.get("name") in FUSED:
         return FUSED[params["name"]](shape), changing
     if name == "scan":
-        known = params["num_consts"]
-        last = known + params["num_carry"]
+        # Constants, then what is carried, then what each turn takes a slice of.
+        body: Any = getattr(inner, "jaxpr", inner)
+        last = _unsliced(eqn.invars, body.invars)
+        known = last - _unsliced(eqn.outvars, body.outvars)
         inside = [f and not known <= i < last for i, f in enumerate(fixed)]
         return params["length"] * _converted(inner, inside)[0], changing
     if name == "cond":
         return max(_converted(branch, fixed[1:])[0] for branch in params["branches"]), changing
     return (0.0, changing) if inner is None else _converted(inner, fixed)
+
+
+def _unsliced(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+    """How many values have in a loop the shape that they have around it."""
+    return sum(x.aval.ndim == y.aval.ndim for x, y in zip(outside, inside, strict=True))
 
 
 def _conv_flops(eqn: Any) -> float:

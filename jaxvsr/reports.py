@@ -63,7 +63,7 @@ class Evaluation:
     def table(self) -> str:
         """The means, a row a method, in Markdown."""
         rows = [[method, *self._cells(method)] for method in self.scores]
-        return f"{self.title()}\n{_markdown(['', *self._heads()], rows)}"
+        return f"{self.title()}\n{markdown(['', *self._heads()], rows)}"
 
     def table_of_clips(self) -> str:
         """The mean of each clip, a row a method and clip, in Markdown."""
@@ -72,7 +72,7 @@ class Evaluation:
             for clip in self.clips
             for method in self.scores
         ]
-        return _markdown(["clip", "", *self._heads()], rows)
+        return markdown(["clip", "", *self._heads()], rows)
 
     def csv(self) -> str:
         """Every score, a row a method, clip and frame."""
@@ -144,7 +144,7 @@ class Evaluation:
         return [f"{by_clip[clip].mean():.4f}" for by_clip in by_metric.values()]
 
 
-def _markdown(heads: list[str], rows: list[list[str]]) -> str:
+def markdown(heads: list[str], rows: list[list[str]]) -> str:
     """A table whose columns are aligned in plain text, too."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     lines = [heads, ["-" * width for width in widths], *rows]
@@ -160,4 +160,4 @@ def _markdown(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def _is_number(cell: str) -> bool:
-    return cell.replace(".", "", 1).lstrip("-").isdigit()
+    return cell.replace(",", "").replace(".", "", 1).lstrip("-").isdigit()

@@ -137,7 +137,9 @@ class WindowAttention(nn.Module):
 
         qkv = FusedDense(3 * dim, self.dtype, name="qkv")
         q = qkv(tokens[:, :, -queries:], slice(0, dim))
-        k, v = jnp.split(qkv(tokens, slice(dim, None)), 2, axis=-1)
+        # What masks never spare is found again by this name (jaxvsr.measure).
+        with jax.named_scope("keys_values"):
+            k, v = jnp.split(qkv(tokens, slice(dim, None)), 2, axis=-1)
         out = attend(q, k, v, bias, allowed)
         if self.mutual:
             out = jnp.concatenate([self.mutual_attention(tokens, regions), out], axis=-1)
