@@ -9,7 +9,18 @@ from jaxvsr import config as configs
 from jaxvsr import models
 from jaxvsr.errors import InputError
 
-FILES = ["miavsr", "iiavsr", "psrt", "basicvsr", "iconvsr", "basicvsrpp", "swrn", "vrt"]
+FILES = [
+    "miavsr",
+    "iiavsr",
+    "psrt",
+    "basicvsr",
+    "iconvsr",
+    "basicvsrpp",
+    "rvrt",
+    "rvrt_light",
+    "swrn",
+    "vrt",
+]
 # Of each file, the first one is what no variant stands for.
 VARIANTS = dict.fromkeys(FILES, ("reds", "vimeo", "tiny"))
 VARIANTS["vrt"] = (*(f"00{i}" for i in range(1, 10)), "tiny")
@@ -76,6 +87,27 @@ def test_the_published_recipe_of_basicvsr():
     assert (optim.flow_lr_mul, optim.fix_flow, config.train.steps) == (0.125, 5000, 300_000)
     vimeo = load("basicvsr", "vimeo")
     assert (vimeo.data.frames, vimeo.data.mirror, vimeo.eval.input) == (7, True, "mirror")
+
+
+def test_the_published_recipes_of_rvrt():
+    config = load("rvrt")
+    assert (config.data.frames, config.data.crop, config.data.batch) == (30, 256, 8)
+    assert (config.optim.lr, config.optim.flow_lr_mul, config.optim.fix_flow) == (
+        4e-4,
+        0.25,
+        30_000,
+    )
+    assert (config.loss.eps, config.train.steps, config.eval.tile) == (1e-9, 600_000, (0, 128, 128))
+    assert config.to_dict() == load("rvrt", "001").to_dict()
+    assert load("rvrt", "vimeo").to_dict() == load("rvrt", "002").to_dict()
+    blurred = load("rvrt", "003")
+    assert (blurred.data.mirror, blurred.optim.lr, blurred.optim.fix_flow) == (True, 2e-4, 0)
+    assert blurred.eval.dataset == blurred.data.dataset == "vimeo90k/bd"
+    assert load("rvrt", "004").model.to_dict() == load("rvrt", "005").model.to_dict()
+    for variant in ("003", "004", "005", "006"):
+        configs.check(load("rvrt", variant))
+    light = load("rvrt_light", "vimeo")
+    assert (light.optim.lr, light.loss.eps, light.eval.input) == (2e-4, 1e-12, "mirror")
 
 
 def test_the_published_recipe_of_basicvsrpp():

@@ -108,8 +108,10 @@ def deform_attention(
     kh, kw = window
     points = t * kh * kw
     groups = offset.shape[-1] // (2 * points)
-    if kv.shape != (b, t, h, w, 2 * c) or c % num_heads:
-        raise ValueError(f"kv {kv.shape} must have twice the channels of q {q.shape}, whole heads")
+    if kv.shape != (b, t, h, w, 2 * c):
+        raise ValueError(f"kv {kv.shape} must have twice the channels of q {q.shape}")
+    if c % num_heads:
+        raise ValueError(f"{c} channels of q cannot be divided among {num_heads} heads")
     if offset.shape != (b, t, h, w, 2 * points * groups) or not groups or 2 * c % groups:
         raise ValueError(
             f"offset {offset.shape} must be (b, t, h, w, 2*d*{points}) with d a divisor of {2 * c}"

@@ -1,7 +1,7 @@
-"""Video Swin transformer blocks with gated MLPs, and groups of them: those of VRT and RVRT."""
+"""Video Swin transformer blocks, those of VRT and RVRT, and groups of VRT's."""
 
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -15,6 +15,8 @@ from jaxvsr.layers.windows import Size, fit, merge, partition, shift_regions
 
 class WindowBlock(nn.Module):
     """Attention in windows of a clip and a gated MLP, each normed before and added after.
+
+    Other MLPs are made by another `mlp`.
 
     Attributes:
         num_heads: attention heads.
@@ -34,9 +36,13 @@ class WindowBlock(nn.Module):
     mlp_ratio: float = 2.0
     dtype: Any = jnp.float32
 
+    epsilon: ClassVar[float] = 1e-5  # of the norms
+    relative: ClassVar[bool] = True  # whether there is a bias per relative position
+
     @nn.compact
     def __call__(self, x: jax.Array, drop_path: ArrayLike = 0.0) -> jax.Array:
         """(b, t, h, w, c), the rate of stochastic depth -> (b, t, h, w, c)."""
+        norm = functools.partial(layer_norm, epsilon=self.epsilon, dtype=self.dtype)
         size = (x.shape[1], x.shape[2], x.shape[3])
         window_size, shift_size = fit(size, self.window_size, self.shifted)
         attn = WindowAttention(
@@ -44,18 +50,21 @@ class WindowBlock(nn.Module):
             self.window_size,
             self.window_size[0],
             self.dtype,
-            mutual=self.mutual,
+            self.relative,
+            self.mutual,
             name="attn",
         )
         # Padding comes after the norm: padded tokens are keys equal to the bias, as published.
-        tokens = partition(layer_norm(x, name="norm1", dtype=self.dtype), window_size, shift_size)
+        tokens = partition(norm(x, name="norm1"), window_size, shift_size)
         regions = shift_regions(size, window_size, shift_size) if any(shift_size) else None
         windows = attn(tokens, regions)
         x = x + DropPath(drop_path)(merge(windows, size, window_size, shift_size))
+        return x + DropPath(drop_path)(self.mlp(norm(x, name="norm2")))
 
+    def mlp(self, x: jax.Array) -> jax.Array:
+        """(b, t, h, w, c) -> (b, t, h, w, c)."""
         dim = x.shape[-1]
-        mlp = GEGLU(int(self.mlp_ratio * dim), dim, self.dtype, name="mlp")
-        return x + DropPath(drop_path)(mlp(layer_norm(x, name="norm2", dtype=self.dtype)))
+        return GEGLU(int(self.mlp_ratio * dim), dim, self.dtype, name="mlp")(x)
 
 
 class BlockGroup(nn.Module):

@@ -12,13 +12,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvsr.layers.attention import WindowAttention
 from jaxvsr.layers.blocks import MLP, Conv, conv, dense, gelu, layer_norm, leaky_relu, strided_conv
 from jaxvsr.layers.deform import deform_attention
 from jaxvsr.layers.propagation import scan_frames, second_order_flows
+from jaxvsr.layers.transformer import WindowBlock
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
 from jaxvsr.layers.warp import flow_warp
-from jaxvsr.layers.windows import Size, fit, merge, partition, shift_regions
+from jaxvsr.layers.windows import Size
 from jaxvsr.models.spynet import SpyNet, clip_flows
 
 BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
@@ -29,48 +29,15 @@ MIN_SIZE = 128  # pixels a side that such frames must exceed, for SpyNet to see 
 Flows = tuple[jax.Array, jax.Array]
 
 
-class SwinBlock(nn.Module):
+class SwinBlock(WindowBlock):
     """Attention in windows of a clip and an MLP, each normed before and added after.
 
-    Attributes:
-        num_heads: attention heads.
-        window_size: (wt, wh, ww); where a clip is no larger, the window is the clip.
-        shifted: whether the windows lie half a window off the origin, where the clip is larger.
-        mlp_ratio: width of the MLP over that of the features.
-        dtype: of the computation.
-
-    Source: section 3.2, "Recurrent feature refinement".
+    Source: section 3.2.
     """
 
-    num_heads: int
-    window_size: Size
-    shifted: bool
-    mlp_ratio: float
-    dtype: Any
-
-    epsilon: ClassVar[float] = 1e-5  # of the norms
-    relative: ClassVar[bool] = True  # whether there is a bias per relative position
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def mlp(self, x: jax.Array) -> jax.Array:
         """(b, t, h, w, c) -> (b, t, h, w, c)."""
-        norm = functools.partial(layer_norm, epsilon=self.epsilon, dtype=self.dtype)
-        size = (x.shape[1], x.shape[2], x.shape[3])
-        window_size, shift_size = fit(size, self.window_size, self.shifted)
-        regions = shift_regions(size, window_size, shift_size) if any(shift_size) else None
-        attn = WindowAttention(
-            self.num_heads,
-            self.window_size,
-            self.window_size[0],
-            self.dtype,
-            self.relative,
-            name="attn",
-        )
-        # Padding comes after the norm: padded tokens are keys equal to the bias, as published.
-        tokens = partition(norm(x, name="norm1"), window_size, shift_size)
-        x = x + merge(attn(tokens, regions), size, window_size, shift_size)
-        mlp = MLP(self.mlp_ratio, self.dtype, self.activation, name="mlp")
-        return x + mlp(norm(x, name="norm2"))
+        return MLP(self.mlp_ratio, self.dtype, self.activation, name="mlp")(x)
 
     @staticmethod
     def activation(x: jax.Array) -> jax.Array:
@@ -111,12 +78,12 @@ class Refinement(nn.Module):
             x = x.reshape(b * t, 1, *x.shape[2:])
         x = conv(x, self.dim, 3, self.conv_groups, name="conv_in", dtype=self.dtype)
         x = norm(x, name="norm_in")
-        how = self.mlp_ratio, self.dtype
+        how = {"mlp_ratio": self.mlp_ratio, "dtype": self.dtype}
         for i in range(self.num_groups):
             y = x
             for j in range(self.depth):
-                name = f"block_{i}_{j}"
-                y = self.block(self.num_heads, self.window_size, j % 2 == 1, *how, name=name)(y)
+                block = functools.partial(self.block, self.num_heads, self.window_size, j % 2 == 1)
+                y = block(**how, name=f"block_{i}_{j}")(y)
             x = x + dense(y, self.dim, name=f"linear_{i}", dtype=self.dtype)
         return norm(x, name="norm_out").reshape(b, t, h, w, self.dim)
 
@@ -254,7 +221,7 @@ class ClipRecurrence(nn.Module):
         features_hr: channels at full resolution.
         scale: 1, 3 or a power of two. With 1 (deblurring, denoising) frames are first reduced by
             four, and leave with the size that they come with.
-        nonblind_denoising: whether a fourth channel of the input is the level of the noise.
+        noise_level: whether a fourth channel of the input is the level of the noise.
         dtype: of the computation; flows, offsets, logits, statistics and the image are float32.
         remat: whether activations are computed again in the backward pass.
         unroll: clips that are compiled into one turn of the recurrence.
@@ -272,7 +239,7 @@ class ClipRecurrence(nn.Module):
     mid_channels: int = 64
     features_hr: int = 64
     scale: int = 4
-    nonblind_denoising: bool = False
+    noise_level: bool = False
     dtype: Any = jnp.float32
     remat: bool = False
     unroll: int = 1
@@ -323,10 +290,10 @@ class ClipRecurrence(nn.Module):
     def prepare(self, lq: jax.Array) -> jax.Array:
         """Checks clips (b, t, h, w, 3 or 4), and pads them where the scale is 1."""
         _, t, h, w, c = lq.shape
-        channels = 4 if self.nonblind_denoising else 3
+        channels = 4 if self.noise_level else 3
         if self.is_initializing():
-            # The parameters depend on no clip: any one will do.
-            return jnp.pad(lq, ((0, 0), (0, t % CLIP), (0, 0), (0, 0), (0, channels - c)))
+            # No parameter depends on the clip: a small one is as good as any.
+            return jnp.zeros((1, CLIP, 64, 64, channels))
         if t % CLIP:
             raise ValueError(
                 f"{t} frames cannot be cut into clips of {CLIP}: repeat the last one, or leave it "

@@ -20,7 +20,6 @@ RVRT = Rules(
         (r"/conv_offset_(\d)/", lambda m: f"/conv_offset/{2 * int(m[1])}/"),
         (r"^conv_before_upsampler/", "conv_before_upsampler/0/"),
         (r"^head/upconv(\d)/", lambda m: f"upsampler/{5 * int(m[1]) - 5}/"),
-        (r"^head/conv_hr/", "upsampler/10/"),
         (r"^head/", ""),
         (r"scale$", "weight"),
         (r"/", "."),
