@@ -20,6 +20,7 @@ FILES = [
     "rvrt",
     "rvrt_light",
     "swrn",
+    "vrt",
 ]
 # Of each file, the first one is what no variant stands for.
 VARIANTS = dict.fromkeys(FILES, ("reds", "vimeo", "tiny"))
