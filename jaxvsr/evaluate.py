@@ -139,7 +139,9 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluation:
     """
     configs.check(config)
     model, protocol = models.create(**config.model), config.eval
-    step, variables, trained_on = _trained(config, model, workdir)
+    step, variables, trained_on = trained(config, model, workdir)
+    if variables:
+        say(f"scoring step {step} of {workdir}")
     source = TFDSClips(protocol.dataset, protocol.split, config.data.dir)
     check(protocol, source, model)
     warn_of_other_degradation(trained_on or source.degradation, source, protocol.dataset)
@@ -229,10 +231,23 @@ def draw(
     return {kind: drawn[kind] for kind in (*chosen, "profile")}
 
 
-def _trained(
+def trained(
     config: ml_collections.ConfigDict, model: nn.Module, workdir: pathlib.Path
 ) -> tuple[int, Any, str]:
-    """The step of a run's best checkpoint, the variables it holds, the degradation they know."""
+    """The best checkpoint of a run.
+
+    Args:
+        config: of the run.
+        model: as the config has it. One without parameters needs no run.
+        workdir: of the run.
+
+    Returns:
+        The checkpoint's step, the variables for `model.apply`, the name of the degradation that
+        they were trained on, "" if it is not known.
+
+    Raises:
+        InputError: no run or no checkpoint there, or another model's.
+    """
     init = functools.partial(initial_weights, model, ema=bool(config.optim.ema))
     shapes = sharding.placed(jax.eval_shape(init, jax.random.key(0)), sharding.make_mesh())
     if not jax.tree.leaves(shapes):
@@ -244,7 +259,6 @@ def _trained(
         step = checkpoints.best_step()
         if step is None:
             raise InputError(f"{workdir} holds no checkpoint yet")
-        say(f"scoring step {step} of {workdir}")
         variables = checkpoints.restore_weights(shapes, step).variables
         return step, variables, checkpoints.degradation(step)
 
