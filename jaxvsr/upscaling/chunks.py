@@ -1,7 +1,7 @@
 """A stream of frames cut into overlapping chunks, and their outputs put together again.
 
-A network that sees the whole clip gets chunks that overlap; where two do, the picture goes over from
-the one to the other. A scene's first frame begins a chunk, since nothing before it helps.
+A network that sees the whole clip gets chunks that overlap; where two do, the picture goes over
+from the one to the other. A scene's first frame begins a chunk: nothing before it helps.
 """
 
 import collections
@@ -25,7 +25,7 @@ class Plan:
 
     Attributes:
         frames: of a chunk.
-        overlap: frames that neighbouring chunks share, less than `frames`.
+        overlap: frames that neighbouring chunks share, at most half of `frames`.
         fade: of these, in the middle, that are mixed; before them counts the one chunk, after
             them the other.
         scenes: whether a scene's first frame begins a chunk.
@@ -88,18 +88,21 @@ def mark_cuts(frames: Iterable[tuple[Item, np.ndarray]]) -> Iterator[tuple[Item,
     recent: collections.deque[float] = collections.deque(maxlen=8)
     before: np.ndarray | None = None
     for (item, picture), following in pairs(frames):
-        begins = before is None
-        if before is not None:
-            after = picture if following is None else following[1]
-            change = float(np.abs(picture - before).mean())
-            lasting = min(change, float(np.abs(after - before).mean()))
-            usual = float(np.median(recent)) if recent else 0.0
-            begins = lasting > max(CUT, ABOVE * usual)
-            if begins:
-                recent.clear()
-            else:
-                recent.append(change)
-        yield item, begins
+        if before is None:
+            yield item, True
+            before = picture
+            continue
+        after = picture if following is None else following[1]
+        change = float(np.abs(picture - before).mean())
+        lasting = min(change, float(np.abs(after - before).mean()))
+        limit = max(CUT, ABOVE * float(np.median(recent)) if recent else 0.0)
+        yield item, lasting > limit
+        if lasting > limit:
+            recent.clear()
+        elif change > limit:
+            continue  # what comes after a flash is compared with what was before it
+        else:
+            recent.append(change)
         before = picture
 
 
@@ -165,11 +168,8 @@ def join(
         for (number, item, old), weight in zip(waiting, later, strict=True):
             yield number, item, mix(old, output[number - chunk.first], float(weight))
         reached = max(reached, chunk.first)
-        numbers = range(reached, chunk.end)
-        first = chunk.first
-        fresh = [
-            (number, chunk.items[number - first], output[number - first]) for number in numbers
-        ]
+        new = range(reached - chunk.first, len(chunk.items))
+        fresh = [(chunk.first + i, chunk.items[i], output[i]) for i in new]
         sure = max(len(fresh) - plan.overlap, 0)
         yield from fresh[:sure]
         waiting, reached = fresh[sure:], chunk.end

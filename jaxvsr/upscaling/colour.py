@@ -1,4 +1,4 @@
-"""Colour and pixel formats: between the frames of a file and RGB, by FFmpeg's scaler at its best."""
+"""Colour and pixel formats: between a file's frames and RGB, by FFmpeg's scaler at its best."""
 
 import dataclasses
 from fractions import Fraction

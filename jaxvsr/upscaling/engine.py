@@ -67,7 +67,8 @@ def whole(model: nn.Module, dtype: Any) -> Callable:
     """A network over chunks: variables, (), lq (b, t, h, w, 3) -> sr of a dtype, ()."""
 
     def restore(variables: Any, state: tuple[()], lq: jax.Array) -> tuple[jax.Array, tuple[()]]:
-        return _as_integers(model.apply(variables, _as_float(lq)), dtype), state
+        sr: Any = model.apply(variables, _as_float(lq))
+        return _as_integers(sr, dtype), state
 
     return restore
 

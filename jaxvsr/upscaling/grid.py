@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import operator
 from typing import Any
 
 import jax
@@ -37,7 +38,8 @@ class Grid:
     @functools.cached_property
     def places(self) -> list[tuple[int, int]]:
         """The numbers of each tile's row and column of tiles."""
-        return list(itertools.product(*(range(len(axis)) for axis in self.axes)))
+        rows, columns = (range(len(axis)) for axis in self.axes)
+        return list(itertools.product(rows, columns))
 
     def window(self, i: int, scale: int = 1) -> tuple[slice, slice]:
         """The rows and columns of tile i in a frame that is `scale` times as large."""
@@ -79,12 +81,12 @@ class Grid:
     def cut(self, tree: Any) -> list[Any]:
         """The tiles of arrays (b, h, w, ...)."""
         return [
-            jax.tree.map(lambda x, at=self.window(i): x[:, *at], tree)
+            jax.tree.map(operator.itemgetter((slice(None), *self.window(i))), tree)
             for i in range(len(self.places))
         ]
 
     def merge(self, trees: list[Any]) -> Any:
-        """Arrays (b, h, w, ...) of tiles, each of which counts up to the middle of what it shares."""
+        """Arrays (b, h, w, ...) of tiles, which count from the middle of what they share."""
         if len(self.places) == 1:
             return trees[0]
         first = jax.tree.map(

@@ -35,9 +35,9 @@ class Info:
     length: int
     rate: Fraction
     time_base: Fraction
-    pixel_format: str = "rgb24"
-    colour: Colour = Colour()
-    aspect: Fraction = Fraction(1)
+    pixel_format: str
+    colour: Colour
+    aspect: Fraction
 
     @property
     def deep(self) -> bool:
@@ -90,7 +90,9 @@ class Folder:
         paths = self.paths()
         if not paths:
             raise InputError(f"{self.path} holds no images ({', '.join(IMAGES)})")
-        return Info(_read_image(paths[0]).shape[:2], len(paths), self.rate, 1 / self.rate)
+        height, width, _ = _read_image(paths[0]).shape
+        unit = 1 / self.rate
+        return Info((height, width), len(paths), self.rate, unit, "rgb24", Colour(), Fraction(1))
 
     def frames(self, span: Span, say: Say) -> Iterator[Frame]:
         """The images within a span.

@@ -1,4 +1,4 @@
-"""From a file to a file: reading, restoring and writing at the same time, and going on after a stop."""
+"""From a file to a file: reading, restoring and writing at once, and going on after a stop."""
 
 import dataclasses
 import itertools
@@ -46,9 +46,9 @@ class Request:
         resume, overwrite: what is done with what is there.
     """
 
-    settings: Settings = Settings()
-    wish: encoder.Wish = encoder.Wish()
-    span: Span = Span()
+    settings: Settings = dataclasses.field(default_factory=Settings)
+    wish: encoder.Wish = dataclasses.field(default_factory=encoder.Wish)
+    span: Span = dataclasses.field(default_factory=Span)
     rate: Fraction | None = None
     copy: Sequence[str] = ("sound", "subtitles", "attachments")
     images: str = "png"
@@ -208,10 +208,9 @@ def _check_places(source: pathlib.Path, output: pathlib.Path, request: Request) 
         raise InputError(f"{output} is there already: name another, or ask for --overwrite")
     if output.exists() and output.samefile(source):
         raise InputError(f"{output} is the input itself: name another output")
-    if output.is_dir() != (not output.suffix) and output.exists():
-        raise InputError(
-            f"{output} is there already, and a {'folder' if output.is_dir() else 'file'}"
-        )
+    if output.exists() and output.is_dir() == bool(output.suffix):
+        kind = "folder" if output.is_dir() else "file"
+        raise InputError(f"{output} is a {kind}: a video has a suffix, a folder of images none")
     if not output.parent.is_dir():
         raise InputError(f"there is no folder {output.parent} to write into")
     if not os.access(output.parent, os.W_OK):

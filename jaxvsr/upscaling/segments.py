@@ -1,7 +1,7 @@
 """An output that is written piece by piece, so that a run that was broken off can go on.
 
-A segment is a number of frames that are coded for themselves; it counts once its list (.json) is there,
-which is written last. The folder lies beside the output, which it becomes in the end.
+A segment is a number of frames that are coded for themselves; it counts once its list (.json) is
+there, which is written last. The folder of segments lies beside the output.
 """
 
 import contextlib

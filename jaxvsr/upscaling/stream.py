@@ -133,7 +133,9 @@ class Stream:
                 self._engine.set_state(state)
             jobs = windows(self._frames, self._plan.frames, self._lookahead, done)
             restored = self._engine.restored(jobs)
-            outputs = itertools.chain.from_iterable(_with_states(r, every) for r in restored)
+            outputs: Iterator[Output] = itertools.chain.from_iterable(
+                _with_states(r, every) for r in restored
+            )
         else:
             marked: Iterable = ((frame, False) for frame in self._frames)
             if self._plan.scenes:
@@ -183,7 +185,7 @@ def _plan(model: nn.Module, settings: Settings, size: tuple, streams: bool, devi
     if lookahead is not None and not _has_state(model):
         # Frames further away than these have no effect: what comes out is that of whole clips.
         seen = max(lookahead, 1)
-        plan = Plan(settings.chunk or BLOCK + 2 * seen, 2 * seen)
+        plan = Plan(settings.chunk or 2 * seen + max(BLOCK, 2 * seen), 2 * seen)
     else:
         overlap, frames = settings.overlap, settings.chunk
         if not frames:
@@ -193,8 +195,11 @@ def _plan(model: nn.Module, settings: Settings, size: tuple, streams: bool, devi
             frames = int(min(max(room, 4), FRAMES))
             overlap = min(overlap, frames // 2)
         plan = Plan(frames, overlap, overlap // 2, scenes=True)
-    if plan.overlap >= plan.frames:
-        raise InputError(f"chunks of {plan.frames} frames cannot share {plan.overlap}: --chunk")
+    if plan.frames < max(2 * plan.overlap, 1):
+        raise InputError(
+            f"chunks of {plan.frames} frames cannot share {plan.overlap} with each neighbour: "
+            f"--chunk={2 * plan.overlap} at least, or another --overlap"
+        )
     return plan
 
 
