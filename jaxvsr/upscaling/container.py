@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxvsr.errors import InputError
+from jaxvsr.progress import say
 from jaxvsr.upscaling.colour import require_av
 from jaxvsr.upscaling.encoder import Coding, Encoder
 from jaxvsr.upscaling.reader import Span, opened, video_stream
@@ -100,6 +101,8 @@ def rehearse(folder: pathlib.Path, suffix: str, coding: Coding, copied: Copied) 
         packets = [(0, p.is_keyframe, bytes(p)) for p in (*encoder.encode(grey), *encoder.flush())]
         without = dataclasses.replace(copied, span=Span(end=Fraction(0)))
         write(path, coding, without, iter(packets), 0, [0], 1 / coding.rate)
+        with opened(path) as written:
+            kept = (video_stream(written).sample_aspect_ratio or 1) == coding.aspect
     except (av.error.FFmpegError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -110,6 +113,11 @@ def rehearse(folder: pathlib.Path, suffix: str, coding: Coding, copied: Copied) 
         ) from error
     finally:
         path.unlink(missing_ok=True)
+    if not kept:
+        say(
+            f"warning: {coding.codec} in {suffix} cannot say that pixels are of shape "
+            f"{coding.aspect}: players will take them for squares"
+        )
 
 
 def _add_copied(output: Any, source: Any, copied: Copied) -> dict[int, Any]:
