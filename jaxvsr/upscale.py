@@ -154,7 +154,9 @@ def define_flags() -> dict[str, flags.FlagHolder]:
             text("fps", "", "Frames a second of a folder of images; 25 if not given"),
             whole("out_height", 0, "Resize to this height in the end", lower_bound=0),
             text("codec", "", "An encoder of FFmpeg: libx264, libx265, ffv1, prores_ks, ..."),
-            whole("crf", None, "Constant rate factor: smaller is better and larger", lower_bound=0),
+            whole(
+                "crf", None, "Constant rate factor, 0 (best) to 63", lower_bound=0, upper_bound=63
+            ),
             number("lossless", False, "Keep what the network gives to the bit, as RGB"),
             text("pix_fmt", "", "Pixel format: yuv420p10le, ..."),
             flags.DEFINE_multi_string("codec_options", [], "Of the encoder: preset=slow"),

@@ -98,7 +98,10 @@ def rehearse(folder: pathlib.Path, suffix: str, coding: Coding, copied: Copied) 
     try:
         encoder = Encoder(coding)
         grey = np.full((*coding.size, 3), 128, np.uint8)
-        packets = [(0, p.is_keyframe, bytes(p)) for p in (*encoder.encode(grey), *encoder.flush())]
+        coded = [*encoder.encode(grey), *encoder.flush()]
+        if encoder.unknown:
+            raise InputError(f"{coding.codec} knows no option {', '.join(encoder.unknown)}")
+        packets = [(0, packet.is_keyframe, bytes(packet)) for packet in coded]
         without = dataclasses.replace(copied, span=Span(end=Fraction(0)))
         write(path, coding, without, iter(packets), 0, [0], 1 / coding.rate)
         with opened(path) as written:

@@ -135,6 +135,11 @@ class Encoder:
         self._number += 1
         return self._context.encode(converted)
 
+    @property
+    def unknown(self) -> list[str]:
+        """The options that the encoder does not know, once it has got a frame."""
+        return list(self._context.options)
+
     def flush(self) -> Sequence[Any]:
         """The packets that are left."""
         return self._context.encode(None)
@@ -171,6 +176,8 @@ def choose(
             f"{output}: there is no container {output.suffix}; there are .mp4, .mkv, .mov, .webm, "
             ".avi and more"
         ) from error
+    if wish.pixel_format and wish.pixel_format not in av.video.format.names:
+        raise InputError(f"--pix_fmt={wish.pixel_format}: there is no such pixel format")
     deep = any(c.bits > 8 for c in av.VideoFormat(wish.pixel_format or source_format).components)
     name = wish.codec or _usual_codec(output.suffix, deep, wish.lossless)
     try:

@@ -99,11 +99,16 @@ def run(
     else:
         work.begin()
     copied = _copied(media, request)
-    if coding:
-        container.rehearse(work.folder, output.suffix, coding, copied)
-    if request.preview is not None:
-        _preview(media, output, model, variables, request, settings, info)
-    _restore(media, info, model, variables, settings, request, work, coding)
+    try:
+        if coding:
+            container.rehearse(work.folder, output.suffix, coding, copied)
+        if request.preview is not None:
+            _preview(media, output, model, variables, request, settings, info)
+        _restore(media, info, model, variables, settings, request, work, coding)
+    except BaseException:
+        if not work.done:
+            work.remove()
+        raise
     _finish(output, work, coding, copied, info)
 
 
