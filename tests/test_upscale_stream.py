@@ -65,7 +65,7 @@ def difference(sr, expected):
     return np.abs(sr.astype(np.float32) - expected)
 
 
-@pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 20])
+@pytest.mark.parametrize("length", [1, 7, 8])
 def test_a_network_with_state_streams_exactly(length):
     model, variables = swrn()
     clip = moving(length)
@@ -89,7 +89,7 @@ class Neighbours(nn.Module):
         return jnp.repeat(jnp.repeat(sum(shifts) / len(shifts), 2, axis=2), 2, axis=3)
 
 
-@pytest.mark.parametrize("length", [1, 3, 7, 8, 9, 25])
+@pytest.mark.parametrize("length", [1, 7, 8, 25])
 @pytest.mark.parametrize("chunk", [8, 11])
 def test_a_network_without_state_sees_all_that_it_needs(length, chunk):
     model, clip = Neighbours(), moving(length)

@@ -20,6 +20,19 @@ class Repeat(nn.Module):
         return jnp.repeat(jnp.repeat(lq, self.scale, axis=2), self.scale, axis=3)
 
 
+class Mean(nn.Module):
+    """Stands for a network that sees the whole clip: what comes later and earlier fades."""
+
+    lookahead: int | None = None
+    scale: int = 2
+
+    def __call__(self, lq, train=False):
+        distance = jnp.abs(jnp.arange(lq.shape[1])[:, None] - jnp.arange(lq.shape[1]))
+        weights = 0.5**distance
+        mean = jnp.einsum("ij,bjhwc->bihwc", weights / weights.sum(1, keepdims=True), lq)
+        return jnp.repeat(jnp.repeat(mean, self.scale, axis=2), self.scale, axis=3)
+
+
 def blocks(length=20, height=48, width=64):
     """Frames (t, h, w, 3) uint8 of blocks of 16 pixels, whose colours change."""
     rng = np.random.default_rng(0)
