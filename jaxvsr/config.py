@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from jaxvsr import models
+from jaxvsr import models, tracing
 from jaxvsr.errors import InputError
 
 # Fields of a model that change nothing about what a checkpoint of it holds.
@@ -44,6 +44,7 @@ def defaults() -> ml_collections.ConfigDict:
     optim.eps = 1e-8
     optim.flow_lr_mul = 0.125  # rate of SpyNet over that of the rest; 0: never trained
     optim.fix_flow = 5000  # SpyNet trains from this iteration on, counted from 1
+    optim.flow_params = ("spynet",)  # what these two are for: parts of the parameters' names
     optim.clip_norm = 0.0  # largest norm of the gradient; 0: not clipped
     optim.ema = 0.999  # decay of the moving average of the parameters; 0: none is kept
 
@@ -59,6 +60,7 @@ def defaults() -> ml_collections.ConfigDict:
     train.accumulate = 1  # parts that a batch is computed in, one after the other
     train.spynet_weights = ""  # official weights of SpyNet: .pth, .safetensors or .npz
     train.log_every = 100
+    train.profile_steps = ""  # "100:110": an XProf trace of the steps after 100, up to 110
     train.checkpoint_every = 5000
     train.keep = 2  # latest checkpoints, besides the best
 
@@ -74,6 +76,11 @@ def defaults() -> ml_collections.ConfigDict:
     evaluation.input = "plain"  # "mirror": and reversed, averaged; "repeat": the last frame twice
     evaluation.tile = (0, 0, 0)  # frames, height, width restored at once, input pixels; 0: all
     evaluation.overlap = (2, 20, 20)  # of neighbouring tiles
+    evaluation.multiple = (
+        1,
+        1,
+        1,
+    )  # what is not tiled is mirrored at its end to multiples of these
     evaluation.clips = 0  # how many clips, from the first on; 0: all
     return config
 
@@ -93,6 +100,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     for name in ("steps", "accumulate", "log_every", "checkpoint_every", "keep"):
         if train[name] < 1:
             raise InputError(f"train.{name}={train[name]} must be at least 1")
+    tracing.steps(train.profile_steps)
     if config.eval.channel not in ("rgb", "y"):
         raise InputError(f"eval.channel={config.eval.channel!r} is neither 'rgb' nor 'y'")
     part = train.accumulate * jax.device_count()
@@ -159,7 +167,9 @@ def check_fits(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list
             continue
         section, _, field = name.partition(".")
         other_tree = section == "model" and field not in SAME_WEIGHTS
-        other_groups = name in ("optim.ema", "optim.flow_lr_mul") and bool(old) != bool(new)
+        other_groups = name == "optim.flow_params" or (
+            name in ("optim.ema", "optim.flow_lr_mul") and bool(old) != bool(new)
+        )
         line = f"  {name}: {old!r} there, {new!r} asked for"
         (harmful if other_tree or other_groups else harmless).append(line)
     if harmful:

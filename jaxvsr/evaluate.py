@@ -50,6 +50,8 @@ def check(protocol: ml_collections.ConfigDict, source: TFDSClips, model: nn.Modu
         tiles.check(protocol.tile, protocol.overlap)
     except ValueError as error:
         raise InputError(f"eval.tile and eval.overlap: {error}") from error
+    if len(protocol.multiple) != 3 or min(protocol.multiple) < 1:
+        raise InputError(f"eval.multiple={protocol.multiple} must be three numbers from 1 on")
     if protocol.input not in INPUTS:
         raise InputError(f"eval.input={protocol.input!r} is none of {', '.join(INPUTS)}")
     unknown = [metric for metric in protocol.metrics if metric not in METRICS]
@@ -306,6 +308,7 @@ def _restored(
         rule=protocol.input,
         tile=tuple(protocol.tile),
         overlap=tuple(protocol.overlap),
+        multiple=tuple(protocol.multiple),
     )
     for (i, frames), sr, computed in restored:
         yield i, frames["lq"], frames["gt"], sr, computed

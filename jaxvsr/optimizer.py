@@ -3,6 +3,8 @@
 Iterations are counted from 0 here; the published ones count from 1.
 """
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -49,6 +51,8 @@ def make_optimizer(
 ) -> tuple[optax.GradientTransformation, dict[str, optax.Schedule]]:
     """Adam in two groups: SpyNet, with a rate and a start of its own, and all the rest.
 
+    What `flow_params` names besides goes with SpyNet.
+
     Args:
         optim: the section of a config.
         steps: length of the training.
@@ -70,16 +74,18 @@ def make_optimizer(
     else:
         spynet = optax.set_to_zero()
         del rates["spynet"]
-    groups = optax.partition({"rest": rest, "spynet": spynet}, _group)
+    group = functools.partial(_group, names=optim.flow_params)
+    groups = optax.partition({"rest": rest, "spynet": spynet}, group)
     if optim.clip_norm:
         groups = optax.chain(optax.clip_by_global_norm(optim.clip_norm), groups)
     return groups, rates
 
 
-def _group(params: Any) -> Any:
-    """Names the group of each parameter."""
+def _group(params: Any, names: Sequence[str]) -> Any:
+    """Says of each parameter whether its place in the tree holds one of the names."""
 
     def name(path: tuple, _: Any) -> str:
-        return "spynet" if any(getattr(key, "key", None) == "spynet" for key in path) else "rest"
+        place = jax.tree_util.keystr(path, simple=True, separator="/")
+        return "spynet" if any(part in place for part in names) else "rest"
 
     return jax.tree_util.tree_map_with_path(name, params)

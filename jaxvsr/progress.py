@@ -1,6 +1,7 @@
 """How far a run is and how fast: metrics read without waiting for the devices, time left."""
 
 import contextlib
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -9,6 +10,8 @@ import jax
 import numpy as np
 
 Item = TypeVar("Item")
+
+WAITING = 0.2  # share of time spent on waiting for data from which on it is worth a warning
 
 
 def say(line: str) -> None:
@@ -79,6 +82,8 @@ class Progress:
         # The clock starts after the first step, which is compiled before it runs.
         self._clock: tuple[int, float] | None = None
         self._begin = time.perf_counter()
+        self._waited = dict.fromkeys(("data", "checkpoint"), 0.0)
+        self._warned = False
 
     def add(self, metrics: Mapping[str, jax.Array]) -> None:
         """Takes the metrics of the next step, and reads those of the one before.
@@ -92,6 +97,7 @@ class Progress:
         if self._clock is None:
             self.read()
             self._clock = self._done, time.perf_counter()
+            self._waited = dict.fromkeys(self._waited, 0.0)
             say(f"compiled the step in {self._clock[1] - self._begin:.0f} s")
 
     def read(self) -> None:
@@ -117,7 +123,8 @@ class Progress:
 
     def report(self) -> dict[str, float]:
         """The means of the metrics since the last report, steps a second and, as "mfu", the share
-        of the devices' peak FLOP/s that the model's arithmetic makes up."""
+        of the devices' peak FLOP/s that the model's arithmetic makes up; as "time/...", the shares
+        of time in which data, a checkpoint or, the rest, the devices were waited for."""
         self.read()
         keys = self._interval[0].keys()
         means = {key: float(np.mean([m[key] for m in self._interval])) for key in keys}
@@ -128,8 +135,26 @@ class Progress:
             rate = (self._done - step) / (now - since)
             means["steps_per_second"] = rate
             means["mfu"] = rate * self._step_flops / self._peak_flops
+            shares = {what: waited / (now - since) for what, waited in self._waited.items()}
+            shares["compute"] = 1 - sum(shares.values())
+            means |= {f"time/{what}": share for what, share in shares.items()}
             self._clock = self._done, now
+            self._waited = dict.fromkeys(self._waited, 0.0)
+            if shares["data"] > WAITING and not self._warned:
+                self._warned = True
+                say(
+                    f"warning: the devices wait for data {shares['data']:.0%} of the time: raise "
+                    f"data.workers, the reading processes ({os.cpu_count()} cores here), or put "
+                    "the data set on a faster disk"
+                )
         return means
+
+    @contextlib.contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Time in which "data" or a "checkpoint" is waited for."""
+        begin = time.perf_counter()
+        yield
+        self._waited[what] += time.perf_counter() - begin
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -145,6 +170,8 @@ class Progress:
         parts.append(f"psnr {values['psnr']:.2f}")
         if values["keep_ratio"] < 1:
             parts.append(f"keep {values['keep_ratio']:.0%}")
+        if values.get("time/data", 0) > WAITING:
+            parts.append(f"waiting for data {values['time/data']:.0%}")
         rate = values.get("steps_per_second")
         if rate:
             parts.append(f"{rate:.2f} steps/s" if rate >= 1 else f"{1 / rate:.1f} s/step")

@@ -90,6 +90,7 @@ def restore_clips(
     rule: str = "plain",
     tile: tiles.Triple = (0, 0, 0),
     overlap: tiles.Triple = (0, 0, 0),
+    multiple: tiles.Triple = (1, 1, 1),
 ) -> Iterator[tuple[Item, np.ndarray, np.ndarray | None]]:
     """Restores clips, as many at once as there are devices on this host, one or its tiles each.
 
@@ -100,6 +101,8 @@ def restore_clips(
         rule: of `as_input`.
         tile: frames, height and width of what is restored at once, in input pixels; 0: all.
         overlap: of neighbouring tiles, likewise.
+        multiple: clips are mirrored at the end of each axis that is not tiled, to multiples of
+            these; what comes out is cropped.
 
     Yields:
         Of each clip: what came with it, sr (t, H, W, 3) uint8, and the share of blocks that
@@ -110,6 +113,7 @@ def restore_clips(
     """
     mesh = sharding.make_mesh(jax.local_devices())
     variables = sharding.replicate_here(variables, mesh)
+    whole = [1 if side else n for side, n in zip(tile, multiple, strict=True)]
 
     def run(lq: list[np.ndarray], finish: Callable) -> Any:
         # Devices that are left without a clip do the last one again.
@@ -124,22 +128,34 @@ def restore_clips(
 
     if any(tile):
         for lq, item in clips:
-            outputs = tiles.by_tiles(run_tiles, as_input(lq, rule), tile, overlap, mesh.size)
+            given = as_input(lq, rule)
+            padded = tiles.mirror_ends(given, whole)
+            outputs = tiles.by_tiles(run_tiles, padded, tile, overlap, mesh.size)
+            outputs = [tiles.crop_ends(x, padded.shape, given.shape) for x in outputs]
             sr, *computed = (as_output(output, rule) for output in outputs)
             yield item, to_uint8(sr), computed[0][..., 0] if computed else None
         return
     for _, alike in itertools.groupby(clips, key=lambda clip: clip[0].shape):
         while group := list(itertools.islice(alike, mesh.size)):
-            finish = functools.partial(_finish, rule=rule)
-            sr, computed = run([as_input(lq, rule) for lq, _ in group], finish)
+            inputs = [as_input(lq, rule) for lq, _ in group]
+            mirrored = [tiles.mirror_ends(lq, whole) for lq in inputs]
+            shapes = {"padded": mirrored[0].shape, "given": inputs[0].shape}
+            sr, computed = run(mirrored, functools.partial(_finish, rule=rule, **shapes))
             for i, (_, item) in enumerate(group):
                 yield item, sr[i], None if computed is None else computed[i]
 
 
-@functools.partial(jax.jit, static_argnames="rule")
-def _finish(outputs: tuple[jax.Array, jax.Array | None], rule: str) -> tuple:
+@functools.partial(jax.jit, static_argnames=("rule", "padded", "given"))
+def _finish(
+    outputs: tuple[jax.Array, jax.Array | None],
+    rule: str,
+    padded: tuple[int, ...],
+    given: tuple[int, ...],
+) -> tuple:
     """What is sent to the host: sr in 8 bits, a fourth of what float32 takes."""
+
+    def output(x: jax.Array) -> jax.Array:
+        return as_output(tiles.crop_ends(x, padded, given), rule)
+
     sr, computed = outputs
-    if computed is not None:
-        computed = as_output(computed[..., None], rule)[..., 0]
-    return to_uint8(as_output(sr, rule)), computed
+    return to_uint8(output(sr)), None if computed is None else output(computed[..., None])[..., 0]

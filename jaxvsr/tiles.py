@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,37 @@ def starts(size: int, tile: int, overlap: int) -> list[int]:
     if tile >= size:
         return [0]
     return [*range(0, size - tile, tile - overlap), size - tile]
+
+
+def mirror_ends(lq: np.ndarray, multiple: Sequence[int]) -> np.ndarray:
+    """Appends the reversed last frames, rows and columns, up to multiples of three numbers.
+
+    Args:
+        lq: (t, h, w, c).
+        multiple: of frames, height and width.
+
+    Returns:
+        (t', h', w', c).
+
+    Source: the test scripts of VRT and RVRT (Liang et al., 2022).
+    """
+    ends = [(0, -size % n) for size, n in zip(lq.shape, multiple, strict=False)]
+    return np.pad(lq, [*ends, (0, 0)], mode="symmetric")
+
+
+def crop_ends(x: Any, padded: Sequence[int], size: Sequence[int]) -> Any:
+    """What `mirror_ends` has added, cut off a network's output.
+
+    Args:
+        x: (..., t', s*h', s*w', c) of NumPy or JAX, of any scale s.
+        padded: (t', h', w', ...), what the network was given.
+        size: (t, h, w, ...), of the clip before.
+
+    Returns:
+        (..., t, s*h, s*w, c).
+    """
+    (t, h, w), scale = size[:3], x.shape[-3] // padded[1]
+    return x[..., :t, : scale * h, : scale * w, :]
 
 
 def by_tiles(

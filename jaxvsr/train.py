@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from jaxvsr import config as configs
-from jaxvsr import evaluate, flops, losses, models, sharding
+from jaxvsr import evaluate, flops, losses, models, sharding, tracing
 from jaxvsr.checkpoints import Checkpoints
 from jaxvsr.data import pipeline
 from jaxvsr.data.sources import TFDSClips
@@ -179,9 +179,19 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
         f"{jax.device_count()} {jax.devices()[0].device_kind}; compiling"
     )
     memory = sharding.enough_memory("lower data.batch, raise train.accumulate or set model.remat")
-    with _sigterm() as asked_to_stop, closing(checkpoints), closing(summaries), memory:
+    trace = tracing.traced(tracing.steps(config.train.profile_steps), workdir)
+    with (
+        _sigterm() as asked_to_stop,
+        closing(checkpoints),
+        closing(summaries),
+        memory,
+        trace as trace_at,
+    ):
         while done < steps and not (asked_to_stop.is_set() or checkpoints.preempted(done)):
-            state, measured = step(state, sharding.to_devices(next(batches), mesh))
+            trace_at(done, state)
+            with progress.waiting("data"):
+                batch = next(batches)
+            state, measured = step(state, sharding.to_devices(batch, mesh))
             progress.add(measured)
             done, position = done + 1, position + config.data.batch
             if done % config.train.log_every == 0 or done == steps:
@@ -197,7 +207,9 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
                     with progress.paused(), suppress(evaluate.Stopped):
                         result = score(state.weights.variables, stop=asked_to_stop.is_set)
                         psnr = _record(result, config.model.name, done, summaries)
-                checkpoints.save(state, position, psnr)
+                with progress.waiting("checkpoint"):
+                    checkpoints.save(state, position, psnr)
+        trace_at(done, state)
         progress.read()
         checkpoints.save(state, position)
     if done < steps or asked_to_stop.is_set():

@@ -34,7 +34,7 @@ def official(case, name, **fields):
     return Official(models.create(name, **fields), variables, manifest, arrays)
 
 
-def assert_golden(official, keys, in_call_order=()):
+def assert_golden(official, keys, in_call_order=(), lq=None, bar=1e-4):
     """Compares the image and what is sown, of which some was stored last frame first."""
 
     @jax.jit
@@ -43,24 +43,28 @@ def assert_golden(official, keys, in_call_order=()):
         sown = {key: sown["intermediates"][key][0][0] for key in keys}
         return {"sr": sr[0]} | {k: v[::-1] if k in in_call_order else v for k, v in sown.items()}
 
-    for key, value in run(official.variables, official.lq).items():
-        reference.assert_frames(value, official.manifest, official.arrays, key, 1e-4)
+    results = run(official.variables, official.lq if lq is None else lq)
+    for key, value in results.items():
+        reference.assert_frames(value, official.manifest, official.arrays, key, bar)
+    return results["sr"]
 
 
-def assert_gradients_golden(official, official_name):
+def assert_gradients_golden(official, official_name, gt=None, eps=1e-12, bar=1e-3):
+    """Compares the loss and its gradients; the target is the enlarged input if not given."""
     lq, arrays = official.lq, official.arrays
     h, w = lq.shape[2:4]
     scale = official.model.scale
-    gt = jnp.clip(resize(lq, (scale * h, scale * w), "bicubic"), 0, 1)
+    if gt is None:
+        gt = jnp.clip(resize(lq, (scale * h, scale * w), "bicubic"), 0, 1)
 
     @jax.jit
     @jax.value_and_grad
     def gradient(params):
-        return charbonnier(official.model.apply({"params": params}, lq, train=True), gt).mean()
+        return charbonnier(official.model.apply({"params": params}, lq, train=True), gt, eps).mean()
 
     loss, gradients = gradient(official.variables["params"])
     np.testing.assert_allclose(loss, arrays["train/loss"], rtol=1e-4)
-    reference.assert_gradients(gradients, official_name, official.manifest, arrays, 1e-3)
+    reference.assert_gradients(gradients, official_name, official.manifest, arrays, bar)
 
 
 def parameter_count(name, **fields):
@@ -73,7 +77,7 @@ def parameter_count(name, **fields):
 class Tiny:
     """A network of small random weights and two clips."""
 
-    def __init__(self, model, size=(18, 23)):
+    def __init__(self, model, size=(18, 23), **how):
         self.model = model
         self.lq = jax.random.uniform(jax.random.key(0), (2, 3, *size, 3))
         # Some layers would start as zero: what is behind them must matter.
@@ -82,7 +86,7 @@ class Tiny:
         self.variables = jax.tree.map(
             lambda leaf: np.float32(0.1 * rng.normal(size=leaf.shape)), shapes
         )
-        self.apply = jax.jit(model.apply)
+        self.apply = jax.jit(model.apply, **how)
 
     @functools.cached_property
     def expected(self):

@@ -49,7 +49,8 @@ def assert_frames(actual, manifest: dict, arrays: dict, key: str, bar: float) ->
 
 
 def torch_kernel(kernel: np.ndarray) -> np.ndarray:
-    """OIHW -> HWIO, OI -> IO."""
+    """OIHW or OI1HW -> HWIO, OI -> IO."""
+    kernel = kernel.squeeze(2) if kernel.ndim == 5 else kernel
     return kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T
 
 

@@ -9,15 +9,31 @@ from jaxvsr import config as configs
 from jaxvsr import models
 from jaxvsr.errors import InputError
 
-FILES = ["miavsr", "iiavsr", "psrt", "basicvsr", "iconvsr", "basicvsrpp", "swrn"]
+FILES = [
+    "miavsr",
+    "iiavsr",
+    "psrt",
+    "basicvsr",
+    "iconvsr",
+    "basicvsrpp",
+    "vrt",
+    "rvrt",
+    "rvrt_light",
+    "swrn",
+]
+# Of each file, the first one is what no variant stands for.
+VARIANTS = dict.fromkeys(FILES, ("reds", "vimeo", "tiny"))
+VARIANTS["vrt"] = (*(f"00{i}" for i in range(1, 10)), "tiny")
+VARIANTS["rvrt"] = ("reds", "vimeo", "tiny", *(f"00{i}" for i in range(1, 7)))
 
 
 def load(name, *arg):
     return importlib.import_module(f"configs.{name}").get_config(*arg)
 
 
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("variant", ["reds", "vimeo", "tiny"])
+@pytest.mark.parametrize(
+    ("name", "variant"), [(name, variant) for name in FILES for variant in VARIANTS[name]]
+)
 def test_every_variant_is_whole_and_possible(name, variant):
     config = load(name, variant)
     assert config.model.name == name
@@ -39,14 +55,17 @@ def test_a_field_of_the_model_is_a_field_of_its_class(name):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_without_a_variant_it_is_reds(name):
-    assert load(name).to_dict() == load(name, "reds").to_dict()
+def test_without_a_variant_it_is_the_first(name):
+    assert load(name).to_dict() == load(name, VARIANTS[name][0]).to_dict()
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_an_unknown_variant_names_the_closest(name):
-    with pytest.raises(ValueError, match="no variant 'vimo', only reds, vimeo, tiny.*'vimeo'"):
-        load(name, "vimo")
+    meant = VARIANTS[name][1]
+    mistyped = meant[:-2] + meant[-1]
+    known = ", ".join(VARIANTS[name])
+    with pytest.raises(ValueError, match=f"no variant '{mistyped}', only {known}.*'{meant}'"):
+        load(name, mistyped)
 
 
 def test_the_published_recipe_of_miavsr():
@@ -69,6 +88,27 @@ def test_the_published_recipe_of_basicvsr():
     assert (optim.flow_lr_mul, optim.fix_flow, config.train.steps) == (0.125, 5000, 300_000)
     vimeo = load("basicvsr", "vimeo")
     assert (vimeo.data.frames, vimeo.data.mirror, vimeo.eval.input) == (7, True, "mirror")
+
+
+def test_the_published_recipes_of_rvrt():
+    config = load("rvrt")
+    assert (config.data.frames, config.data.crop, config.data.batch) == (30, 256, 8)
+    assert (config.optim.lr, config.optim.flow_lr_mul, config.optim.fix_flow) == (
+        4e-4,
+        0.25,
+        30_000,
+    )
+    assert (config.loss.eps, config.train.steps, config.eval.tile) == (1e-9, 600_000, (0, 128, 128))
+    assert config.to_dict() == load("rvrt", "001").to_dict()
+    assert load("rvrt", "vimeo").to_dict() == load("rvrt", "002").to_dict()
+    blurred = load("rvrt", "003")
+    assert (blurred.data.mirror, blurred.optim.lr, blurred.optim.fix_flow) == (True, 2e-4, 0)
+    assert blurred.eval.dataset == blurred.data.dataset == "vimeo90k/bd"
+    assert load("rvrt", "004").model.to_dict() == load("rvrt", "005").model.to_dict()
+    for variant in ("003", "004", "005", "006"):
+        configs.check(load("rvrt", variant))
+    light = load("rvrt_light", "vimeo")
+    assert (light.optim.lr, light.loss.eps, light.eval.input) == (2e-4, 1e-12, "mirror")
 
 
 def test_the_published_recipe_of_basicvsrpp():
@@ -94,6 +134,20 @@ def test_the_published_recipe_of_iconvsr():
     assert (reds.model.keyframe_stride, reds.model.temporal_padding) == (5, 2)
     assert (vimeo.model.keyframe_stride, vimeo.model.temporal_padding) == (5, 3)
     assert reds.optim.to_dict() == load("basicvsr").optim.to_dict()
+
+
+def test_the_published_recipe_of_vrt():
+    config = load("vrt")
+    assert (config.data.frames, config.data.crop, config.data.batch) == (6, 256, 8)
+    optim = config.optim
+    assert (optim.lr, optim.lr_end, optim.b1, optim.b2, optim.ema) == (4e-4, 1e-7, 0.9, 0.99, 0)
+    assert (optim.flow_lr_mul, optim.fix_flow, config.train.steps) == (0.125, 20_000, 300_000)
+    assert (optim.flow_params, config.loss.eps) == (("spynet", "deform"), 1e-9)
+    assert (load("vrt", "002").data.frames, load("vrt", "003").data.frames) == (16, 7)
+    assert load("vrt", "004,vid4_bd").data.dataset == "vimeo90k/bd"
+    for variant in ("005", "006", "007", "008", "009"):
+        config = load("vrt", variant)
+        assert (config.model.scale, config.data.crop) == (1, 192)
 
 
 @pytest.mark.parametrize("intervals", [(), (0,), (1, -2)])
@@ -142,13 +196,13 @@ def test_fields_are_the_leaves():
 @pytest.mark.parametrize("name", [*FILES, "bicubic"])
 @pytest.mark.parametrize("benchmark", protocols.PROTOCOLS)
 def test_every_benchmark_can_be_asked_of_every_model(name, benchmark):
-    config = load(name, benchmark if name == "bicubic" else f"vimeo,{benchmark}")
+    config = load(name, benchmark if name == "bicubic" else f"{VARIANTS[name][1]},{benchmark}")
     expected = {"crop": 0, "frames": (), "input": "plain"} | protocols.PROTOCOLS[benchmark]
     assert {field: config.eval[field] for field in expected} == expected
     configs.check(config)
     # What is scored has nothing to do with what is trained.
     if name != "bicubic":
-        assert config.data.to_dict() == load(name, "vimeo").data.to_dict()
+        assert config.data.to_dict() == load(name, VARIANTS[name][1]).data.to_dict()
 
 
 def test_an_unknown_benchmark_names_the_closest():

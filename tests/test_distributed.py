@@ -1,11 +1,20 @@
-"""Two processes, as two hosts of a Slurm job, train together."""
+"""Several processes, as the hosts of a Slurm job or with flags, train together."""
 
 import os
+import pathlib
+import re
+import shutil
 import socket
 import subprocess
+import time
 
 import pytest
-from test_train import REPOSITORY, command, finish, reports
+import yaml
+from test_train import REPOSITORY, command, finish, reports, wait_for
+
+from jaxvsr import main
+
+LAUNCH = pathlib.Path(__file__).parents[1] / "launch"
 
 
 def free_port():
@@ -14,42 +23,114 @@ def free_port():
         return s.getsockname()[1]
 
 
-def host(index, port, *args, **changes):
-    slurm = {
-        "SLURM_JOB_ID": "1",
-        "SLURM_NTASKS": "2",
-        "SLURM_PROCID": str(index),
-        "SLURM_LOCALID": str(index),
-        "SLURM_STEP_NODELIST": "localhost",
-        "JAX_COORDINATOR_PORT": str(port),
-    }
+def start(devices, args, env, flags=()):
+    flag = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
-        [*command(*args, **changes), "--distributed"],
+        [*args, *flags],
         cwd=REPOSITORY,
-        env={**os.environ, **slurm},
+        env={**os.environ, "XLA_FLAGS": flag, **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def by_slurm(args):
+    """Two processes of two devices each."""
+    port = str(free_port())
+    return [
+        start(
+            2,
+            args,
+            {
+                "SLURM_JOB_ID": "1",
+                "SLURM_NTASKS": "2",
+                "SLURM_PROCID": str(i),
+                "SLURM_LOCALID": str(i),
+                "SLURM_STEP_NODELIST": "localhost",
+                "JAX_COORDINATOR_PORT": port,
+                "JAX_LOCAL_DEVICE_IDS": "0,1",
+            },
+            ["--distributed"],
+        )
+        for i in range(2)
+    ]
+
+
+def by_flags(args):
+    """The same."""
+    port = free_port()
+    flags = [f"--coordinator=localhost:{port}", "--processes=2"]
+    return [start(2, args, {}, [*flags, f"--process={i}"]) for i in range(2)]
+
+
+def assert_equal(one, two, tolerance):
+    assert one.keys() == two.keys()
+    for step, values in one.items():
+        for name, value in values.items():
+            assert two[step][name] == pytest.approx(value, rel=tolerance, abs=0), (step, name)
 
 
 def test_two_hosts_give_the_losses_of_one(data_dir, tmp_path):
     changes = {"train.steps": 4, "eval.every": 2, "train.checkpoint_every": 2}
-    alone = subprocess.Popen(
-        command("swrn", data_dir, tmp_path / "one", **changes),
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    finish(alone)
-    port = free_port()
-    hosts = [host(i, port, "swrn", data_dir, tmp_path / "two", **changes) for i in range(2)]
+    finish(start(4, command("swrn", data_dir, tmp_path / "one", **changes), {}))
+    hosts = by_slurm(command("swrn", data_dir, tmp_path / "two", **changes))
     outputs = [finish(process) for process in hosts]
-    assert "on 2 cpu" in outputs[0] and "| swrn" in outputs[0]
+    assert "on 4 cpu" in outputs[0] and "| swrn" in outputs[0]
     assert "step 4/4" not in outputs[1] and "| swrn" not in outputs[1]
-    one, two = reports(tmp_path / "one"), reports(tmp_path / "two")
-    assert one.keys() == two.keys()
-    for step, values in one.items():
-        for name, value in values.items():
-            assert two[step][name] == pytest.approx(value, rel=1e-4), (step, name)
+    assert_equal(reports(tmp_path / "one"), reports(tmp_path / "two"), 1e-4)
+
+
+def test_a_host_that_cannot_start_does_not_keep_the_others(data_dir, tmp_path):
+    args = command("swrn", data_dir, tmp_path / "run")
+    port = free_port()
+    flags = [f"--coordinator=localhost:{port}", "--processes=2"]
+    there = start(2, args, {}, [*flags, "--process=0"])
+    without = [*flags, "--process=1", "--config.data.dir=/nowhere"]
+    output = finish(start(2, args, {}, without), code=1)
+    assert re.search(r"^error: .*is not prepared", output, re.MULTILINE)
+    begin = time.monotonic()
+    there.communicate(timeout=60)
+    assert there.returncode != 0 and time.monotonic() - begin < 60
+
+
+@pytest.mark.slow
+def test_a_lost_host_ends_the_run_which_then_goes_on(data_dir, tmp_path):
+    changes = {"train.steps": 30, "eval.every": 15, "train.checkpoint_every": 5}
+    for process in by_flags(command("swrn", data_dir, tmp_path / "whole", **changes)):
+        finish(process)
+    run = tmp_path / "run"
+    args = command("swrn", data_dir, run, **changes)
+    hosts = by_flags(args)
+    lines = run / "metrics.jsonl"
+    wait_for(lambda: lines.exists() and len(lines.read_text().splitlines()) > 7, hosts[0])
+    hosts[1].kill()
+    output, _ = hosts[0].communicate(timeout=60)
+    assert hosts[0].returncode != 0
+    assert "another" in output and "step 30/30" not in output
+    shutil.copytree(run, tmp_path / "fewer")
+
+    for process in by_flags(args):
+        finish(process)
+    whole = reports(tmp_path / "whole")
+    assert_equal(whole, reports(run), 0)
+    finish(start(2, command("swrn", data_dir, tmp_path / "fewer", **changes), {}))
+    # Other sums, other roundings, which training makes grow: the first steps tell.
+    fewer = {step: values for step, values in reports(tmp_path / "fewer").items() if step <= 12}
+    assert_equal({step: whole[step] for step in fewer}, fewer, 1e-4)
+
+
+def test_the_launch_files_are_whole():
+    subprocess.run(["bash", "-n", LAUNCH / "slurm.sh"], check=True)
+    jobset = yaml.safe_load((LAUNCH / "jobset.yaml").read_text())
+    job = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]
+    (container,) = job["template"]["spec"]["containers"]
+    flags = dict(a.removeprefix("--").split("=", 1) for a in container["command"] if "=" in a)
+    name, replicated = jobset["metadata"]["name"], jobset["spec"]["replicatedJobs"][0]["name"]
+    assert flags["coordinator"].startswith(f"{name}-{replicated}-0-0.{name}:")
+    assert int(flags["processes"]) == job["completions"] == job["parallelism"]
+    assert flags["process"] == f"$({container['env'][0]['name']})"
+    known = {flag.name for flag in main.flags.FLAGS.get_key_flags_for_module(main)}
+    assert {flag.split(".")[0] for flag in flags} <= known
+    script = (LAUNCH / "slurm.sh").read_text()
+    assert set(re.findall(r"--(\w+)", script.split("jaxvsr.main")[1])) <= known

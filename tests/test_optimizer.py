@@ -30,6 +30,11 @@ def constant(_):
     return {"spynet": {"w": jnp.full(3, 2.0)}, "head": {"w": jnp.full(3, -0.5)}}
 
 
+def test_what_shares_spynets_rate_is_told_by_its_name():
+    history, _ = run(optim(flow_params=("spynet", "ea"), flow_lr_mul=0.0), 1, constant)
+    np.testing.assert_array_equal(history[-1]["head"], 1)
+
+
 def test_cosine_is_the_published_one():
     rate = learning_rate(optim(lr=2e-4, lr_end=1e-7), 6, 0.125)
     for step in range(7):

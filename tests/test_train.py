@@ -84,16 +84,16 @@ def finish(process, code=0):
 def reports(workdir):
     """step -> what was reported of it, the times aside."""
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-    kept = ("steps_per_second", "mfu")
+    times = ("steps_per_second", "mfu", "time/data", "time/compute", "time/checkpoint")
     merged = {}
     for line in lines:
-        values = {k: v for k, v in line.items() if k not in kept}
+        values = {k: v for k, v in line.items() if k not in times}
         merged.setdefault(line["step"], {}).update(values)
     return merged
 
 
 def wait_for(condition, process):
-    for _ in range(3000):
+    for _ in range(9000):
         if condition():
             return
         assert process.poll() is None, process.communicate()[0]
@@ -105,7 +105,7 @@ def wait_for(condition, process):
 def whole(data_dir, tmp_path_factory):
     """An uninterrupted run."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
-    return workdir, finish(start("swrn", data_dir, workdir))
+    return workdir, finish(start("swrn", data_dir, workdir, **{"train.profile_steps": "3:5"}))
 
 
 def test_a_run_leaves_what_was_promised(whole):
@@ -278,9 +278,48 @@ def test_progress_names_what_is_not_finite():
         steps.read()
 
 
+def test_progress_says_what_was_waited_for(monkeypatch, capsys):
+    now = 0.0
+
+    def take(seconds):
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    metrics = {"loss": jnp.float32(1), "psnr": jnp.float32(20), "keep_ratio": jnp.float32(1)}
+    metrics["finite"] = jnp.array([True])
+    run = Progress(0, 10, ["loss"], 1.0, 1.0)
+    for _ in range(3):
+        with run.waiting("data"):
+            take(0.3)
+        take(0.5)
+        run.add(metrics)
+        with run.waiting("checkpoint"):
+            take(0.2)
+        with run.paused():
+            take(7)
+    report = run.report()  # of what came after the first step
+    shares = [report[f"time/{what}"] for what in ("data", "checkpoint", "compute")]
+    np.testing.assert_allclose(shares, np.divide([0.6, 0.6, 1.0], 2.2))
+    assert "wait for data 27% of the time: raise data.workers" in capsys.readouterr().out
+    assert "waiting for data 27%" in run.line(report)
+    run.add(metrics)
+    take(1)
+    assert run.report()["time/compute"] == 1
+    assert not capsys.readouterr().out
+
+
+def test_a_trace_of_the_steps_that_were_asked_for(whole):
+    workdir, output = whole
+    assert f"trace: {workdir}/plugins/profile" in output
+    assert list((workdir / "plugins" / "profile").glob("*/*.xplane.pb"))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"train.profile_steps": "100"}, "train.profile_steps='100' must be like"),
+        ({"train.profile_steps": "9:9"}, "train.profile_steps='9:9' must be like"),
         ({"data.dataset": "reds"}, "'reds' is not prepared"),
         ({"eval.dataset": "vimeo90k"}, "'vimeo90k' is not prepared"),
         ({"data.crop": 132}, "128x128, smaller than the crop of 132x132"),

@@ -37,7 +37,7 @@ def attend(
     Args:
         q: (b, n, queries, c), not yet scaled.
         k, v: (b, n, keys, c).
-        bias: (heads, queries, keys) float32, added to the logits.
+        bias: (heads, queries or 1, keys or 1) float32, added to the logits.
         allowed: (n, queries, keys) bool or None: elsewhere 100 is taken off the logits.
 
     Returns:
@@ -68,35 +68,65 @@ class FusedDense(nn.Module):
         return x.astype(self.dtype) @ kernel + bias
 
 
+@functools.lru_cache(maxsize=32)
+def sine_position(height: int, width: int, dim: int) -> np.ndarray:
+    """A code of the place in a window: sines and cosines of y, then of x, from slow to fast.
+
+    Args:
+        height, width: of the window.
+        dim: channels, a multiple of 4.
+
+    Returns:
+        (height*width, dim) float32.
+
+    Source: Carion et al., "End-to-End Object Detection with Transformers" (DETR), appendix A.4.
+    """
+    period = 1e4 ** (2 * np.arange(dim // 4) / (dim // 2))
+    code = np.zeros((height, width, 2, dim // 4, 2))
+    places = np.meshgrid(np.arange(1, height + 1), np.arange(1, width + 1), indexing="ij")
+    for axis, (place, side) in enumerate(zip(places, (height, width), strict=True)):
+        angle = (2 * np.pi * place / (side + 1e-6))[..., None] / period
+        code[:, :, axis] = np.stack([np.sin(angle), np.cos(angle)], axis=-1)
+    return code.reshape(height * width, dim).astype(np.float32)
+
+
 class WindowAttention(nn.Module):
     """Attention in windows of several frames; the last `query_frames` of them ask.
 
     All frames ask in PSRT. In IIA-VSR (intra & inter-frame attention) only the last one does, the
-    current frame, and its bias is looked up as if it were the first: the published index.
+    current frame, and its bias is looked up as if it were the first: the published index. In VRT's
+    mutual attention, windows hold two frames, each of which is asked by the other one, too.
 
     Attributes:
         num_heads: number of heads.
-        window_size: (wt, wh, ww).
+        window_size: (wt, wh, ww); a window of fewer tokens takes the first ones' biases.
         query_frames: frames that ask, 1..wt.
         dtype: of the computation; logits and softmax are float32.
+        relative: whether there is a bias per relative position.
+        mutual: whether mutual attention is joined to self-attention; of two frames only.
     """
 
     num_heads: int
     window_size: tuple[int, int, int]
     query_frames: int
     dtype: Any = jnp.float32
+    relative: bool = True
+    mutual: bool = False
 
     @nn.compact
     def __call__(self, tokens: jax.Array, regions: np.ndarray | None = None) -> jax.Array:
         """tokens (b, n, wt*wh*ww, c), regions (n, wt*wh*ww) or None -> (b, n, queries, c)."""
-        dim = tokens.shape[-1]
+        keys, dim = tokens.shape[-2:]
         wt, wh, ww = self.window_size
-        queries = self.query_frames * wh * ww
-        rows = (wt + self.query_frames - 1) * (2 * wh - 1) * (2 * ww - 1)
-        table = self.param(
-            "relative_position_bias_table", linear_init, (rows, self.num_heads), jnp.float32
-        )
-        bias = table[relative_position_index(self.window_size)[:queries]].transpose(2, 0, 1)
+        queries = min(self.query_frames * wh * ww, keys)
+        bias = jnp.zeros((self.num_heads, 1, 1))
+        if self.relative:
+            rows = (wt + self.query_frames - 1) * (2 * wh - 1) * (2 * ww - 1)
+            table = self.param(
+                "relative_position_bias_table", linear_init, (rows, self.num_heads), jnp.float32
+            )
+            index = relative_position_index(self.window_size)[:queries, :keys]
+            bias = table[index].transpose(2, 0, 1)
         allowed = None
         if regions is not None:
             allowed = jnp.asarray(regions)[:, -queries:, None] == jnp.asarray(regions)[:, None, :]
@@ -105,4 +135,30 @@ class WindowAttention(nn.Module):
         q = qkv(tokens[:, :, -queries:], slice(0, dim))
         k, v = jnp.split(qkv(tokens, slice(dim, None)), 2, axis=-1)
         out = attend(q, k, v, bias, allowed)
+        if self.mutual:
+            out = jnp.concatenate([self.mutual_attention(tokens, regions), out], axis=-1)
         return nn.Dense(dim, kernel_init=linear_init, dtype=self.dtype, name="proj")(out)
+
+    def mutual_attention(self, tokens: jax.Array, regions: np.ndarray | None) -> jax.Array:
+        """Each of two frames asked by the other: what is found stands where it was found.
+
+        Args:
+            tokens: (b, n, 2*wh*ww, c).
+            regions: (n, 2*wh*ww) or None; those of the first frame hold for both, as published.
+
+        Returns:
+            (b, n, 2*wh*ww, c).
+
+        Source: Liang et al., "VRT", section 3.2.
+        """
+        b, n, keys, dim = tokens.shape
+        position = np.tile(sine_position(*self.window_size[1:], dim), (2, 1))
+        qkv = FusedDense(3 * dim, self.dtype, name="qkv_mut")(tokens + position)
+        q, k, v = jnp.split(qkv.reshape(b, n, 2, keys // 2, 3 * dim), 3, axis=-1)
+        allowed = None
+        if regions is not None:
+            first = jnp.asarray(regions)[:, : keys // 2]
+            allowed = jnp.repeat(first[:, :, None] == first[:, None, :], 2, axis=0)
+        frames = (b, 2 * n, keys // 2, dim)
+        q, k, v = (x.reshape(frames) for x in (q[:, :, ::-1], k, v))
+        return attend(q, k, v, jnp.zeros((self.num_heads, 1, 1)), allowed).reshape(tokens.shape)

@@ -1,6 +1,7 @@
 """Small building blocks, initialised as PyTorch does, since the published recipes assume it."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -31,7 +32,13 @@ class Conv(nn.Conv):
 
 
 def conv(
-    x: jax.Array, features: int, kernel_size: int = 3, *, name: str, dtype: Any = jnp.float32
+    x: jax.Array,
+    features: int,
+    kernel_size: int = 3,
+    groups: int = 1,
+    *,
+    name: str,
+    dtype: Any = jnp.float32,
 ) -> jax.Array:
     """A convolution initialised as PyTorch's, as a submodule of the calling module.
 
@@ -39,15 +46,23 @@ def conv(
         x: (..., h, w, c).
         features: output channels.
         kernel_size: side of the kernel, odd.
+        groups: of channels that do not meet.
         name: of the submodule.
         dtype: of the computation.
 
     Returns:
         (..., h, w, features).
     """
-    init = torch_uniform(kernel_size**2 * x.shape[-1])
+    init = torch_uniform(kernel_size**2 * x.shape[-1] // groups)
+    how: dict[str, Any] = {"feature_group_count": groups, "dtype": dtype, "name": name}
     sizes = (kernel_size, kernel_size)
-    return Conv(features, sizes, dtype=dtype, kernel_init=init, bias_init=init, name=name)(x)
+    return Conv(features, sizes, kernel_init=init, bias_init=init, **how)(x)
+
+
+def dense(x: jax.Array, features: int, *, name: str, dtype: Any = jnp.float32) -> jax.Array:
+    """A linear layer initialised as PyTorch's, as a submodule: (..., c) -> (..., features)."""
+    init = torch_uniform(x.shape[-1])
+    return nn.Dense(features, dtype=dtype, kernel_init=init, bias_init=init, name=name)(x)
 
 
 def strided_conv(x: jax.Array, features: int, *, name: str, dtype: Any = jnp.float32) -> jax.Array:
@@ -57,12 +72,14 @@ def strided_conv(x: jax.Array, features: int, *, name: str, dtype: Any = jnp.flo
     return nn.Conv(features, (3, 3), **how, kernel_init=init, bias_init=init, name=name)(x)
 
 
-def layer_norm(x: jax.Array, *, name: str, dtype: Any = jnp.float32) -> jax.Array:
-    """PyTorch's LayerNorm over the last axis, as a submodule: eps 1e-5, statistics in float32."""
+def layer_norm(
+    x: jax.Array, epsilon: float = 1e-5, *, name: str, dtype: Any = jnp.float32
+) -> jax.Array:
+    """PyTorch's LayerNorm over the last axis, as a submodule: statistics in float32."""
     x = x.astype(jnp.float32)
     # The norm does not see a common offset; taken off first, it costs no digits of the variance.
     x = x - jax.lax.stop_gradient(x[..., :1])
-    return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, dtype=dtype, name=name)(x)
+    return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, dtype=dtype, name=name)(x)
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -120,6 +137,7 @@ class MLP(nn.Module):
 
     ratio: float
     dtype: Any = jnp.float32
+    activation: Callable[[jax.Array], jax.Array] = gelu
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -127,7 +145,32 @@ class MLP(nn.Module):
         dim = x.shape[-1]
         hidden = int(dim * self.ratio)
         x = nn.Dense(hidden, kernel_init=linear_init, dtype=self.dtype, name="fc1")(x)
-        return nn.Dense(dim, kernel_init=linear_init, dtype=self.dtype, name="fc2")(gelu(x))
+        return nn.Dense(dim, kernel_init=linear_init, dtype=self.dtype, name="fc2")(
+            self.activation(x)
+        )
+
+
+class GEGLU(nn.Module):
+    """Two linear layers, of which a GELU of one gates the other, and a third.
+
+    Attributes:
+        hidden: channels inside.
+        features: output channels.
+        dtype: of the computation.
+
+    Source: Shazeer, "GLU Variants Improve Transformer", section 2.
+    """
+
+    hidden: int
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(..., c) -> (..., features)."""
+        gate = gelu(dense(x, self.hidden, name="fc11", dtype=self.dtype))
+        x = gate * dense(x, self.hidden, name="fc12", dtype=self.dtype)
+        return dense(x, self.features, name="fc2", dtype=self.dtype)
 
 
 class DropPath(nn.Module):
@@ -136,13 +179,13 @@ class DropPath(nn.Module):
     It acts only where an rng named "droppath" is given.
     """
 
-    rate: float
+    rate: ArrayLike
 
     @nn.compact
     def __call__(self, x: ArrayLike) -> jax.Array:
         """(b, ...) -> (b, ...)."""
         x = jnp.asarray(x)
-        if self.rate == 0 or not self.has_rng("droppath"):
+        if not self.has_rng("droppath"):
             return x
         shape = (x.shape[0],) + (1,) * (x.ndim - 1)
         keep = jax.random.bernoulli(self.make_rng("droppath"), 1 - self.rate, shape)

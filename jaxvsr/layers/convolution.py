@@ -15,7 +15,14 @@ DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
 def same_conv(
-    x: jax.Array, kernel: jax.Array, strides: Any, padding: Any, *, precision: Any, **_: Any
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: Any,
+    padding: Any,
+    *,
+    precision: Any,
+    feature_group_count: int = 1,
+    **_: Any,
 ) -> jax.Array:
     """A zero-padded convolution of stride 1, for `flax.linen.Conv(conv_general_dilated=...)`.
 
@@ -23,15 +30,19 @@ def same_conv(
 
     Args:
         x: (b, h, w, c_in).
-        kernel: (odd, odd, c_in, c_out), neither dilated nor in groups.
+        kernel: (odd, odd, c_in / groups, c_out), not dilated.
         strides: 1.
         padding: "SAME".
         precision: of the products.
+        feature_group_count: groups of channels that do not meet.
 
     Returns:
         (b, h, w, c_out).
     """
-    return _conv(x, kernel, precision)
+    xs = jnp.split(x, feature_group_count, axis=-1)
+    kernels = jnp.split(kernel, feature_group_count, axis=-1)
+    outs = [_conv(x, kernel, precision) for x, kernel in zip(xs, kernels, strict=True)]
+    return jnp.concatenate(outs, axis=-1)
 
 
 def _plain(x: jax.Array, kernel: jax.Array, precision: Any) -> jax.Array:

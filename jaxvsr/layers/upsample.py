@@ -66,11 +66,13 @@ class PixelShuffleHead(nn.Module):
         scale: 1, 3 or a power of two.
         features_hr: channels after the last shuffle; 64 in every published network.
         dtype: of the computation; the image is float32.
+        activate_hr: whether there is an activation between the last two convolutions.
     """
 
     scale: int
     features_hr: int = 64
     dtype: Any = jnp.float32
+    activate_hr: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -82,7 +84,10 @@ class PixelShuffleHead(nn.Module):
             features = self.features_hr if i == len(factors) else x.shape[-1]
             x = conv(x, features * factor**2, name=f"upconv{i}", dtype=self.dtype)
             x = leaky_relu(pixel_shuffle(x, factor))
-        x = leaky_relu(conv(x, self.features_hr, name="conv_hr", dtype=self.dtype))
+        # Without an activation it is one more of the upsampler's, in the official names, too.
+        name = "conv_hr" if self.activate_hr else f"upconv{len(factors) + 1}"
+        x = conv(x, self.features_hr, name=name, dtype=self.dtype)
+        x = leaky_relu(x) if self.activate_hr else x
         return conv(x, 3, name="conv_last", dtype=self.dtype).astype(jnp.float32)
 
 

@@ -52,6 +52,30 @@ def flow_warp(
     return out.astype(x.dtype)
 
 
+def nearest_corners(x: jax.Array, flow: jax.Array) -> jax.Array:
+    """The four pixels around where `flow` points to, side by side; zero outside.
+
+    There is no gradient to the flow.
+
+    Args:
+        x: (b, h, w, c) features, any dtype.
+        flow: (b, h, w, 2) displacements (dx, dy) in pixels.
+
+    Returns:
+        (b, h, w, 4*c): at the floor of x and y, of x alone, of y alone, of none; otherwise the
+        ceiling.
+
+    Source: the official code of VRT (Liang et al., 2022), "nearest4".
+    """
+    _, height, width, _ = x.shape
+    flow = flow.astype(jnp.float32)
+    ys = jnp.arange(height, dtype=jnp.float32)[:, None] + flow[..., 1]
+    xs = jnp.arange(width, dtype=jnp.float32)[None, :] + flow[..., 0]
+    roundings = jnp.floor, jnp.ceil
+    corners = [_gather(x, to_y(ys), to_x(xs)) for to_x in roundings for to_y in roundings]
+    return jnp.concatenate(corners, axis=-1)
+
+
 def patch_align(x: jax.Array, flow: jax.Array, patch: int = 8) -> jax.Array:
     """Moves each patch as a unit by the rounded mean of its flow; zeros come in from outside.
 

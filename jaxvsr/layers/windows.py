@@ -9,6 +9,28 @@ import numpy as np
 Size = tuple[int, int, int]  # (t, h, w)
 
 
+def fit(size: Size, window_size: Size, shifted: bool) -> tuple[Size, Size]:
+    """The windows of a clip that may be smaller than they are.
+
+    Args:
+        size: (t, h, w) of the clip.
+        window_size: (wt, wh, ww).
+        shifted: whether windows lie half a window off the origin.
+
+    Returns:
+        The window, which on an axis is no larger than the clip, and the shift, which is zero
+        where one window is enough.
+
+    Source: Liu et al., "Video Swin Transformer", the official code.
+    """
+    fitted = [
+        (min(side, window), window // 2 if shifted and side > window else 0)
+        for side, window in zip(size, window_size, strict=True)
+    ]
+    (wt, st), (wh, sh), (ww, sw) = fitted
+    return (wt, wh, ww), (st, sh, sw)
+
+
 def partition(x: jax.Array, window_size: Size, shift_size: Size = (0, 0, 0)) -> jax.Array:
     """Zero-pads a clip at its ends to whole windows, rolls it back by the shift, and cuts it.
 

@@ -15,6 +15,9 @@ from jaxvsr.models.iiavsr import IIAVSR
 from jaxvsr.models.miavsr import MIAVSR
 from jaxvsr.models.mobile.swrn import SWRN
 from jaxvsr.models.psrt import PSRT
+from jaxvsr.models.rvrt import RVRT
+from jaxvsr.models.rvrt_light import RVRTLight
+from jaxvsr.models.vrt import VRT
 
 MODELS: dict[str, type[nn.Module]] = {
     "basicvsr": BasicVSR,
@@ -24,7 +27,10 @@ MODELS: dict[str, type[nn.Module]] = {
     "iiavsr": IIAVSR,
     "miavsr": MIAVSR,
     "psrt": PSRT,
+    "rvrt": RVRT,
+    "rvrt_light": RVRTLight,
     "swrn": SWRN,
+    "vrt": VRT,
 }
 
 

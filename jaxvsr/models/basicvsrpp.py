@@ -10,8 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvsr.layers.blocks import Conv, ResidualBlocks, conv, leaky_relu, strided_conv
-from jaxvsr.layers.deform import DeformConv
+from jaxvsr.layers.blocks import ResidualBlocks, leaky_relu, strided_conv
+from jaxvsr.layers.deform import FlowGuidedDeformConv
 from jaxvsr.layers.propagation import scan_frames, second_order_flows
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
 from jaxvsr.layers.warp import flow_warp
@@ -22,50 +22,6 @@ BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
 REDUCTION = 4  # of frames that come at the size that they leave with
 DEFORM_GROUPS = 16
 MAX_RESIDUE = 10.0  # pixels that an offset may stray from the flow
-
-
-class SecondOrderDeformableAlignment(nn.Module):
-    """Looks for the current frame in the two met before, near where the flow says.
-
-    Attributes:
-        dim: channels of the features.
-        dtype: of the computation; coordinates are float32.
-
-    Source: section 3.2.
-    """
-
-    dim: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(
-        self, feats: jax.Array, current: jax.Array, flow_n1: jax.Array, flow_n2: jax.Array
-    ) -> jax.Array:
-        """Aligns.
-
-        Args:
-            feats: (b, h, w, 2*dim) the outputs one step and two steps before.
-            current: (b, h, w, dim).
-            flow_n1, flow_n2: (b, h, w, 2) from the current frame to theirs.
-
-        Returns:
-            (b, h, w, dim).
-        """
-        feat_n1, feat_n2 = jnp.split(feats, 2, axis=-1)
-        warped = flow_warp(feat_n1, flow_n1), current, flow_warp(feat_n2, flow_n2)
-        flows = jnp.concatenate([flow_n1, flow_n2], axis=-1)
-        x = jnp.concatenate([*warped, flows.astype(self.dtype)], axis=-1)
-        for i in range(3):
-            x = leaky_relu(conv(x, self.dim, name=f"conv_offset_{i}", dtype=self.dtype))
-        # Starts as zero: at first what is aligned is what the flow says.
-        init = nn.initializers.zeros_init()
-        last = Conv(27 * DEFORM_GROUPS, (3, 3), kernel_init=init, name="conv_offset_3")
-        # In float32: an offset is a coordinate.
-        residue, mask = jnp.split(last(x.astype(jnp.float32)), [18 * DEFORM_GROUPS], axis=-1)
-        # The first half of the groups looks one step back, the other two; offsets are (dy, dx).
-        guides = [jnp.tile(flow[..., ::-1], 9 * DEFORM_GROUPS // 2) for flow in (flow_n1, flow_n2)]
-        offset = MAX_RESIDUE * jnp.tanh(residue) + jnp.concatenate(guides, axis=-1)
-        return DeformConv(self.dim, self.dtype, name="deform")(feats, offset, nn.sigmoid(mask))
 
 
 class PropagationCell(nn.Module):
@@ -101,9 +57,17 @@ class PropagationCell(nn.Module):
         known, flow_n1, flow_n2 = inputs
         # There is no frame two steps before the second.
         flow_n2 = jnp.where(step < 2, 0, flow_n2)
-        align = SecondOrderDeformableAlignment(self.dim, self.dtype, name="deform_align")
-        feats = jnp.concatenate([feat_n1, feat_n2], axis=-1)
-        aligned = align(feats, known[..., : self.dim], flow_n1, flow_n2)
+        # Second-order deformable alignment, section 3.2: the first half of the groups looks one
+        # step back, the other two.
+        warped = flow_warp(feat_n1, flow_n1), known[..., : self.dim], flow_warp(feat_n2, flow_n2)
+        align = FlowGuidedDeformConv(
+            self.dim, DEFORM_GROUPS, MAX_RESIDUE, dtype=self.dtype, name="deform_align"
+        )
+        aligned = align(
+            jnp.concatenate([feat_n1, feat_n2], axis=-1),
+            jnp.concatenate([*warped, flow_n1, flow_n2], axis=-1),
+            (flow_n1, flow_n2),
+        )
         aligned = jnp.where(step == 0, 0, aligned)
         backbone = ResidualBlocks(self.dim, self.depth, self.dtype, name="backbone")
         feat = aligned + backbone(jnp.concatenate([known, aligned], axis=-1))

@@ -37,7 +37,6 @@ class FlowRefinement(nn.Module):
 class SpyNet(nn.Module):
     """Flow between frames, coarse to fine; always in float32."""
 
-    @nn.compact
     def __call__(self, ref: jax.Array, supp: jax.Array) -> jax.Array:
         """Estimates where each pixel of `ref` is in `supp`.
 
@@ -47,6 +46,19 @@ class SpyNet(nn.Module):
 
         Returns:
             (n, h, w, 2) float32, (dx, dy) in pixels.
+        """
+        return self.pyramid(ref, supp, 1)[0]
+
+    @nn.compact
+    def pyramid(self, ref: jax.Array, supp: jax.Array, scales: int) -> list[jax.Array]:
+        """Estimates the flow at several scales, each from the output of a level of its own.
+
+        Args:
+            ref, supp: as above.
+            scales: how many: the full size, and as many halves of it.
+
+        Returns:
+            (n, h // 2**i, w // 2**i, 2) float32, (dx, dy) in pixels of that size.
         """
         height, width = ref.shape[1:3]
         # The coarsest level halves five times.
@@ -59,16 +71,21 @@ class SpyNet(nn.Module):
         for _ in range(LEVELS - 1):
             pyramid.append(tuple(nn.avg_pool(x, (2, 2), (2, 2)) for x in pyramid[-1]))
 
-        flow = jnp.zeros((*pyramid[-1][0].shape[:3], 2), jnp.float32)
+        flow, levels = jnp.zeros((*pyramid[-1][0].shape[:3], 2), jnp.float32), []
         for level, (ref, supp) in enumerate(reversed(pyramid)):
             if level:
                 flow = 2 * resize(flow, (ref.shape[1], ref.shape[2]), align_corners=True)
             warped = flow_warp(supp, flow, padding="border")
             flow = flow + FlowRefinement(name=f"level_{level}")(ref, warped, flow)
             self.sow("intermediates", "level", flow)
+            levels.append(flow)
 
-        scale = jnp.array([width / padded[1], height / padded[0]], jnp.float32)
-        return resize(flow, (height, width)) * scale
+        flows = []
+        for i, flow in enumerate(levels[: -scales - 1 : -1]):
+            h, w = height // 2**i, width // 2**i
+            scale = jnp.array([w / flow.shape[2], h / flow.shape[1]], jnp.float32)
+            flows.append(resize(flow, (h, w)) * scale)
+        return flows
 
 
 def clip_flows(spynet: SpyNet, lq: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -16,8 +16,10 @@ from jaxvsr.weights.iconvsr import ICONVSR
 from jaxvsr.weights.iiavsr import IIAVSR
 from jaxvsr.weights.psrt import PSRT
 from jaxvsr.weights.rules import take_over
+from jaxvsr.weights.rvrt import RVRT, RVRT_LIGHT
 from jaxvsr.weights.spynet import SPYNET
 from jaxvsr.weights.swrn import SWRN
+from jaxvsr.weights.vrt import VRT
 
 TORCH = {
     "basicvsr": BASICVSR,
@@ -26,6 +28,9 @@ TORCH = {
     "iiavsr": IIAVSR,
     "miavsr": IIAVSR,
     "psrt": PSRT,
+    "rvrt": RVRT,
+    "rvrt_light": RVRT_LIGHT,
+    "vrt": VRT,
 }
 TF = {"swrn": SWRN}
 
@@ -35,7 +40,7 @@ def from_torch(name: str, state_dict: Mapping[str, Any], **fields: Any) -> dict:
 
     Args:
         name: a model's name.
-        state_dict: official tensor names to arrays in PyTorch's layout (OIHW, OI).
+        state_dict: official tensor names to arrays in PyTorch's layout (OIHW, OIDHW, OI).
         **fields: the model's fields, as for `models.create`.
 
     Returns:
@@ -99,5 +104,6 @@ def _variables(name: str, tables: Mapping[str, Any], fields: Mapping[str, Any]) 
 
 
 def _torch_kernel(value: np.ndarray) -> np.ndarray:
-    """Convolutions OIHW -> HWIO, linear layers OI -> IO."""
+    """Convolutions OIHW or, of single frames, OI1HW -> HWIO, linear layers OI -> IO."""
+    value = value.squeeze(2) if value.ndim == 5 and value.shape[2] == 1 else value
     return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T

@@ -6,6 +6,7 @@ import pytest
 import reference
 
 from jaxvsr.layers import blocks
+from jaxvsr.layers.convolution import same_conv
 
 MANIFEST, TENSORS, ARRAYS = reference.load("op_misc")
 
@@ -47,3 +48,26 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean():
 def test_drop_path_without_an_rng_does_nothing():
     x = jnp.arange(6.0).reshape(2, 3)
     np.testing.assert_array_equal(blocks.DropPath(0.9).apply({}, x), x)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_convolution_and_its_gradients_in_groups(groups):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 5, 7, 6)).astype(np.float32)
+    kernel = rng.normal(size=(3, 3, 6 // groups, 9)).astype(np.float32)
+    r = rng.normal(size=(2, 5, 7, 9)).astype(np.float32)
+
+    def ours(x, kernel):
+        out = same_conv(x, kernel, 1, "SAME", precision=None, feature_group_count=groups)
+        return (out * r).sum()
+
+    def plain(x, kernel):
+        how = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": groups}
+        return (jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", **how) * r).sum()
+
+    for actual, expected in zip(
+        jax.tree.leaves(jax.value_and_grad(ours, argnums=(0, 1))(x, kernel)),
+        jax.tree.leaves(jax.value_and_grad(plain, argnums=(0, 1))(x, kernel)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import reference
 
-from jaxvsr.layers.deform import deform_conv2d
+from jaxvsr.layers.deform import deform_attention, deform_conv2d
+from jaxvsr.models.rvrt import GuidedDeformAttention
+from jaxvsr.weights.rules import take_over
+from jaxvsr.weights.rvrt import RVRT as RULES
 
 
 def case(name):
@@ -81,3 +84,88 @@ def test_what_does_not_fit_is_named():
         deform_conv2d(x, offset, mask[..., 1:], weight, bias, **how)
     with pytest.raises(ValueError, match="weight .* 16 channels into groups"):
         deform_conv2d(x, offset, mask, weight[:, :, :5], bias, **how)
+
+
+def official_name(place):
+    return RULES.official_name(f"deform_align/x/{place}").removeprefix("deform_align.x.")
+
+
+def test_guided_deformable_attention_golden():
+    manifest, tensors, arrays = reference.load("rvrt_deform_attn")
+    module = GuidedDeformAttention(12, 6, 4, (3, 3), 10.0, jnp.float32)
+    names = ["q", "k", "v", "warped1", "warped2", "flow1", "flow2"]
+    inputs = [arrays[f"module/{name}"] for name in names]
+
+    def attend(params, q, k, v, warped1, warped2, flow1, flow2):
+        out, (updated1, updated2) = module.apply(
+            {"params": params}, q, k, v, (warped1, warped2), (flow1, flow2), method="attend"
+        )
+        outputs = {"out": out, "updated_flow1": updated1, "updated_flow2": updated2}
+        products = [(y * arrays[f"module/cotangent_{key}"]).sum() for key, y in outputs.items()]
+        return sum(products), outputs
+
+    q, k, v, *guides = inputs
+    how = {"method": "attend"}
+    shapes = jax.eval_shape(
+        lambda: module.init(jax.random.key(0), q, k, v, guides[:2], guides[2:], **how)
+    )
+    rules = type(RULES)(((r"^(.*)$", lambda m: official_name(m[1])),))
+    params = take_over(shapes["params"], rules, tensors, reference.torch_kernel)
+
+    asked = tuple(range(1 + len(inputs)))
+    gradient = jax.jit(jax.grad(attend, argnums=asked, has_aux=True))
+    (dparams, *dinputs), outputs = gradient(params, *inputs)
+    for key, y in outputs.items():
+        np.testing.assert_allclose(y, arrays[f"module/{key}"], atol=5e-5)
+    for name, dx in zip(names, dinputs, strict=True):
+        if name != "warped2":
+            assert reference.relative_error(dx, arrays[f"module/grad_{name}"]) < 1e-4
+    reference.assert_gradients(dparams, official_name, manifest, arrays, 2e-3)
+
+
+def attention_case():
+    """q, kv and offsets that lead over the edges, of 2 heads and 4 deformable groups."""
+    rng = np.random.default_rng(0)
+    shapes = (1, 2, 5, 6, 8), (1, 2, 5, 6, 16), (1, 2, 5, 6, 2 * 2 * 4 * 9)
+    q, kv, offset = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
+    return q, kv, 3 * offset
+
+
+def test_deform_attention_is_what_it_says_place_by_place():
+    q, kv, offset = attention_case()
+    actual = jax.jit(deform_attention, static_argnums=3)(q, kv, offset, 2)
+    padded = np.pad(kv[0], ((0, 0), (1, 2), (1, 2), (0, 0)))
+    offset = offset.reshape(2, 5, 6, 2, 4, 9, 2)
+    for t, y, x in np.ndindex(2, 5, 6):
+        samples = np.zeros((2, 9, 4, 4))
+        for n, group, tap in np.ndindex(2, 4, 9):
+            dy, dx = offset[t, y, x, n, group, tap]
+            # Far enough outside is outside.
+            py = np.clip(y - 1 + tap // 3 + dy, -1, 5) + 1
+            px = np.clip(x - 1 + tap % 3 + dx, -1, 6) + 1
+            i, j, wy, wx = int(py), int(px), py % 1, px % 1
+            corners = padded[(n + t) % 2, i : i + 2, j : j + 2, 4 * group : 4 * group + 4]
+            samples[n, tap, group] = np.einsum("i,j,ijc", (1 - wy, wy), (1 - wx, wx), corners)
+        k, v = samples.reshape(18, 2, 2, 4).swapaxes(0, 1)
+        logits = np.einsum("hc,phc->hp", q[0, t, y, x].reshape(2, 4), k) / 2
+        weights = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        expected = np.einsum("hp,phc->hc", weights, v).ravel()
+        np.testing.assert_allclose(actual[0, t, y, x], expected, atol=1e-5)
+
+
+def test_deform_attention_keeps_its_dtype():
+    q, kv, offset = attention_case()
+    half = deform_attention(jnp.bfloat16(q), jnp.bfloat16(kv), offset, 2)
+    assert half.dtype == jnp.bfloat16
+    expected = deform_attention(q, kv, offset, 2)
+    assert reference.relative_error(half.astype("float32"), expected) < 2e-2
+
+
+def test_attention_that_does_not_fit_is_named():
+    q, kv, offset = attention_case()
+    with pytest.raises(ValueError, match="kv .* twice the channels of q"):
+        deform_attention(q, kv[..., 1:], offset, 2)
+    with pytest.raises(ValueError, match="8 channels of q .* 3 heads"):
+        deform_attention(q, kv, offset, 3)
+    with pytest.raises(ValueError, match=r"offset .* 2\*d\*18\) with d a divisor of 16"):
+        deform_attention(q, kv, offset[..., :-36], 2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import reference
 
-from jaxvsr.layers.warp import flow_warp, patch_align
+from jaxvsr.layers.warp import flow_warp, nearest_corners, patch_align
 
 
 @pytest.mark.parametrize("size", ["24x40", "33x29"])
@@ -100,3 +100,16 @@ def test_patch_align_is_nearest_sampling_by_the_mean_flow():
     mean = flow.reshape(1, 2, 8, 3, 8, 2).mean((2, 4))
     mean = mean.repeat(8, axis=1).repeat(8, axis=2)
     np.testing.assert_array_equal(patch_align(x, flow), flow_warp(x, mean, "nearest"))
+
+
+def test_nearest_corners_are_the_four_pixels_around():
+    x = jnp.arange(12, dtype=jnp.float32).reshape(1, 3, 4, 1)
+    flow = jnp.broadcast_to(jnp.array([0.25, 1.5]), (1, 3, 4, 2))
+    out = nearest_corners(x, flow)
+    # At (0, 0): x 0.25, y 1.5. At (1, 3): x 3.25, beyond the last column, and y 2.5 likewise.
+    np.testing.assert_array_equal(out[0, 0, 0], [x[0, 1, 0, 0], x[0, 2, 0, 0], 5, 9])
+    np.testing.assert_array_equal(out[0, 1, 3], [11, 0, 0, 0])
+    whole = nearest_corners(x, jnp.zeros_like(flow))
+    np.testing.assert_array_equal(whole, jnp.tile(x, 4))
+    gradient = jax.grad(lambda flow: nearest_corners(x, flow).sum())(flow)
+    np.testing.assert_array_equal(gradient, 0)

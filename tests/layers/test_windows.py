@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import reference
 
-from jaxvsr.layers.windows import merge, partition, shift_regions
+from jaxvsr.layers.windows import fit, merge, partition, shift_regions
 
 
 @pytest.mark.parametrize("size", [(1, 16, 24), (3, 18, 21), (5, 7, 9)])
@@ -43,3 +43,9 @@ def test_shift_regions_keeps_apart_what_the_roll_brings_together():
     regions = shift_regions(size, window, shift)
     near = (np.abs(position[:, :, None] - position[:, None]) < window).all(-1)
     np.testing.assert_array_equal(regions[:, :, None] == regions[:, None, :], near)
+
+
+def test_windows_shrink_to_the_clip_and_shift_where_there_are_several():
+    assert fit((2, 16, 9), (2, 8, 8), True) == ((2, 8, 8), (0, 4, 4))
+    assert fit((1, 8, 5), (2, 8, 8), True) == ((1, 8, 5), (0, 0, 0))
+    assert fit((6, 16, 9), (2, 8, 8), False) == ((2, 8, 8), (0, 0, 0))

@@ -1,0 +1,130 @@
+"""RVRT (Liang et al., NeurIPS 2022): the published recipes, one a task and training set.
+
+    python -m jaxvsr.main --config=configs/rvrt.py --workdir=W        # or :reds, or :001, the same
+    python -m jaxvsr.main --config=configs/rvrt.py:002,vid4 --workdir=W --mode=eval
+    python -m jaxvsr.main --config=configs/rvrt.py:tiny --workdir=W   # minutes on two cores
+
+| variant | task | trained on | published scores, PSNR / SSIM |
+|---|---|---|---|
+| 001, reds | x4, bicubic | REDS, 30 frames | REDS4 32.75 / 0.9113, RGB |
+| 002, vimeo | x4, bicubic | Vimeo-90K, mirrored | Vimeo-90K-T 38.15 / 0.9527, Vid4 27.99 / 0.8462, Y |
+| 003 | x4, BD | Vimeo-90K, mirrored | in the paper's table of BD |
+| 004, 005 | deblurring | DVD; GoPro, 16 frames | in the paper's tables of deblurring |
+| 006 | denoising | DAVIS, noise of 0 to 50, 16 frames | in the paper's table of denoising |
+
+The scores are those of the paper (https://arxiv.org/abs/2206.02146). The weights, for
+non-commercial use, are on https://github.com/JingyunLiang/RVRT/releases, the authors' settings in
+https://github.com/cszn/KAIR (options/rvrt). Published cost: 8 GPUs with 1 clip each.
+
+The published training starts from SpyNet's own weights: --config.train.spynet_weights=
+spynet_sintel_final-3d2a1287.pth. SpyNet rests for 30,000 iterations. 002 and 003 start from 001,
+and SpyNet trains from the first step on. The clips of a benchmark that have an odd number of frames
+get the last one twice, as in the authors' test script; its tiles are those below.
+
+DVD, GoPro and DAVIS are brought as clips of your own, under these names (docs/data.md).
+"""
+
+import ml_collections
+
+from configs import protocols
+from jaxvsr.config import defaults, unknown_variant
+
+
+def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
+    """The config of a variant: of the table, or "tiny", and perhaps ",vid4": a benchmark."""
+    recipe, _, benchmark = arg.partition(",")
+    config = defaults()
+    config.model = ml_collections.ConfigDict(
+        {
+            "name": "rvrt",
+            "dim": 144,
+            "num_blocks": (1, 2, 1),
+            "depths": (2, 2, 2),
+            "num_heads": (6, 6, 6),
+            "window_size": (2, 8, 8),
+            "mlp_ratio": 2.0,
+            "inputconv_groups": (1, 1, 1, 1, 1, 1),
+            "deformable_groups": 12,
+            "attention_heads": 12,
+            "attention_window": (3, 3),
+            "max_residue": 10.0,
+            "mid_channels": 64,
+            "features_hr": 64,
+            "scale": 4,
+            "noise_level": False,
+            "align": True,
+            "dtype": "bfloat16",
+            "remat": True,
+            "unroll": 1,
+        }
+    )
+    config.data.update(frames=30, batch=8)
+    config.optim.update(lr=4e-4, ema=0.0, flow_lr_mul=0.25, fix_flow=30_000)
+    config.loss.eps = 1e-9
+    config.train.steps = 600_000
+    config.eval.tile = (0, 128, 128)
+    match recipe:
+        case "reds" | "001":
+            pass
+        case "vimeo" | "002":
+            vimeo(config, "vimeo90k")
+        case "003":
+            vimeo(config, "vimeo90k/bd")
+        case "004":
+            same_size(config, "frames/dvd")
+        case "005":
+            same_size(config, "frames/gopro")
+        case "006":
+            same_size(config, "frames/davis")
+            config.model.update(inputconv_groups=(1, 3, 4, 6, 8, 4), noise_level=True)
+        case "tiny":
+            tiny(config)
+        case _:
+            numbers = [f"00{i}" for i in range(1, 7)]
+            raise unknown_variant(recipe, "reds", "vimeo", "tiny", *numbers)
+    protocols.apply(config, benchmark)
+    config.eval.multiple = config.model.window_size
+    return config
+
+
+def vimeo(config: ml_collections.ConfigDict, dataset: str) -> None:
+    """Sets the data, the training and the evaluation of the recipes for Vimeo-90K."""
+    config.data.update(dataset=dataset, frames=7, reverse=True, mirror=True)
+    config.optim.update(lr=2e-4, fix_flow=0)
+    config.train.steps = 300_000
+    protocols.apply(config, "vimeo90k_t_mirror")
+    config.eval.update(dataset=dataset, tile=(0, 0, 0))
+
+
+def same_size(config: ml_collections.ConfigDict, dataset: str) -> None:
+    """Sets the network and the data of frames that leave with the size that they come with."""
+    config.model.update(scale=1, dim=192, inputconv_groups=(1, 3, 3, 3, 3, 3))
+    config.data.update(dataset=dataset, frames=16)
+    config.eval.update(dataset=dataset, split="val", tile=(0, 256, 256))
+
+
+def tiny(config: ml_collections.ConfigDict) -> None:
+    """Makes a small network's recipe one for the embedded data set, for a look at the whole way.
+
+    SpyNet would be most of its arithmetic, and has no weights: it is left out.
+    """
+    config.model.update(
+        dim=16,
+        num_blocks=(1, 1, 1),
+        num_heads=(1, 1, 1),
+        deformable_groups=2,
+        attention_heads=2,
+        mid_channels=16,
+        features_hr=16,
+        align=False,
+    )
+    small(config)
+
+
+def small(config: ml_collections.ConfigDict) -> None:
+    """Sets the data, the training and the evaluation of a small network."""
+    config.model.update(dtype="float32", remat=False)
+    protocols.embedded(config)
+    config.eval.update(every=150, tile=(0, 0, 0))
+    config.optim.update(lr=2e-3, ema=0.99)
+    config.train.update(steps=300, log_every=20, checkpoint_every=150)

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# A run over several nodes under Slurm, a process a GPU:
+#   sbatch launch/slurm.sh --config=configs/miavsr.py --workdir=/shared/runs/mia
+# The same command goes on with a run that was broken off; --requeue does so by itself after a
+# failed node or a preemption, of which SIGTERM tells in time to save.
+#SBATCH --job-name=jaxvsr
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=8
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=12
+#SBATCH --time=24:00:00
+#SBATCH --signal=TERM@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=%x-%j.log
+set -euo pipefail
+
+# Each process sees its own GPU. JAX finds the other processes by Slurm's variables.
+srun --kill-on-bad-exit=1 --wait=60 \
+    python -m jaxvsr.main --distributed "$@"
