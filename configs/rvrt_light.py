@@ -16,7 +16,7 @@ each of the two passes; here both are one, as in the other systems' data.
 import ml_collections
 
 from configs import protocols, rvrt
-from jaxvsr.config import defaults, unknown_variant
+from jaxvsr.config import unknown_variant
 
 
 def get_config(arg: str = "reds") -> ml_collections.ConfigDict:

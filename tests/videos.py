@@ -5,6 +5,7 @@ import pathlib
 from fractions import Fraction
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
@@ -18,6 +19,26 @@ class Repeat(nn.Module):
 
     def __call__(self, lq, train=False):
         return jnp.repeat(jnp.repeat(lq, self.scale, axis=2), self.scale, axis=3)
+
+
+class Trail(nn.Module):
+    """Stands for a network that goes from frame to frame: what was seen fades, and the next is."""
+
+    lookahead: int = 1
+    scale: int = 2
+
+    def __call__(self, lq, train=False):
+        ahead = jnp.concatenate([lq[:, 1:], lq[:, -1:]], axis=1)
+        windows = jnp.moveaxis(jnp.stack([lq, lq, ahead], axis=2), 1, 0)
+        _, sr = jax.lax.scan(lambda *x: self.step(*x)[::-1], jnp.zeros_like(lq[:, 0]), windows)
+        return jnp.moveaxis(sr, 0, 1)
+
+    def initial_state(self, shape):
+        return jnp.zeros(shape)
+
+    def step(self, state, frames):
+        state = (state + frames[:, 1]) / 2
+        return jnp.repeat(jnp.repeat((state + frames[:, 2]) / 2, 2, axis=1), 2, axis=2), state
 
 
 class Mean(nn.Module):

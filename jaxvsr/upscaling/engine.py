@@ -283,11 +283,14 @@ class Engine:
         for side in (size, larger):
             lq = jax.ShapeDtypeStruct((1, self._lq.shape[0], *side, 3), self._lq.dtype)
             try:
-                jax.eval_shape(self._function, self._variables, self._initial(side), lq)
+                sr, _ = jax.eval_shape(self._function, self._variables, self._initial(side), lq)
             except ValueError as error:
                 reason = error
-            else:
-                return side
+                continue
+            around = 1 + self._model.lookahead if self._stream else 0
+            if sr.shape[1] != self._lq.shape[0] - around:
+                raise InputError(f"the network makes {sr.shape[1]} frames of {self._lq.shape[0]}")
+            return side
         raise InputError(f"the network cannot restore frames of {size[1]}x{size[0]}: {reason}")
 
 

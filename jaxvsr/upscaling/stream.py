@@ -99,7 +99,9 @@ class Stream:
             plan = dataclasses.replace(plan, frames=len(head), overlap=0)
         self._plan, self._lookahead = plan, model.lookahead or 0
         self._frames = itertools.chain(head, self._frames)
-        length = plan.frames + (1 + self._lookahead if self.streams else 0)
+        length = max(plan.frames, getattr(model, "min_frames", 1))
+        if self.streams:
+            length = plan.frames + 1 + self._lookahead
         self._engine = Engine(
             model,
             variables,
