@@ -15,6 +15,7 @@ from absl import flags
 from jaxvsr import cli, models
 from jaxvsr import config as configs
 from jaxvsr.errors import InputError
+from jaxvsr.state import initial_weights
 from jaxvsr.upscaling import run as command
 from jaxvsr.upscaling.encoder import Wish
 from jaxvsr.upscaling.reader import Frame, Span
@@ -72,6 +73,9 @@ def main(given: Mapping[str, flags.FlagHolder], source: str, output: str) -> Non
     request, config, checkpoint = _request(value), value["config"], value["checkpoint"]
     configs.check(config)
     model = models.create(**config.model)
+    init = functools.partial(initial_weights, model, ema=False)
+    if not checkpoint and jax.tree.leaves(jax.eval_shape(init, jax.random.key(0))):
+        raise InputError(f"{config.model.name} needs --checkpoint, the folder of a run")
     step, variables, _ = trained(config, model, pathlib.Path(checkpoint))
     origin = {"checkpoint": checkpoint, "step": step, **configs.plain(config.model)}
     command.run(pathlib.Path(source), pathlib.Path(output), model, variables, request, origin)

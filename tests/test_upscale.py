@@ -203,7 +203,7 @@ from jaxvsr.upscaling import segments
 close = segments.Work._close
 def killed(self, *args):
     close(self, *args)
-    if len(self.lists) == 2:
+    if len(self.counts) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 segments.Work._close = killed
 t.upscale_by_network(*map(t.pathlib.Path, sys.argv[1:3]), sys.argv[3])
@@ -254,6 +254,13 @@ def test_a_run_that_stopped_while_joining_goes_on(tmp_path, monkeypatch):
     def stop(*args):
         raise KeyboardInterrupt
 
+    network = {"model": videos.Trail(), "settings": Settings(chunk=2), "segment": 2}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(segments, "replace", stop)
+        upscale(source, tmp_path / "c.mkv", wish=LOSSLESS, **network)
+    assert (
+        len(upscale(source, tmp_path / "c.mkv", wish=LOSSLESS, resume=True, **network).frames) == 5
+    )
     for where, output in ((source, tmp_path / "b.mkv"), (tmp_path / "in", tmp_path / "out")):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(segments, "replace", stop)

@@ -131,6 +131,13 @@ def test_what_is_there_is_not_overwritten(video, tmp_path):
     assert len(videos.read(output).frames) == 12
 
 
+def test_a_folder_that_is_not_ours_stays(video, tmp_path):
+    (tmp_path / "b.mkv.parts").mkdir()
+    with pytest.raises(InputError, match="b.mkv.parts is in the way"):
+        upscale(video, tmp_path / "b.mkv", overwrite=True)
+    assert (tmp_path / "b.mkv.parts").exists()
+
+
 def test_frames_of_changing_size(tmp_path):
     folder = tmp_path / "in"
     for i, height in enumerate((48, 48, 32)):

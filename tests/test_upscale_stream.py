@@ -162,9 +162,10 @@ def test_tiles_leave_no_seam():
 
 def test_what_has_no_neighbourhood_is_the_same_in_tiles():
     clip = moving(2, 30, 50)
-    settings = Settings(tile=(16, 24), tile_overlap=5)
-    sr = upscale.upscale(clip, Neighbours(lookahead=0), {}, settings)
-    np.testing.assert_array_equal(sr, clip.repeat(2, 1).repeat(2, 2))
+    for tile in ((16, 24), (16, 99)):
+        settings = Settings(tile=tile, tile_overlap=5)
+        sr = upscale.upscale(clip, Neighbours(lookahead=0), {}, settings)
+        np.testing.assert_array_equal(sr, clip.repeat(2, 1).repeat(2, 2))
 
 
 def test_the_tile_is_the_largest_that_fits(monkeypatch):
@@ -329,12 +330,12 @@ def test_memory_that_is_free():
 )
 def test_impossible_cuts_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
-        upscale.upscale(moving(9), *basicvsr(), Settings(**settings))
+        upscale.upscale(moving(9), Mean(), {}, Settings(**settings))
 
 
 def test_no_frames_are_refused():
     with pytest.raises(InputError, match="no frames to restore"):
-        next(upscale.stream([], *swrn()))
+        next(upscale.stream([], Mean(), {}))
 
 
 class Demanding(Neighbours):

@@ -16,6 +16,7 @@ from jaxvsr.upscaling.colour import require_av
 from jaxvsr.upscaling.encoder import Coding, Encoder
 from jaxvsr.upscaling.reader import Span, opened, video_stream
 
+LATE = 10  # seconds by which packets of several streams may be out of order
 # What a muxer writes by itself.
 OWN = ("encoder", "major_brand", "minor_version", "compatible_brands", "creation_time")
 
@@ -187,6 +188,8 @@ def _copied(
         if packet.dts is None or not packet.size:  # says that there is no more
             continue
         time = (packet.dts if packet.pts is None else packet.pts) * packet.time_base
+        if end is not None and time > end + LATE:
+            return
         if (shift and time < shift) or (end is not None and time >= end):
             continue
         moved = round(shift / packet.time_base)

@@ -132,7 +132,9 @@ class Engine:
         self._function = jax.jit((streaming if stream else whole)(model, dtype))
         self._lq = lq
         self._size = self._smallest_that_works((lq.shape[1], lq.shape[2]))
-        self._fit(tile or self._size, chosen=tile is not None)
+        height, width = tile or self._size
+        within = min(height, self._size[0]), min(width, self._size[1])
+        self._fit(within, chosen=tile is not None)
         self._states = [self._initial(self.tile) for _ in self._grid.places]
 
     @property
@@ -209,7 +211,7 @@ class Engine:
     def _fit(self, tile: Size, chosen: bool = False) -> None:
         """Compiles for a tile, or for the largest smaller one that the memory takes."""
         device = self._mesh.devices.flat[0]
-        budget = int(SHARE * free_memory(device))
+        budget = max(int(SHARE * free_memory(device)), 1)
         while True:
             program, needed = self._compile(tile)
             if program is not None and (chosen or needed <= budget):

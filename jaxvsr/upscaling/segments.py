@@ -4,13 +4,14 @@ A segment is a number of frames that are coded for themselves; it counts once it
 there, which is written last. The folder of segments lies beside the output.
 """
 
+import array
 import contextlib
 import errno
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -80,7 +81,7 @@ class Work:
         folder: where it is.
         asked: what a run that goes on has to ask for, too; as JSON has it.
         chosen: what the run that began chose by itself, and one that goes on takes over.
-        lists: of the segments that are whole: the times of frames, and the contents.
+        counts: frames of each segment that is whole.
     """
 
     def __init__(self, output: pathlib.Path, asked: dict[str, Any]) -> None:
@@ -93,12 +94,12 @@ class Work:
         self.folder = output.with_name(output.name + ".parts")
         self.asked = json.loads(json.dumps(asked))
         self.chosen: dict[str, Any] = {}
-        self.lists: list[dict[str, Any]] = []
+        self.counts: list[int] = []
 
     @property
     def done(self) -> int:
         """Frames of the segments that are whole."""
-        return sum(len(part["times"]) for part in self.lists)
+        return sum(self.counts)
 
     @property
     def exists(self) -> bool:
@@ -106,7 +107,13 @@ class Work:
         return (self.folder / "settings.json").exists()
 
     def begin(self) -> None:
-        """Makes the folder, in the place of one that was there."""
+        """Makes the folder, in the place of that of a run before.
+
+        Raises:
+            InputError: there is one of something else, or none can be made.
+        """
+        if self.folder.exists() and not self.exists:
+            raise InputError(f"{self.folder} is in the way, and not ours: move it, or remove it")
         with explained(self.folder):
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir()
@@ -136,8 +143,8 @@ class Work:
                 + "\nAsk for what is there, or start anew with --overwrite."
             )
         self.chosen = there["chosen"]
-        while (path := self._path(len(self.lists), "json")).exists():
-            self.lists.append(json.loads(path.read_text()))
+        while self._path(len(self.counts), "json").exists():
+            self.counts.append(len(self._list(len(self.counts))["times"]))
 
     def write(
         self,
@@ -161,7 +168,7 @@ class Work:
         with explained(self.folder):
             for time, pixels, state in frames:
                 if part is None:
-                    part, times = open_part(self._path(len(self.lists), "packets")), []
+                    part, times = open_part(self._path(len(self.counts), "packets")), []
                 part.add(pixels, self.done + len(times))
                 times.append(time)
                 if len(times) == size:
@@ -171,37 +178,45 @@ class Work:
                 self._close(part, times, None)
 
     def state(self, like: Any) -> Any:
-        """The network's state after the last segment; `like` is a tree of the same structure."""
+        """The network's state after the last segment, None where the video ends with it; `like` is
+        a tree of the same structure."""
+        path = self._path(len(self.counts) - 1, "npz")
+        if not path.exists():
+            return None
         leaves, structure = jax.tree.flatten(like)
-        with np.load(self._path(len(self.lists) - 1, "npz")) as file:
+        with np.load(path) as file:
             found = [file[f"arr_{i}"].view(leaf.dtype) for i, leaf in enumerate(leaves)]
         return jax.tree.unflatten(structure, found)
 
     def packets(self) -> Iterator[tuple[int, bool, bytes]]:
         """Of each coded packet: the number of its frame, whether it is a key frame, itself."""
         first = 0
-        for i, part in enumerate(self.lists):
+        for i, count in enumerate(self.counts):
             with self._path(i, "packets").open("rb") as file:
-                for number, key, size in part["contents"]:
+                for number, key, size in self._list(i)["contents"]:
                     yield first + number, key, file.read(size)
-            first += len(part["times"])
+            first += count
 
     @property
     def delay(self) -> int:
         """How many places later than they are shown frames come among the packets, at most."""
         return max(
-            i - number for part in self.lists for i, (number, *_) in enumerate(part["contents"])
+            place - number
+            for i in range(len(self.counts))
+            for place, (number, *_) in enumerate(self._list(i)["contents"])
         )
 
-    def times(self) -> list[int]:
+    def times(self) -> Sequence[int]:
         """Of each frame."""
-        return [time for part in self.lists for time in part["times"]]
+        return array.array(
+            "q", (t for i in range(len(self.counts)) for t in self._list(i)["times"])
+        )
 
     def gather(self, folder: pathlib.Path) -> None:
         """Moves the images of all segments into a folder; may be done again after a stop."""
         folder.mkdir(exist_ok=True)
-        for part in self.lists:
-            for name in part["contents"]:
+        for i in range(len(self.counts)):
+            for name in self._list(i)["contents"]:
                 if (self.folder / name).exists():
                     (self.folder / name).replace(folder / name)
 
@@ -210,14 +225,18 @@ class Work:
         shutil.rmtree(self.folder)
 
     def _close(self, part: Part, times: list[int], state: Any) -> None:
-        number = len(self.lists)
+        number = len(self.counts)
         entry = {"times": times, "contents": part.close()}
         if state is not None:
             with self._path(number, "npz").open("wb") as file:
                 np.savez(file, *jax.tree.leaves(state))
         _write_whole(self._path(number, "json"), json.dumps(entry))
-        self.lists.append(entry)
+        self.counts.append(len(times))
         self._path(number - 1, "npz").unlink(missing_ok=True)
+
+    def _list(self, number: int) -> dict[str, Any]:
+        """Of a segment: the times of its frames, and its contents."""
+        return json.loads(self._path(number, "json").read_text())
 
     def _path(self, number: int, suffix: str) -> pathlib.Path:
         return self.folder / f"segment_{number:06d}.{suffix}"
