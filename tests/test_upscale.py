@@ -134,6 +134,39 @@ def test_a_part_with_its_sound(tmp_path):
     assert 0 <= after.sound[0][0] < 0.03
 
 
+def test_subtitles_and_other_sound_are_copied(tmp_path):
+    import av
+
+    frames = videos.write(tmp_path / "a.mkv", videos.blocks(25))
+    (tmp_path / "a.srt").write_text("1\n00:00:00,200 --> 00:00:00,600\nWe meet.\n\n")
+    with (
+        av.open(frames) as video,
+        av.open(tmp_path / "a.srt") as text,
+        av.open(tmp_path / "b.mkv", "w") as both,
+    ):
+        streams = [both.add_stream_from_template(c.streams[0]) for c in (video, text)]
+        sound = both.add_stream("libmp3lame", rate=44100, layout="mono")
+        streams[1].metadata["language"] = "nob"
+        for stream, source in zip(streams, (video, text), strict=True):
+            for packet in source.demux():
+                if packet.size:
+                    packet.stream = stream
+                    both.mux(packet)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 44100), np.float32), "fltp", "mono")
+        silence.sample_rate = 44100
+        both.mux([*sound.encode(silence), *sound.encode()])
+    upscale(tmp_path / "b.mkv", tmp_path / "c.mkv", wish=LOSSLESS)
+    with av.open(tmp_path / "c.mkv") as found:
+        kinds = [(s.type, s.codec_context.codec.canonical_name) for s in found.streams]
+        assert kinds == [("video", "ffv1"), ("subtitle", "subrip"), ("audio", "mp3")]
+        assert found.streams.subtitles[0].metadata["language"] == "nob"
+        (line,) = [bytes(p) for p in found.demux(subtitles=0) if p.size]
+    assert line == b"We meet."
+    with pytest.raises(InputError, match="mp4 cannot hold the subtitle .*subrip"):
+        upscale(tmp_path / "b.mkv", tmp_path / "c.mp4")
+    upscale(tmp_path / "b.mkv", tmp_path / "c.mp4", copy=["sound"])
+
+
 @pytest.mark.parametrize(
     ("height", "wish", "size"),
     [

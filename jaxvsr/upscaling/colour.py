@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxvsr.errors import InputError
+from jaxvsr.data.degradations.codecs import require_av
 
 # FFmpeg's numbers of matrices, and what its scaler calls them.
 MATRICES = {
@@ -21,15 +21,6 @@ MATRICES = {
 UNKNOWN, LIMITED, FULL = 0, 1, 2  # its numbers of ranges
 BT709, BT601, UNSPECIFIED = 1, 6, 2
 FLAGS = "lanczos+accurate_rnd+full_chroma_int+full_chroma_inp"
-
-
-def require_av() -> Any:
-    """The module av, or an InputError that says how to install it."""
-    try:
-        import av
-    except ImportError as error:
-        raise InputError("videos need PyAV: pip install 'jaxvsr[video]'") from error
-    return av
 
 
 @dataclasses.dataclass(frozen=True)

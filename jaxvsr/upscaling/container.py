@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxvsr.data.degradations.codecs import require_av
 from jaxvsr.errors import InputError
 from jaxvsr.progress import say
-from jaxvsr.upscaling.colour import require_av
 from jaxvsr.upscaling.encoder import Coding, Encoder
 from jaxvsr.upscaling.reader import Span, opened, video_stream
 
@@ -131,8 +131,12 @@ def _add_copied(output: Any, source: Any, copied: Copied) -> dict[int, Any]:
     for stream in source.streams:
         if stream.index == cover or stream.type not in copied.kinds:
             continue
-        name = stream.codec_context.name if stream.codec_context else ""
-        if stream.type != "attachment" and name not in output.supported_codecs:
+        if stream.type == "attachment":
+            name, known = "a file", "matroska" in output.format.name
+        else:
+            name = stream.codec_context.codec.canonical_name
+            known = name in output.supported_codecs
+        if not known:
             raise InputError(
                 f"{pathlib.Path(output.name).suffix} cannot hold the {stream.type} of {source.name}"
                 f" ({name}): name an output .mkv, or leave it out by --copy"

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxvsr.data.degradations.codecs import require_av
 from jaxvsr.errors import InputError
-from jaxvsr.upscaling.colour import FULL, Colour, Converter, require_av, to_frame
+from jaxvsr.upscaling.colour import FULL, Colour, Converter, to_frame
 
 # FFmpeg's names of containers, where these are not the suffix.
 CONTAINERS = {".mkv": "matroska", ".m4v": "mp4", ".ts": "mpegts", ".mpg": "mpeg", ".wmv": "asf"}

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from jaxvsr.data.degradations.codecs import require_av
 from jaxvsr.errors import InputError
-from jaxvsr.upscaling.colour import Colour, Converter, colour_of, is_deep, require_av
+from jaxvsr.upscaling.colour import Colour, Converter, colour_of, is_deep
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 Say = Callable[[str], None]
