@@ -6,14 +6,15 @@
 
 | variant | task | trained on | published scores, PSNR / SSIM |
 |---|---|---|---|
-| 001, reds | x4, bicubic | REDS, 30 frames | REDS4 32.75 / 0.9113, RGB |
-| 002, vimeo | x4, bicubic | Vimeo-90K, mirrored | Vimeo-90K-T 38.15 / 0.9527, Vid4 27.99 / 0.8462, Y |
-| 003 | x4, BD | Vimeo-90K, mirrored | in the paper's table of BD |
-| 004, 005 | deblurring | DVD; GoPro, 16 frames | in the paper's tables of deblurring |
-| 006 | denoising | DAVIS, noise of 0 to 50, 16 frames | in the paper's table of denoising |
+| 001, reds | x4, bicubic | REDS | REDS4 32.75 / 0.9113, RGB |
+| 002, vimeo | x4, bicubic | Vimeo-90K | Vimeo-90K-T 38.15 / 0.9527, Vid4 27.99 / 0.8462, Y |
+| 003 | x4, BD | Vimeo-90K | in the paper's table of BD |
+| 004, 005 | deblurring | DVD; GoPro | in the paper's tables of deblurring |
+| 006 | denoising | DAVIS, noise of 0 to 50 | in the paper's table of denoising |
 
-The scores are those of the paper (https://arxiv.org/abs/2206.02146). The weights, for
-non-commercial use, are on https://github.com/JingyunLiang/RVRT/releases, the authors' settings in
+Clips have 30 frames of REDS, 7 of Vimeo-90K, which are mirrored, and 16 of the others. The scores
+are those of the paper (https://arxiv.org/abs/2206.02146). The weights, for non-commercial use, are
+on https://github.com/JingyunLiang/RVRT/releases, the authors' settings in
 https://github.com/cszn/KAIR (options/rvrt). Published cost: 8 GPUs with 1 clip each.
 
 The published training starts from SpyNet's own weights: --config.train.spynet_weights=

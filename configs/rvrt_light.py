@@ -5,8 +5,8 @@
     python -m jaxvsr.main --config=configs/rvrt_light.py:tiny --workdir=W   # minutes on two cores
 
 Published score, of the Vimeo-90K recipe: Vimeo-90K-T 37.91 dB, on Y, each septuplet mirrored, which
-is `vimeo90k_t_mirror`. Without a variant, or with "reds", it is RVRT's recipe for REDS, which nobody
-published for this network.
+is `vimeo90k_t_mirror`. Without a variant, or with "reds", it is RVRT's recipe for REDS, which was
+not published for this network.
 
 The weights are a checkpoint of MindSpore, linked in https://github.com/mindspore-lab/mindediting
 (configs/rvrt_light). They were trained on frames that mindediting reduces itself, rounding after

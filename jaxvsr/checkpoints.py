@@ -23,7 +23,7 @@ class Checkpoints:
         Args:
             workdir: of the run.
             keep: how many of the latest are kept besides the best.
-            degradation: that made the inputs which are trained on, by name.
+            degradation: that made the inputs which are trained on, by name; "" if not known.
         """
         self._degradation = degradation
         best = BestN(get_metric_fn=_psnr, n=1, keep_checkpoints_without_metrics=False)
@@ -69,6 +69,23 @@ class Checkpoints:
             metrics = None if psnr is None else {"psnr": float(psnr)}
             self._manager.save(step, args=args, metrics=metrics)
 
+    def save_weights(self, weights: Weights) -> None:
+        """Writes weights that no run here has made, as a checkpoint of step 0, and waits.
+
+        Args:
+            weights: to be evaluated, or to start from.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        args = ocp.args.Composite(
+            weights=ocp.args.StandardSave(weights),
+            data=ocp.args.JsonSave({"position": 0, "degradation": self._degradation}),
+        )
+        with self._full_disk_explained():
+            self._manager.save(0, args=args)
+            self._manager.wait_until_finished()
+
     def restore(self, state: TrainState, step: int) -> tuple[TrainState, int]:
         """Reads a checkpoint to go on from it.
 
@@ -80,8 +97,14 @@ class Checkpoints:
             The state, and the number of samples that had been drawn.
 
         Raises:
-            InputError: the checkpoint holds another tree.
+            InputError: the checkpoint holds another tree, or nothing but weights.
         """
+        self._manager.wait_until_finished()
+        if not (self._manager.directory / str(step) / "training").exists():
+            raise InputError(
+                f"{self._workdir} holds weights alone, no run to go on with: name another "
+                f"--workdir, and --config.train.init_from={self._workdir}"
+            )
         restored = self._restore(
             step,
             weights=ocp.args.StandardRestore(state.weights),

@@ -1,9 +1,11 @@
 """The fields of a config, their defaults, and the checks that come before any long work."""
 
+import ast
 import difflib
 import json
 import pathlib
-from collections.abc import Iterator
+import runpy
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -13,7 +15,10 @@ from jaxvsr import models, tracing
 from jaxvsr.errors import InputError
 
 # Fields of a model that change nothing about what a checkpoint of it holds.
-SAME_WEIGHTS = ("dtype", "remat", "unroll", "use_mask", "drop_path")
+SAME_WEIGHTS = (
+    *("dtype", "remat", "unroll", "drop_path"),
+    *("use_mask", "gating", "threshold", "keep_share", "window_masks"),
+)
 
 
 def defaults() -> ml_collections.ConfigDict:
@@ -31,6 +36,9 @@ def defaults() -> ml_collections.ConfigDict:
     data.intervals = (1,)  # between the frames of a sample: one of these, each as often
     data.reverse = False  # let every other sample go backwards in time
     data.mirror = False  # append the reversed sample to itself
+    data.lq_frames = ()  # numbers of the frames of a sample that are the input; (): all
+    data.gt_frames = ()  # and that are the target
+    data.noise = ()  # lowest and highest level of Gaussian noise to add, on 0..255; (): none
     data.batch = 24  # samples of a step, over all devices
     data.workers = 8  # processes that read, on each host; 0: threads of this one
 
@@ -58,7 +66,8 @@ def defaults() -> ml_collections.ConfigDict:
     train.steps = 600_000
     train.seed = 0
     train.accumulate = 1  # parts that a batch is computed in, one after the other
-    train.spynet_weights = ""  # official weights of SpyNet: .pth, .safetensors or .npz
+    train.init_from = ""  # what a new run starts from: a run's folder, or a file of weights
+    train.spynet_weights = ""  # of SpyNet alone, where the rest starts afresh: a file of weights
     train.log_every = 100
     train.profile_steps = ""  # "100:110": an XProf trace of the steps after 100, up to 110
     train.checkpoint_every = 5000
@@ -71,6 +80,9 @@ def defaults() -> ml_collections.ConfigDict:
     evaluation.channel = "rgb"  # or "y"
     evaluation.crop = 0  # border that is not scored, target pixels
     evaluation.frames = ()  # numbers of the frames of a clip that are scored; (): all
+    evaluation.lq_frames = ()  # of a clip that are the input, to interpolate the others; (): all
+    evaluation.gt_frames = ()  # and that are the target
+    evaluation.noise = 0.0  # level of Gaussian noise to add to the input, on 0..255
     evaluation.metrics = ("psnr", "ssim")  # and "gmsd", "niqe", "tof"
     evaluation.niqe_parameters = ""  # pristine images' statistics for NIQE: .npz or .mat
     evaluation.input = "plain"  # "mirror": and reversed, averaged; "repeat": the last frame twice
@@ -85,6 +97,44 @@ def defaults() -> ml_collections.ConfigDict:
     return config
 
 
+def load(name: str, overrides: Mapping[str, str] | None = None) -> ml_collections.ConfigDict:
+    """The config of a file.
+
+    Args:
+        name: of the file and, perhaps, a variant: "configs/miavsr.py:tiny".
+        overrides: "model.dim" -> "32", as on a command line.
+
+    Raises:
+        InputError: no such file, variant or field, or a value of another type.
+    """
+    file, _, variant = name.partition(":")
+    if not pathlib.Path(file).is_file():
+        there = sorted(str(path) for path in pathlib.Path("configs").glob("*.py"))
+        near = difflib.get_close_matches(file, there, n=3, cutoff=0)
+        raise InputError(
+            f"there is no config file {file!r}"
+            + (f"; the closest are {', '.join(near)}" if near else ": paths are relative to here")
+        )
+    made = runpy.run_path(file).get("get_config")
+    if made is None:
+        raise InputError(f"{file} defines no get_config(), so that it is no config")
+    try:
+        config = made(*filter(None, [variant]))
+    except ValueError as error:
+        raise InputError(f"{file}: {error}") from error
+    known = dict(fields(config))
+    for path, word in (overrides or {}).items():
+        if path not in known:
+            closest = closest_field(config, path)
+            raise InputError(f"{file} has no field {path!r}; the closest is {closest!r}")
+        try:
+            value = word if isinstance(known[path], str) else ast.literal_eval(word)
+            config.update_from_flattened_dict({path: value})
+        except (ValueError, TypeError, SyntaxError) as error:
+            raise InputError(f"{path}={word} does not fit {known[path]!r}: {error}") from error
+    return config
+
+
 def check(config: ml_collections.ConfigDict) -> None:
     """Raises InputError for values that cannot work, whatever the data."""
     try:
@@ -95,12 +145,34 @@ def check(config: ml_collections.ConfigDict) -> None:
     for name in ("frames", "crop", "batch"):
         if data[name] < 1:
             raise InputError(f"data.{name}={data[name]} must be at least 1")
+    if data.noise and not (len(data.noise) == 2 and 0 <= data.noise[0] <= data.noise[1]):
+        raise InputError(f"data.noise={data.noise} must be two levels, the lower one first")
+    if config.eval.noise < 0:
+        raise InputError(f"eval.noise={config.eval.noise} must be a level of noise, or 0")
+    for name, section in (("data", data), ("eval", config.eval)):
+        lq, gt = section.lq_frames, section.gt_frames
+        if bool(lq) != bool(gt) or min((*lq, *gt), default=0) < 0:
+            raise InputError(
+                f"{name}.lq_frames={lq} and {name}.gt_frames={gt} must both be numbers of frames, "
+                "or both be ()"
+            )
+    chosen = *data.lq_frames, *data.gt_frames
+    if chosen and (data.mirror or max(chosen) >= data.frames):
+        raise InputError(
+            f"data.lq_frames and data.gt_frames are of the data.frames={data.frames} frames from "
+            f"0 on, not mirrored: {max(chosen)} and data.mirror={data.mirror} cannot be"
+        )
     if min(data.intervals, default=0) < 1:
         raise InputError(f"data.intervals={data.intervals} must be numbers from 1 on")
     for name in ("steps", "accumulate", "log_every", "checkpoint_every", "keep"):
         if train[name] < 1:
             raise InputError(f"train.{name}={train[name]} must be at least 1")
     tracing.steps(train.profile_steps)
+    if train.init_from and train.spynet_weights:
+        raise InputError(
+            "train.init_from brings SpyNet's weights with all others: set it, or "
+            "train.spynet_weights, not both"
+        )
     if config.eval.channel not in ("rgb", "y"):
         raise InputError(f"eval.channel={config.eval.channel!r} is neither 'rgb' nor 'y'")
     part = train.accumulate * jax.device_count()
@@ -126,12 +198,36 @@ def closest_field(config: ml_collections.ConfigDict, path: str) -> str:
     return difflib.get_close_matches(path, known, n=1, cutoff=0)[0]
 
 
-def unknown_variant(arg: str, *known: str) -> ValueError:
+class UnknownVariantError(ValueError):
+    """There is no such variant of a config.
+
+    Attributes:
+        known: those that there are.
+    """
+
+    def __init__(self, arg: str, known: tuple[str, ...]) -> None:
+        closest = difflib.get_close_matches(arg, known, n=1, cutoff=0)[0]
+        super().__init__(
+            f"there is no variant {arg!r}, only {', '.join(known)}; the closest is {closest!r}"
+        )
+        self.known = known
+
+
+def unknown_variant(arg: str, *known: str) -> UnknownVariantError:
     """The error of a config's variant that there is not."""
-    closest = difflib.get_close_matches(arg, known, n=1, cutoff=0)[0]
-    return ValueError(
-        f"there is no variant {arg!r}, only {', '.join(known)}; the closest is {closest!r}"
-    )
+    return UnknownVariantError(arg, known)
+
+
+def variants(path: pathlib.Path) -> dict[str, ml_collections.ConfigDict]:
+    """Every variant of a config file, by name; {} if it is none, or has no variants."""
+    get_config = runpy.run_path(str(path)).get("get_config", lambda arg: None)
+    try:
+        get_config("?")
+    except UnknownVariantError as error:
+        return {name: get_config(name) for name in error.known}
+    except TypeError:  # it takes no variant
+        pass
+    return {}
 
 
 def save(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -176,7 +272,7 @@ def check_fits(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list
         raise InputError(
             f"{workdir} holds another run, whose checkpoints this config cannot take over:\n"
             + "\n".join(harmful)
-            + "\nName another --workdir, or ask for what is there."
+            + "\nName another folder, or ask for what is there."
         )
     return harmless
 

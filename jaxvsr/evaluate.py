@@ -10,22 +10,24 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
 from jaxvsr import config as configs
-from jaxvsr import metrics, models, pictures, sharding, tiles
+from jaxvsr import mask_pictures, metrics, models, pictures, sharding, tiles
 from jaxvsr.checkpoints import Checkpoints
-from jaxvsr.data.degradations import imresize
+from jaxvsr.data.degradations import add_noise, imresize, with_noise_map
 from jaxvsr.data.sources import TFDSClips
+from jaxvsr.data.video import write_video
 from jaxvsr.errors import InputError
 from jaxvsr.progress import counted, say
 from jaxvsr.reports import Evaluation
-from jaxvsr.restore import INPUTS, Restorer, make_restorer, restore_clips
+from jaxvsr.restore import INPUTS, Restorer, make_restorer, restore_clips, to_uint8
 from jaxvsr.state import initial_weights
 from jaxvsr.summaries import Summaries, make_workdir
 
+FILM_FRAMES = 32  # of the masks' video, at most
+FILM_RATE = 5  # of them a second
 METRICS = ("psnr", "ssim", "gmsd", "niqe", "tof")
 
 
@@ -61,26 +63,59 @@ def check(protocol: ml_collections.ConfigDict, source: TFDSClips, model: nn.Modu
         )
     if "niqe" in protocol.metrics and not protocol.niqe_parameters:
         raise InputError("NIQE needs eval.niqe_parameters, a file of pristine images' statistics")
-    if "tof" in protocol.metrics and protocol.frames:
+    if "tof" in protocol.metrics and (protocol.frames or protocol.gt_frames):
         raise InputError("tOF is of neighbouring frames, and needs all of them: eval.frames=()")
     if "tof" in protocol.metrics and not importlib.util.find_spec("cv2"):
         raise InputError("tOF needs OpenCV: pip install 'jaxvsr[metrics]'")
     _scorers(protocol)
     shortest = min(source.clips, key=lambda clip: clip.length)
-    if protocol.frames and max(protocol.frames) >= shortest.length:
+    scored = protocol.frames or protocol.gt_frames
+    if max((*scored, *protocol.lq_frames), default=0) >= shortest.length:
         raise InputError(
-            f"eval.frames={protocol.frames} are to be scored, but clip {shortest.name!r} has "
+            f"eval.frames={scored} are to be scored, but clip {shortest.name!r} has "
             f"{shortest.length} frames"
         )
     height, width = (
         min(sides) // source.scale
         for sides in zip(*((clip.height, clip.width) for clip in source.clips), strict=True)
     )
+    if protocol.gt_frames:
+        if protocol.input != "plain" or any(protocol.tile) or protocol.frames:
+            raise InputError(
+                "with eval.gt_frames whole clips are restored, and all that comes out is scored: "
+                "eval.input='plain', eval.tile=(0, 0, 0) and eval.frames=() go with it"
+            )
+        check_chosen(protocol, "eval", model, (height, width))
+        return
     try:
-        frames = jax.ShapeDtypeStruct((1, 1, height, width, 3), jnp.float32)
-        jax.eval_shape(model.init, jax.random.key(0), frames)
+        lq = models.example(model, 1, height, width)
+        jax.eval_shape(model.init, jax.random.key(0), lq)
     except ValueError as error:
         raise InputError(f"the data set {protocol.dataset!r} cannot be scored: {error}") from error
+
+
+def check_chosen(
+    section: ml_collections.ConfigDict, name: str, model: nn.Module, size: tuple[int, int]
+) -> None:
+    """Raises InputError unless a network makes of the chosen frames as many as are its target.
+
+    Args:
+        section: of a config, with `lq_frames` and `gt_frames`.
+        name: of the section.
+        model: the network.
+        size: (h, w) of its input.
+    """
+    lq = models.example(model, len(section.lq_frames), *size)
+    try:
+        variables = jax.eval_shape(model.init, jax.random.key(0), lq)
+        sr = jax.eval_shape(model.apply, variables, lq)
+    except ValueError as error:
+        raise InputError(f"{name}.lq_frames={section.lq_frames}: {error}") from error
+    if sr.shape[1] != len(section.gt_frames):
+        raise InputError(
+            f"of {name}.lq_frames={section.lq_frames} the model makes {sr.shape[1]} frames, which "
+            f"are not {name}.gt_frames={section.gt_frames}"
+        )
 
 
 def evaluate(
@@ -101,14 +136,15 @@ def evaluate(
         protocol: the `eval` section of a config.
         variables: of the model, replicated.
         name: of the model.
-        baseline: whether bicubic enlargement is scored beside the model.
+        baseline: whether bicubic enlargement is scored beside the model; at scale 1, the input.
         stop: asked after each clip; if it says so, there is no result.
 
     Raises:
         Stopped: it was stopped.
     """
     clips = range(protocol.clips or len(source.clips))[: len(source.clips)]
-    methods = dict.fromkeys(("bicubic", name) if baseline else (name,))
+    unrestored = "bicubic" if source.scale > 1 else "input"
+    methods = dict.fromkeys((unrestored, name) if baseline else (name,))
     scorers = _scorers(protocol)
     scores: dict = {method: {metric: {} for metric in scorers} for method in methods}
     scored = list(protocol.frames) or slice(None)
@@ -151,8 +187,16 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluation:
     restore, name = make_restorer(model), config.model.name
     result = evaluate(restore, source, protocol, variables, name=name, baseline=True)
     drawn = draw(restore, source, protocol, variables, result.scores[name]["psnr"])
+    masks, film = draw_masks(model, source, protocol, variables)
+    drawn |= masks
     with contextlib.closing(Summaries(workdir, None)) as summaries:
         publish(result, drawn, config, step, workdir, summaries)
+    if film and jax.process_index() == 0:
+        path = workdir / "images" / f"{_title(protocol)}_masks_{step:08d}.mp4"
+        try:
+            say(f"video, masks: {write_video(path, film, FILM_RATE)}")
+        except InputError as error:
+            say(f"no video of the masks: {error}")
     return result
 
 
@@ -177,7 +221,7 @@ def publish(
     if len(result.clips) <= 40:
         say(f"\n{result.table_of_clips()}")
     say(f"\n{result.table()}\n")
-    title = f"{protocol.dataset}_{protocol.split}".replace("/", "_")
+    title = _title(protocol)
     means = {f"{title}/{metric}": result.mean(name, metric) for metric in protocol.metrics}
     summaries.scalars(step, means)
     if jax.process_index() == 0:
@@ -231,6 +275,31 @@ def draw(
         if chosen["median"][1] == i:
             drawn["profile"] = _profile(source.scale, lq, gt, sr)
     return {kind: drawn[kind] for kind in (*chosen, "profile")}
+
+
+def draw_masks(
+    model: nn.Module, source: TFDSClips, protocol: ml_collections.ConfigDict, variables: Any
+) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+    """What each block of a masked network computes of the first clip, or of a tile of it.
+
+    Returns:
+        "masks" -> a picture of the middle frame (h, w, 3) uint8, and the frames of a video; both
+        empty for a network without masks.
+    """
+    if not getattr(model, "use_mask", False):
+        return {}, []
+    frames, height, width = (side or None for side in protocol.tile)
+    length = min(source.clips[0].length, frames or FILM_FRAMES, FILM_FRAMES)
+    lq = source.read(0, range(length))["lq"][:, :height, :width]
+    here = sharding.make_mesh(jax.local_devices()[:1])
+    masks = mask_pictures.masks_of(model, sharding.replicate_here(variables, here), lq)
+    film = [mask_pictures.draw_frame(masks, lq, t) for t in range(length)]
+    return {"masks": mask_pictures.draw_blocks(masks, lq, length // 2)}, film
+
+
+def _title(protocol: ml_collections.ConfigDict) -> str:
+    """What a data set's files are called by."""
+    return f"{protocol.dataset}_{protocol.split}".replace("/", "_")
 
 
 def trained(
@@ -294,12 +363,24 @@ def _restored(
 
     Yields:
         Of each: its number, lq, gt and sr (t, h, w, 3) uint8, and the share of blocks that
-        computed each token (t, h, w), or None.
+        computed each token (t, h, w), or None. Where frames are interpolated, lq is the input
+        nearest to each.
     """
 
     def read(i: int) -> tuple[np.ndarray, tuple[int, dict[str, np.ndarray]]]:
         frames = source.read(i, range(source.clips[i].length))
-        return frames["lq"], (i, frames)
+        lq = frames["lq"]
+        if protocol.noise:
+            # Drawn for the whole clip, whose tiles must agree, and as published the same for every
+            # clip; neither rounded nor clipped, but for the pictures.
+            lq = add_noise(lq, protocol.noise, np.random.default_rng(0))
+            frames["lq"] = to_uint8(lq)
+            lq = with_noise_map(lq, protocol.noise)
+        if protocol.gt_frames:
+            inputs, targets = np.array(protocol.lq_frames), np.array(protocol.gt_frames)
+            nearest = inputs[np.abs(inputs - targets[:, None]).argmin(1)]
+            lq, frames = lq[inputs], {"lq": frames["lq"][nearest], "gt": frames["gt"][targets]}
+        return lq, (i, frames)
 
     restored = restore_clips(
         restore,
@@ -323,12 +404,8 @@ def _picture(
     computed: np.ndarray | None,
 ) -> np.ndarray:
     """Frame t of a clip: input, bicubic, sr, gt and, laid over it, where blocks computed."""
-    panels = {
-        "input": pictures.enlarge(lq[t], scale),
-        "bicubic": imresize(lq[t], scale),
-        "sr": sr[t],
-        "gt": gt[t],
-    }
+    enlarged = {"bicubic": imresize(lq[t], scale)} if scale > 1 else {}
+    panels = {"input": pictures.enlarge(lq[t], scale), **enlarged, "sr": sr[t], "gt": gt[t]}
     if computed is not None:
         share = pictures.enlarge(computed[t], scale)
         panels[f"computed: {computed[t].mean():.0%}"] = pictures.heat(share, panels["input"])
@@ -341,13 +418,14 @@ def _profile(scale: int, lq: np.ndarray, gt: np.ndarray, sr: np.ndarray) -> np.n
     marked = gt[len(gt) // 2].copy()
     marked[:, column - 1 : column + 1] = (255, 60, 0)
     wide = -(-marked.shape[1] // (2 * len(gt)))  # pixels a frame, half a frame's width in all
-    bicubic = imresize(lq, scale)
+    unrestored = "bicubic" if scale > 1 else "input"
+    clips = {unrestored: imresize(lq, scale), "sr": sr, "gt": gt}
     return pictures.side_by_side(
         {
             f"column {column}": marked,
             **{
                 name: clip[:, :, column].swapaxes(0, 1).repeat(wide, axis=1)
-                for name, clip in {"bicubic": bicubic, "sr": sr, "gt": gt}.items()
+                for name, clip in clips.items()
             },
         }
     )

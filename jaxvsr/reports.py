@@ -42,7 +42,7 @@ class Evaluation:
     def title(self) -> str:
         """The protocol in a line."""
         protocol = self.protocol
-        frames = protocol["frames"]
+        frames = protocol["gt_frames"] or protocol["frames"]
         words = [
             f"{len(self.clips)} clips",
             f"frames {', '.join(map(str, frames))}" if frames else "all frames",
@@ -50,6 +50,10 @@ class Evaluation:
         ]
         if protocol["crop"]:
             words.append(f"a border of {protocol['crop']} left out")
+        if protocol["lq_frames"]:
+            words.append(f"from frames {', '.join(map(str, protocol['lq_frames']))}")
+        if protocol["noise"]:
+            words.append(f"noise of {protocol['noise']:g}")
         if protocol["input"] != "plain":
             words.append(f"input {protocol['input']}")
         if any(protocol["tile"]):
@@ -59,7 +63,7 @@ class Evaluation:
     def table(self) -> str:
         """The means, a row a method, in Markdown."""
         rows = [[method, *self._cells(method)] for method in self.scores]
-        return f"{self.title()}\n{_markdown(['', *self._heads()], rows)}"
+        return f"{self.title()}\n{markdown(['', *self._heads()], rows)}"
 
     def table_of_clips(self) -> str:
         """The mean of each clip, a row a method and clip, in Markdown."""
@@ -68,7 +72,7 @@ class Evaluation:
             for clip in self.clips
             for method in self.scores
         ]
-        return _markdown(["clip", "", *self._heads()], rows)
+        return markdown(["clip", "", *self._heads()], rows)
 
     def csv(self) -> str:
         """Every score, a row a method, clip and frame."""
@@ -82,7 +86,8 @@ class Evaluation:
                 count = max(map(len, columns))
                 # What is of pairs of frames is said of the later one.
                 columns = [[""] * (count - len(column)) + column for column in columns]
-                numbers = self.protocol["frames"] or range(count)
+                chosen = self.protocol["gt_frames"] or self.protocol["frames"]
+                numbers = chosen or range(count)
                 for number, *row in zip(numbers, *columns, strict=True):
                     writer.writerow([method, clip, number, *row])
         return out.getvalue()
@@ -139,7 +144,7 @@ class Evaluation:
         return [f"{by_clip[clip].mean():.4f}" for by_clip in by_metric.values()]
 
 
-def _markdown(heads: list[str], rows: list[list[str]]) -> str:
+def markdown(heads: list[str], rows: list[list[str]]) -> str:
     """A table whose columns are aligned in plain text, too."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     lines = [heads, ["-" * width for width in widths], *rows]
@@ -155,4 +160,4 @@ def _markdown(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def _is_number(cell: str) -> bool:
-    return cell.replace(".", "", 1).lstrip("-").isdigit()
+    return cell.replace(",", "").replace(".", "", 1).lstrip("-").isdigit()

@@ -9,8 +9,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
 from jaxvsr import sharding, tiles
+from jaxvsr.data.degradations import device
 from jaxvsr.losses import sown
 
 Restorer = Callable[[Any, jax.Array], tuple[jax.Array, jax.Array | None]]
@@ -21,22 +23,49 @@ INPUTS = ("plain", "mirror", "repeat")
 
 
 def make_restorer(model: nn.Module) -> Restorer:
-    """Compiles a model for inference.
+    """Compiles a model for inference on this host's devices, each of which restores its own clips.
 
     Returns:
-        A function of variables and lq (b, t, h, w, 3) uint8 that gives sr (b, t, H, W, 3) float32,
-        not clipped, and, for a model with masks, the share of blocks that computed each token
-        (b, t, h, w).
+        A function of variables and lq (b, t, h, w, 3) uint8, or as `seen_by` takes it, that gives
+        sr (b, t, H, W, 3) float32, not clipped, and, for a model with masks, the share of blocks
+        that computed each token (b, t, h, w).
     """
 
+    # Not left to the compiler: how long the loops over kept tokens are differs from clip to clip.
     @jax.jit
+    @functools.partial(
+        jax.shard_map,
+        mesh=sharding.make_mesh(jax.local_devices()),
+        in_specs=(PartitionSpec(), PartitionSpec("data")),
+        out_specs=PartitionSpec("data"),
+        check_vma=False,
+    )
     def restore(variables: Any, lq: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        sr, state = model.apply(variables, lq.astype(jnp.float32) / 255, mutable="aux")
+        sr, state = model.apply(variables, seen_by(model, lq), mutable="aux")
         masks = sown(state.get("aux", {}), "mask")  # each (t, b, h, w)
         computed = jnp.moveaxis(sum(masks) / len(masks), 0, 1) if masks else None
         return sr, computed
 
     return restore
+
+
+def seen_by(model: nn.Module, lq: jax.Array) -> jax.Array:
+    """Frames as a network takes them.
+
+    Args:
+        model: the network.
+        lq: (..., h, w, 3) uint8; or float in [0, 1] and noise, with or without the noise's level
+            as a fourth channel.
+
+    Returns:
+        (..., h, w, 4) float32 for a network that is told the noise's level (`noise_level`), which
+        is 0 where none is given; (..., h, w, 3) for others.
+    """
+    if lq.dtype == jnp.uint8:
+        lq = lq.astype(jnp.float32) / 255
+    if not getattr(model, "noise_level", False):
+        return lq[..., :3]
+    return lq if lq.shape[-1] == 4 else device.with_noise_map(lq, 0.0)
 
 
 def as_input(lq: np.ndarray, rule: str) -> np.ndarray:
@@ -97,7 +126,7 @@ def restore_clips(
     Args:
         restore: of `make_restorer`.
         variables: of the model, replicated.
-        clips: lq (t, h, w, 3) uint8, and what is to be handed through with it.
+        clips: lq (t, h, w, 3) uint8, or as `seen_by` takes it, and what is to be handed through.
         rule: of `as_input`.
         tile: frames, height and width of what is restored at once, in input pixels; 0: all.
         overlap: of neighbouring tiles, likewise.

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxvsr import models
+
 
 class Weights(flax.struct.PyTreeNode):
     """What a model is evaluated with.
@@ -51,7 +53,7 @@ def variables(params: Any, batch_stats: Any) -> dict[str, Any]:
 
 def initial_weights(model: nn.Module, key: jax.Array, ema: bool) -> Weights:
     """Fresh weights; the moving average starts as the parameters."""
-    fresh = model.init(key, jnp.zeros((1, 1, 64, 64, 3)))
+    fresh = model.init(key, jnp.zeros_like(models.example(model)))
     params = fresh.get("params", {})
     average = jax.tree.map(jnp.copy, params) if ema else {}
     return Weights(params=params, batch_stats=fresh.get("batch_stats", {}), ema=average)

@@ -1,11 +1,12 @@
 """The training loop, and the step that it repeats."""
 
 import functools
+import json
 import pathlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
@@ -20,27 +21,32 @@ from jaxvsr import config as configs
 from jaxvsr import evaluate, flops, losses, models, sharding, tracing
 from jaxvsr.checkpoints import Checkpoints
 from jaxvsr.data import pipeline
+from jaxvsr.data.degradations import device
 from jaxvsr.data.sources import TFDSClips
 from jaxvsr.errors import InputError
 from jaxvsr.optimizer import make_optimizer
 from jaxvsr.progress import Progress, say
 from jaxvsr.reports import Evaluation
-from jaxvsr.restore import make_restorer
+from jaxvsr.restore import make_restorer, seen_by
 from jaxvsr.state import TrainState, Weights, initial_state, variables
 from jaxvsr.summaries import Summaries, make_workdir
-from jaxvsr.weights import spynet_from_torch
+from jaxvsr.weights import from_file, spynet_from_torch
 from jaxvsr.weights.files import read
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 
-def make_loss(model: nn.Module, loss: ml_collections.ConfigDict) -> Callable:
+def make_loss(
+    model: nn.Module, loss: ml_collections.ConfigDict, noise: Sequence[float] = ()
+) -> Callable:
     """What is minimised.
 
     Args:
         model: the network.
         loss: the section of a config.
+        noise: lowest and highest level of Gaussian noise that is added to lq, on 0..255: of each
+            sample another one, all as often; (): none.
 
     Returns:
         A function of params, batch_stats, batch ("lq", "gt" uint8) and rng that gives the loss ()
@@ -49,10 +55,17 @@ def make_loss(model: nn.Module, loss: ml_collections.ConfigDict) -> Callable:
 
     def compute(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array):
         lq, gt = (batch[key].astype(jnp.float32) / 255 for key in ("lq", "gt"))
+        if noise:
+            rng, level_rng, noise_rng = jax.random.split(rng, 3)
+            low, high = noise
+            level = jax.random.uniform(level_rng, (len(lq), 1), minval=low, maxval=high)
+            level = jnp.broadcast_to(level, lq.shape[:2])
+            lq = device.with_noise_map(device.add_noise(lq, level, noise_rng), level)
         rngs = dict(zip(("gumbel", "droppath"), jax.random.split(rng), strict=True))
         mutable = ["aux", "batch_stats"]
+        seen = seen_by(model, lq)
         sr, changed = model.apply(
-            variables(params, batch_stats), lq, train=True, rngs=rngs, mutable=mutable
+            variables(params, batch_stats), seen, train=True, rngs=rngs, mutable=mutable
         )
         frames = losses.charbonnier(loss.peak * sr, loss.peak * gt, loss.eps)
         pixel = (frames.sum(1) if loss.sum_frames else frames.mean(1)).mean()
@@ -135,6 +148,8 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
     pipeline.check(config.data, source, model.scale)
     eval_source = TFDSClips(config.eval.dataset, config.eval.split, config.data.dir)
     evaluate.check(config.eval, eval_source, model)
+    if config.data.gt_frames:
+        evaluate.check_chosen(config.data, "data", model, (config.data.crop // model.scale,) * 2)
     evaluate.warn_of_other_degradation(source.degradation, eval_source, config.eval.dataset)
     make_workdir(workdir)
     for difference in configs.check_fits(config, workdir):
@@ -149,7 +164,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
     optimizer, rates = make_optimizer(config.optim, config.train.steps)
     state, position = first_state(config, model, optimizer, checkpoints, mesh)
     configs.save(config, workdir)
-    loss = make_loss(model, config.loss)
+    loss = make_loss(model, config.loss, config.data.noise)
     step = make_step(loss, optimizer, config.train.accumulate, config.optim.ema)
     step = jax.jit(step, donate_argnums=0)
     batches = pipeline.training_batches(
@@ -237,18 +252,53 @@ def first_state(
     if latest is not None:
         return checkpoints.restore(shapes, latest)
 
-    path = config.train.spynet_weights
-    if path and "spynet" not in shapes.weights.params:
-        raise InputError("train.spynet_weights is set, but the model has no SpyNet")
-    flow = spynet_from_torch(read(path)) if path else None
+    given = _given_variables(config, model, shapes.weights.params)
     everywhere = sharding.replicated(mesh)
     state = jax.jit(init, out_shardings=everywhere)()
-    if flow is not None:
-        for tree in filter(None, (state.weights.params, state.weights.ema)):
-            tree["spynet"] = jax.device_put(flow, everywhere)
-    elif "spynet" in shapes.weights.params:
+
+    def filled(fresh: dict, collection: str) -> dict:
+        # Each tree has arrays of its own: a step may write where its state was.
+        here = jax.device_get(given.get(collection, {}))
+        return fresh and fresh | jax.device_put(here, everywhere, may_alias=False)
+
+    weights = state.weights
+    weights = weights.replace(
+        params=filled(weights.params, "params"),
+        ema=filled(weights.ema, "params"),
+        batch_stats=filled(weights.batch_stats, "batch_stats"),
+    )
+    return state.replace(weights=weights), 0
+
+
+def _given_variables(config: ml_collections.ConfigDict, model: nn.Module, params: Any) -> dict:
+    """The variables that a new run does not start afresh: all, those of SpyNet, or none.
+
+    Raises:
+        InputError: there are none where the config says, or they are not this model's.
+    """
+    if config.train.init_from:
+        path = pathlib.Path(config.train.init_from)
+        say(f"starting from {path}")
+        if not path.is_dir():
+            return from_file(path=path, **config.model)
+        asked = config.copy_and_resolve_references()
+        if (path / "config.json").exists():  # how it was trained does not matter
+            there = json.loads((path / "config.json").read_text())["optim"]
+            for field in asked.optim.keys() & there.keys():
+                value = there[field]
+                asked.optim[field] = tuple(value) if isinstance(value, list) else value
+        return evaluate.trained(asked, model, path)[1]
+    path = config.train.spynet_weights
+    if path and "spynet" not in params:
+        raise InputError("train.spynet_weights is set, but the model has no SpyNet")
+    if path:
+        try:
+            return {"params": {"spynet": spynet_from_torch(read(path))}}
+        except InputError as error:
+            raise InputError(f"train.spynet_weights: {error}") from error
+    if "spynet" in params:
         say("SpyNet starts without weights, as the zero flow: see train.spynet_weights")
-    return state, 0
+    return {}
 
 
 def _record(result: Evaluation, name: str, step: int, summaries: Summaries) -> float:
@@ -263,15 +313,22 @@ def _step_flops(config: ml_collections.ConfigDict, model: nn.Module, state: Trai
     """FLOPs of a step; what is computed twice to save memory counts once."""
     if hasattr(model, "remat"):
         model = model.clone(remat=False)
-    data = config.data
-    frames = data.frames * (2 if data.mirror else 1)
-    batch = {
-        key: jax.ShapeDtypeStruct((data.batch, frames, side, side, 3), np.uint8)
-        for key, side in (("lq", data.crop // model.scale), ("gt", data.crop))
-    }
-    gradient = jax.grad(make_loss(model, config.loss), has_aux=True)
-    weights = state.weights
+    loss, weights = make_loss(model, config.loss, config.data.noise), state.weights
+    batch = _batch_shapes(config.data, model.scale)
+    gradient = jax.grad(loss, has_aux=True)
     return flops.count(gradient, weights.params, weights.batch_stats, batch, state.rng)
+
+
+def _batch_shapes(data: ml_collections.ConfigDict, scale: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Of a whole batch."""
+    whole = data.frames * (2 if data.mirror else 1)
+    return {
+        key: jax.ShapeDtypeStruct((data.batch, frames, side, side, 3), np.uint8)
+        for key, side, frames in (
+            ("lq", data.crop // scale, len(data.lq_frames) or whole),
+            ("gt", data.crop, len(data.gt_frames) or whole),
+        )
+    }
 
 
 def _judged(params: Any) -> list[str]:

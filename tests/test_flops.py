@@ -53,3 +53,36 @@ def test_what_a_gradient_recomputes_counts_again(wrap, products):
 
 def test_peak_is_measured_where_no_data_sheet_tells():
     assert 1e9 < flops.peak() < 1e14
+
+
+def test_scopes_divide_the_whole():
+    def model(x, w):
+        def turn(carry, _):
+            with jax.named_scope("inner"):
+                return carry, x @ w
+
+        with jax.named_scope("outer"):
+            return jax.jit(lambda: jax.lax.scan(turn, 0, None, length=3)[1])(), x @ w
+
+    one = 2 * 4 * 8 * 16
+    jaxpr = jax.make_jaxpr(lambda x, w: (model(x, w), x @ w))(X, W)
+    assert flops.by_scope(jaxpr) == {"outer/inner": 3 * one, "outer": one, "": one}
+
+
+def test_the_logs_convention_knows_what_a_loop_carries():
+    image, kernel = jnp.zeros((7, 1, 6, 6, 2)), jnp.zeros((3, 3, 2, 5))
+
+    def model(variables, images):
+        def turn(total, image):
+            scaled = variables["params"] * 2  # done before: what only weights enter
+            out = jax.lax.conv_general_dilated(
+                image, scaled, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            return total + out, ()
+
+        return jax.lax.scan(turn, jnp.zeros((1, 6, 6, 5)), images)[0]
+
+    outputs = 6 * 6 * 5
+    convolution, addition = outputs * (2 * 3 * 3 * 2 + 1), outputs
+    count = flops.log_convention(model, {"params": kernel}, image)
+    assert count == 7 * (convolution + addition)

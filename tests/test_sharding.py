@@ -32,13 +32,46 @@ kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
 print(sorted(set(re.findall(rf" ({kinds})(?:-start)?[(]", program))))
 """
 
+GATED = """
+import re
+import jax
+import numpy as np
+from jaxvsr import models, restore
+
+fields = dict(dim=4, depths=(1,), num_heads=(1,), mid_channels=4, features_hr=4, align=False)
+model = models.create("miavsr", **fields)
+lq = np.random.default_rng(0).integers(0, 256, (2, 3, 12, 20, 3), np.uint8)
+lq[1, 1:] = lq[1, 0]  # of which nothing changes
+shapes = jax.eval_shape(model.init, jax.random.key(0), lq / np.float32(255))
+rng = np.random.default_rng(1)
+variables = jax.tree.map(lambda leaf: np.float32(0.2 * rng.normal(size=leaf.shape)), shapes)
+gated = restore.make_restorer(model.clone(gating="bucketed"))
+sr, computed = gated(variables, lq)
+assert len(sr.sharding.device_set) == 2
+for i in range(2):
+    alone = jax.jit(model.apply)(variables, lq[i : i + 1] / np.float32(255))
+    np.testing.assert_allclose(sr[i], alone[0], rtol=1e-5, atol=1e-6)
+print(float(computed[0].mean()) != float(computed[1].mean()))
+program = gated.lower(variables, lq).compile().as_text()
+kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
+print(sorted(set(re.findall(rf" ({kinds})(?:-start)?[(]", program))))
+"""
+
+
+def run_on_two_devices(code):
+    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
 
 def test_only_sums_go_between_devices():
     """Each device keeps its clips from the first layer to the loss: frames are never gathered."""
-    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    done = subprocess.run([sys.executable, "-c", CODE], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "['all-reduce']"
+    assert run_on_two_devices(CODE) == "['all-reduce']"
+
+
+def test_gated_devices_each_compute_their_own_tokens_and_say_nothing():
+    assert run_on_two_devices(GATED) == "True\n[]"
 
 
 def test_a_mesh_of_one_device():

@@ -200,7 +200,7 @@ class ClipFiles:
         name: of the clip.
         gt: its frames. What is over a multiple of the scale, at the bottom and on the right, is
             cut off.
-        lq: the same at low resolution; None where it is to be made.
+        lq: the same at low resolution; None where it is to be made, or is gt.
     """
 
     name: str
@@ -229,7 +229,13 @@ class ClipFiles:
         return length, small[0] * scale, small[1] * scale
 
     def frames(self, scale: int, kind: str) -> Iterator[dict[str, np.ndarray]]:
-        """The frames as records want them; `degrade` makes lq of gt where there is none."""
+        """The frames as records want them; `degrade` makes lq of gt where there is none.
+
+        Of the kind "none" there is no lq.
+        """
+        if kind == "none":
+            yield from ({"gt": gt} for gt in self.gt)
+            return
         made = ((gt, None) for gt in self.gt)
         for gt, lq in made if self.lq is None else zip(self.gt, self.lq, strict=True):
             height, width = (side // scale * scale for side in gt.shape[:2])
@@ -238,9 +244,13 @@ class ClipFiles:
 
 
 def check_degradation(kind: str, scale: int) -> None:
-    """Raises ValueError if `degrade` cannot do this."""
-    if kind not in ("bicubic", "bd"):
-        raise ValueError(f"there is no degradation {kind!r}, only 'bicubic' and 'bd'")
+    """Raises ValueError if lq cannot be made so; "none" says that it is gt."""
+    if kind not in ("bicubic", "bd", "none"):
+        raise ValueError(
+            f"there is no degradation {kind!r}, only 'bicubic' and 'bd', or 'none' at scale 1"
+        )
+    if kind == "none" and scale != 1:
+        raise ValueError(f"the degradation 'none' is of scale 1, not {scale}")
     if kind == "bd" and scale != 4:
         raise ValueError(f"the degradation 'bd' is defined for scale 4, not {scale}")
 

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import grain
 import ml_collections
@@ -91,11 +91,13 @@ class Read:
         source: of the clips.
         crop: side of a sample in target pixels.
         mirror: whether the reversed sample is appended to it.
+        chosen: of "lq" and of "gt", the numbers of a sample's frames that are kept; (): all.
     """
 
     source: TFDSClips
     crop: int
     mirror: bool
+    chosen: Mapping[str, Sequence[int]]
 
     def __call__(self, sample: Sample) -> dict:
         """Sample -> {"lq" (t, h, w, 3) uint8, "gt" (t, H, W, 3) uint8, "key" str}."""
@@ -103,6 +105,7 @@ class Read:
         window = self.source.read(sample.clip, sample.frames, sample.top, sample.left, (size, size))
         out: dict = {"key": f"{self.source.clips[sample.clip].name}/{sample.frames[0]}"}
         for key, x in window.items():
+            x = x[list(self.chosen[key])] if self.chosen[key] else x
             x = transforms.augment(x, sample.hflip, sample.vflip, sample.transpose)
             x = transforms.contiguous(x)
             out[key] = transforms.mirror(x) if self.mirror else x
@@ -148,8 +151,8 @@ def training_batches(
     position + batch make the next global batch, so that a run resumes by its position.
 
     Args:
-        data: `frames`, `crop`, `intervals`, `reverse`, `mirror`, `batch` (of all hosts together)
-            and `workers`.
+        data: `frames`, `crop`, `intervals`, `reverse`, `mirror`, `lq_frames`, `gt_frames`, `batch`
+            (of all hosts together) and `workers`.
         source: of the clips; `check` it first.
         seed: of the order and of every draw.
         position: how many samples were drawn before, by all hosts together.
@@ -162,7 +165,8 @@ def training_batches(
     draw = Draw(source, data.frames, data.crop, data.intervals, data.reverse)
     samples = grain.MapDataset.range(len(draw)).seed(seed).shuffle().repeat().random_map(draw)
     share = samples[position + process_index :: process_count]
-    read = Read(source, data.crop, data.mirror)
+    chosen = {name: tuple(data.get(f"{name}_frames", ())) for name in ("lq", "gt")}
+    read = Read(source, data.crop, data.mirror, chosen)
     # Endless as it is, to Grain it has a length, which it would round up beyond the largest one.
     batches = share.map(read).batch(data.batch // process_count, drop_remainder=True)
     # Prefetched are whole batches: few, or they fill the memory.

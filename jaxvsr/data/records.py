@@ -41,7 +41,7 @@ class Layout:
     Attributes:
         size: (H, W) of gt in pixels; None where it differs from clip to clip.
         scale: H/h = W/w, gt against lq.
-        degradation: how lq was made from gt, such as "bicubic".
+        degradation: how lq was made from gt, such as "bicubic"; "none": lq is gt, not stored.
         flow: whether the true flow is known.
         group: frames of a tile; the last of a clip may have fewer.
     """
@@ -53,6 +53,11 @@ class Layout:
     group: int = 4
 
     @property
+    def images(self) -> tuple[str, ...]:
+        """What is stored of a frame but its flow."""
+        return ("gt",) if self.degradation == "none" else ("gt", "lq")
+
+    @property
     def side(self) -> int:
         """Of a tile, in gt pixels: 64, or the next lower multiple of the scale."""
         return 64 // self.scale * self.scale
@@ -62,7 +67,7 @@ class Layout:
         """Bytes of a frame, uncompressed, where size is known."""
         height, width = (side or 0 for side in self.size)
         small = (height // self.scale) * (width // self.scale)
-        return 3 * height * width + small * (3 + 16 * self.flow)
+        return 3 * height * width + small * (3 * (len(self.images) - 1) + 16 * self.flow)
 
 
 def features(layout: Layout) -> tfds.features.FeaturesDict:
@@ -72,13 +77,14 @@ def features(layout: Layout) -> tfds.features.FeaturesDict:
         layout: of the data set.
 
     Returns:
-        "gt" (3, t, H, W) and "lq" (3, t, h, w) uint8, `coding.encode` of a tile; "key" text,
+        "gt" (3, t, H, W) and "lq" (3, t, h, w) uint8, `coding.encode` of a tile, lq where it is
+        not gt; "key" text,
         "<clip>/<first frame, 8 digits from 0>/<tile of the frame, from 0>"; and with flow
         "flow_forward" and "flow_backward" (t, h, w, 2) float32: the displacement (dx, dy), in
         low-resolution pixels, of the surface at each low-resolution pixel's centre to where it is
         in the previous (next) frame; zeros in the first (last) frame of a clip.
     """
-    spec = {name: _raw((3, None, None, None), np.uint8) for name in ("gt", "lq")}
+    spec = {name: _raw((3, None, None, None), np.uint8) for name in layout.images}
     spec |= {"key": tfds.features.Text()}
     if layout.flow:
         spec |= {name: _raw((None, None, None, 2), np.float32) for name in _FLOWS}
@@ -152,7 +158,7 @@ def _groups(name: str, frames: Iterable[Frame], layout: Layout) -> Iterator[dict
 
 def _check(key: str, frame: Frame, layout: Layout, size: tuple[int, ...] | None) -> None:
     """Raises ValueError unless a frame fits the layout and its clip, whose size it gets."""
-    wanted: dict[str, np.dtype] = {name: np.dtype(np.uint8) for name in ("gt", "lq")}
+    wanted: dict[str, np.dtype] = {name: np.dtype(np.uint8) for name in layout.images}
     if layout.flow:
         wanted |= {name: np.dtype(np.float32) for name in _FLOWS}
     found = {name: array.dtype for name, array in frame.items()}

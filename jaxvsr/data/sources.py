@@ -122,7 +122,7 @@ class TFDSClips:
                 f"clip {known.name} has {known.length} frames of {low[0]}x{low[1]}, not frames "
                 f"{list(frames)} with {height}x{width} from ({top}, {left}) on"
             )
-        scales = {"lq": 1, "gt": self.scale}
+        scales = {"gt": self.scale} | ({} if self.degradation == "none" else {"lq": 1})
         rows = np.arange(top // side, coding.count(top + height, side))
         columns = np.arange(left // side, coding.count(left + width, side))
         groups, within = np.divmod(frames, self._group)
@@ -148,7 +148,7 @@ class TFDSClips:
         for name, scale in scales.items():
             rest = side * scale, top % side * scale, height * scale
             out[name] = coding.decode(canvas[name], *rest)[chosen]
-        return out
+        return {"lq": out["gt"], **out}
 
 
 def _put(canvas: np.ndarray, record: Mapping, name: str, time: int, top: int, left: int) -> None:

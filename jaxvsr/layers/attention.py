@@ -35,23 +35,27 @@ def attend(
     """Multi-head softmax attention inside windows; logits and softmax in float32.
 
     Args:
-        q: (b, n, queries, c), not yet scaled.
-        k, v: (b, n, keys, c).
-        bias: (heads, queries or 1, keys or 1) float32, added to the logits.
-        allowed: (n, queries, keys) bool or None: elsewhere 100 is taken off the logits.
+        q: (..., queries, c), not yet scaled.
+        k, v: (..., keys, c).
+        bias: (..., heads, queries or 1, keys or 1) float32, added to the logits.
+        allowed: (..., queries, keys) bool or None: elsewhere 100 is taken off the logits.
 
     Returns:
-        (b, n, queries, c) in the dtype of `v`.
+        (..., queries, c) in the dtype of `v`.
     """
-    heads = bias.shape[0]
+    heads = bias.shape[-3]
     q, k, v = (x.reshape(*x.shape[:-1], heads, -1) for x in (q, k, v))
     q = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
-    logits = jnp.einsum("bnqhd,bnkhd->bnhqk", q, k, preferred_element_type=jnp.float32) + bias
+    logits = jnp.einsum("...qhd,...khd->...hqk", q, k, preferred_element_type=jnp.float32) + bias
     if allowed is not None:
-        logits = jnp.where(allowed[:, None], logits, logits - 100)
-    weights = jax.nn.softmax(logits).astype(v.dtype)
-    out = jnp.einsum("bnhqk,bnkhd->bnqhd", weights, v)
-    return out.reshape(*out.shape[:3], -1)
+        logits = jnp.where(allowed[..., None, :, :], logits, logits - 100)
+    # The softmax is divided by its sum where it is smallest: after the product with the values.
+    weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True)))
+    out = jnp.einsum(
+        "...hqk,...khd->...qhd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
+    )
+    out = out / jnp.swapaxes(weights.sum(-1), -1, -2)[..., None]
+    return out.reshape(*out.shape[:-2], -1).astype(v.dtype)
 
 
 class FusedDense(nn.Module):
@@ -133,7 +137,9 @@ class WindowAttention(nn.Module):
 
         qkv = FusedDense(3 * dim, self.dtype, name="qkv")
         q = qkv(tokens[:, :, -queries:], slice(0, dim))
-        k, v = jnp.split(qkv(tokens, slice(dim, None)), 2, axis=-1)
+        # What masks never spare is found again by this name (jaxvsr.measure).
+        with jax.named_scope("keys_values"):
+            k, v = jnp.split(qkv(tokens, slice(dim, None)), 2, axis=-1)
         out = attend(q, k, v, bias, allowed)
         if self.mutual:
             out = jnp.concatenate([self.mutual_attention(tokens, regions), out], axis=-1)

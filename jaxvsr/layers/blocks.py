@@ -82,6 +82,14 @@ def layer_norm(
     return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, dtype=dtype, name=name)(x)
 
 
+def normalize(x: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
+    """`layer_norm` without its affine part, a plain function: (..., c) -> (..., c) in `dtype`."""
+    x = x.astype(jnp.float32)
+    x = x - jax.lax.stop_gradient(x[..., :1])
+    x = x - x.mean(-1, keepdims=True)
+    return (x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + 1e-5)).astype(dtype)
+
+
 def gelu(x: jax.Array) -> jax.Array:
     """The exact GELU, by erf: the tanh form differs in the third decimal."""
     return nn.gelu(x, approximate=False)

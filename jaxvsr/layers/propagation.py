@@ -47,13 +47,20 @@ def second_order_flows(flows: jax.Array, reverse: bool) -> tuple[jax.Array, jax.
 
 
 def scan_frames(
-    cell: nn.Module, carry: Any, inputs: Any, *, reverse: bool = False, unroll: int = 1
+    cell: nn.Module,
+    carry: Any,
+    inputs: Any,
+    *,
+    reverse: bool = False,
+    unroll: int = 1,
+    **settings: Any,
 ) -> tuple[Any, Any]:
     """Runs `cell(carry, step, input) -> (carry, output)` over the frames of clips.
 
     Clips lead and time comes second everywhere but inside the loop: what is done for all frames at
     once merges the two axes, and merged in this order they stay divided among devices by clips.
-    What the cell sows into "aux" is stacked along a new first axis, in the order of the frames.
+    What the cell sows into "aux" is stacked along a new first axis, in the order of the frames;
+    its moving statistics ("batch_stats") go on from frame to frame.
 
     Args:
         cell: a module; one set of parameters for all frames, fresh "gumbel" and "droppath" rngs.
@@ -62,13 +69,16 @@ def scan_frames(
             frames it has met.
         reverse: whether the last frame is met first.
         unroll: how many frames are compiled into one turn of the loop.
+        **settings: of every call of the cell.
 
     Returns:
         The last carry, and the tree of outputs (b, t, ...), in the order of the frames.
     """
+    moving = cell.is_mutable_collection("batch_stats")
     scan = nn.scan(
-        lambda cell, carry, x: cell(carry, *x),
-        variable_broadcast="params",
+        lambda cell, carry, x: cell(carry, *x, **settings),
+        variable_broadcast="params" if moving else ["params", "batch_stats"],
+        variable_carry="batch_stats" if moving else False,
         variable_axes={"aux": 0},
         split_rngs={"params": False, "gumbel": True, "droppath": True},
         reverse=reverse,

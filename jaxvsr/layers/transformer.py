@@ -119,7 +119,8 @@ class BlockGroup(nn.Module):
 
     def block(self, shifted: bool, name: str | None) -> WindowBlock:
         """A block of the group, or, without a name, one that its weights are given to."""
-        block = nn.remat(WindowBlock, prevent_cse=False) if self.remat else WindowBlock
+        # Outside of a loop the compiler would take what is computed again for a repetition.
+        block = nn.remat(WindowBlock, prevent_cse=bool(name)) if self.remat else WindowBlock
         make = functools.partial(
             block, self.num_heads, self.window_size, shifted, self.mutual, dtype=self.dtype
         )

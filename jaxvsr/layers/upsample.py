@@ -11,6 +11,7 @@ import numpy as np
 from jaxvsr.layers.blocks import conv, leaky_relu
 
 
+@functools.partial(jax.jit, static_argnames=("size", "method", "align_corners"))
 def resize(
     x: jax.Array, size: tuple[int, int], method: str = "bilinear", align_corners: bool = False
 ) -> jax.Array:

@@ -92,7 +92,27 @@ def shift_regions(size: Size, window_size: Size, shift_size: Size) -> np.ndarray
         if shift % window:
             label = (position >= side - window).astype(np.int32) + (position >= side - shift)
             labels = 3 * labels + label.reshape([-1 if a == axis else 1 for a in range(3)])
-    t, h, w = padded
-    wt, wh, ww = window_size
-    labels = labels.reshape(t // wt, wt, h // wh, wh, w // ww, ww)
-    return labels.transpose(0, 2, 4, 1, 3, 5).reshape(-1, wt * wh * ww)
+    return _cut(labels, window_size)
+
+
+@functools.lru_cache(maxsize=64)
+def inside_frame(size: Size, window_size: Size, shift_size: Size) -> np.ndarray:
+    """Tells which tokens are a clip's own, and not padding.
+
+    Args:
+        size: (t, h, w) of the clip, before padding.
+        window_size, shift_size: as `partition`'s.
+
+    Returns:
+        (n, wt*wh*ww) bool.
+    """
+    ends = [(0, -side % window) for side, window in zip(size, window_size, strict=True)]
+    inside = np.pad(np.ones(size, bool), ends)
+    return _cut(np.roll(inside, [-shift for shift in shift_size], (0, 1, 2)), window_size)
+
+
+def _cut(x: np.ndarray, window_size: Size) -> np.ndarray:
+    """(t, h, w), whole windows -> (n, wt*wh*ww), as `partition` has them."""
+    (t, h, w), (wt, wh, ww) = x.shape, window_size
+    x = x.reshape(t // wt, wt, h // wh, wh, w // ww, ww)
+    return x.transpose(0, 2, 4, 1, 3, 5).reshape(-1, wt * wh * ww)

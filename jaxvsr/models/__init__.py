@@ -2,10 +2,13 @@
 
 import dataclasses
 import difflib
+import typing
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from jaxvsr.models.basicvsr import BasicVSR
 from jaxvsr.models.basicvsrpp import BasicVSRPP
@@ -13,6 +16,11 @@ from jaxvsr.models.bicubic import Bicubic
 from jaxvsr.models.iconvsr import IconVSR
 from jaxvsr.models.iiavsr import IIAVSR
 from jaxvsr.models.miavsr import MIAVSR
+from jaxvsr.models.mobile.abpn import ABPN
+from jaxvsr.models.mobile.afavsr import AFAVSR
+from jaxvsr.models.mobile.fani import FANI
+from jaxvsr.models.mobile.mobile_rrn import MobileRRN
+from jaxvsr.models.mobile.sliding import SORT, SWAT, VSR
 from jaxvsr.models.mobile.swrn import SWRN
 from jaxvsr.models.psrt import PSRT
 from jaxvsr.models.rvrt import RVRT
@@ -20,17 +28,24 @@ from jaxvsr.models.rvrt_light import RVRTLight
 from jaxvsr.models.vrt import VRT
 
 MODELS: dict[str, type[nn.Module]] = {
+    "abpn": ABPN,
+    "afavsr": AFAVSR,
     "basicvsr": BasicVSR,
     "basicvsrpp": BasicVSRPP,
     "bicubic": Bicubic,
+    "fani": FANI,
     "iconvsr": IconVSR,
     "iiavsr": IIAVSR,
     "miavsr": MIAVSR,
+    "mobile_rrn": MobileRRN,
     "psrt": PSRT,
     "rvrt": RVRT,
     "rvrt_light": RVRTLight,
+    "sort": SORT,
+    "swat": SWAT,
     "swrn": SWRN,
     "vrt": VRT,
+    "vsr": VSR,
 }
 
 
@@ -46,7 +61,7 @@ def create(name: str, **fields: Any) -> nn.Module:
         sr (b, t, scale*h, scale*w, 3) float32, not clipped.
 
     Raises:
-        ValueError: an unknown name or field.
+        ValueError: an unknown name or field, or a value that is none of a field's choices.
     """
     if name not in MODELS:
         raise ValueError(f"there is no model {name!r}{_closest(name, MODELS)}")
@@ -54,8 +69,31 @@ def create(name: str, **fields: Any) -> nn.Module:
     for field in fields:
         if field not in known:
             raise ValueError(f"model {name!r} has no field {field!r}{_closest(field, known)}")
+    for field, kind in typing.get_type_hints(MODELS[name]).items():
+        choices, value = typing.get_args(kind), fields.get(field)
+        if field in fields and typing.get_origin(kind) is Literal and value not in choices:
+            raise ValueError(f"model {name!r}: {field}={value!r} is none of {', '.join(choices)}")
     as_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     return MODELS[name](**as_tuples)
+
+
+def example(
+    model: nn.Module, frames: int = 1, height: int = 64, width: int = 64
+) -> jax.ShapeDtypeStruct:
+    """The shape of a clip that a network takes, for `model.init`.
+
+    Args:
+        model: the network. If it has a field `noise_level` that is set, it takes a fourth channel,
+            the noise's standard deviation, in the unit of the frames.
+        frames: of the clip; as many as the network's attribute `min_frames` says, at least.
+        height, width: of a frame, pixels.
+
+    Returns:
+        (1, frames, height, width, 3 or 4) float32.
+    """
+    frames = max(frames, getattr(model, "min_frames", 1))
+    channels = 4 if getattr(model, "noise_level", False) else 3
+    return jax.ShapeDtypeStruct((1, frames, height, width, channels), jnp.float32)
 
 
 def _closest(word: str, known: Iterable[str]) -> str:

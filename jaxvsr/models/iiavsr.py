@@ -13,12 +13,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvsr.layers.attention import WindowAttention
-from jaxvsr.layers.blocks import MLP, DropPath, conv, layer_norm
+from jaxvsr.layers.blocks import DropPath, conv, layer_norm, normalize
+from jaxvsr.layers.gating import in_turns
 from jaxvsr.layers.propagation import scan_frames, second_order_flows
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
 from jaxvsr.layers.warp import patch_align
-from jaxvsr.layers.windows import merge, partition, shift_regions
+from jaxvsr.layers.window_block import (
+    AttentionWeights,
+    BlockWeights,
+    MLPWeights,
+    NormWeights,
+    Windows,
+    refine,
+    tiled,
+)
+from jaxvsr.layers.windows import inside_frame, merge, partition, shift_regions
 from jaxvsr.models.spynet import SpyNet, clip_flows
 
 MIN_SIZE = 64  # pixels a side that the published systems ask for where SpyNet is used
@@ -57,57 +66,99 @@ class IIABlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, cond: jax.Array, state: Any, first: jax.Array
+        self, x: jax.Array, cond: Any, state: Any, first: jax.Array
     ) -> tuple[jax.Array, Any]:
         """Refines the current frame.
 
         Args:
             x: (b, h, w, c) the current frame.
-            cond: (b, 2, h, w, c) the aligned frames two steps and one step before.
+            cond: of `neighbours`, the aligned frames two steps and one step before.
             state: what the block remembers of the step before.
             first: () bool, whether there is no step before.
 
         Returns:
             (b, h, w, c) and the state for the next step.
         """
-        size = x.shape[-3], x.shape[-2]
-        drop_path = DropPath(self.drop_path)
-        attn = self.attention(self.tokens(x, cond), size)
-        x = x + drop_path(self.merge(attn, size))
-        x = x + drop_path(self.mlp(x))
-        return x, state
+        weights, windows = self.weights(x.shape[-1]), self.windows(x, cond)
+        if self.train or self.is_initializing():
+            attn, hidden = refine(weights, windows)
+        else:
+            attn, hidden = in_turns(refine, weights, windows)
+        return self.merge(windows.x + windows.drop_attn * attn + hidden, x), state
 
-    @property
-    def shift_size(self) -> tuple[int, int, int]:
-        _, wh, ww = self.window_size
-        return (0, wh // 2, ww // 2) if self.shifted else (0, 0, 0)
+    def weights(self, dim: int) -> BlockWeights:
+        """The block's parameters."""
+        attn = AttentionWeights(self.num_heads, self.window_size, self.query_frames, name="attn")
+        norm1, norm2 = (NormWeights(name=name)(dim) for name in ("norm1", "norm2"))
+        mlp = MLPWeights(self.mlp_ratio, name="mlp")
+        return BlockWeights(norm1, *attn(dim), norm2, *mlp(dim))
 
-    def tokens(self, x: jax.Array, cond: jax.Array) -> jax.Array:
-        """(b, h, w, c), (b, 2, h, w, c) -> normed windows (b, n, 3*wh*ww, c), current last."""
-        frames = jnp.concatenate([cond, x[:, None]], axis=1)
-        frames = layer_norm(frames, name="norm1", dtype=self.dtype)
-        # Padding comes after the norm: padded tokens are keys equal to the bias, as published.
-        return partition(frames, self.window_size, self.shift_size)
-
-    def attention(self, tokens: jax.Array, size: tuple[int, int]) -> jax.Array:
-        """Windows (b, n, 3*wh*ww, c) of frames of `size` -> those that ask, (b, n, queries, c)."""
+    def windows(self, x: jax.Array, cond: Any) -> Windows:
+        """Cuts what the block is called with; `x` is as its."""
+        clips, size = x.shape[0], (3, x.shape[-3], x.shape[-2])
+        tokens = self.partition(x)
         regions = None
         if self.shifted:
-            regions = shift_regions((3, *size), self.window_size, self.shift_size)
-        attn = WindowAttention(
-            self.num_heads, self.window_size, self.query_frames, self.dtype, name="attn"
+            regions = tiled(shift_regions(size, self.window_size, self.shift), clips)
+        # Stochastic depth is by clip, and drawn for each of the two ways.
+        drop_path = DropPath(self.drop_path)
+        one, each = jnp.ones((clips, 1, 1), x.dtype), tokens.shape[0] // clips
+        drop_attn, drop_mlp = (jnp.repeat(drop_path(one), each, axis=0) for _ in range(2))
+        return Windows(
+            x=tokens,
+            normed=normalize(tokens, self.dtype),
+            others=None if cond is None else cond[self.shifted],
+            inside=tiled(inside_frame(size, self.window_size, self.shift), clips),
+            regions=regions,
+            drop_attn=drop_attn,
+            drop_mlp=drop_mlp,
         )
-        return attn(tokens, regions)
 
-    def merge(self, windows: jax.Array, size: tuple[int, int]) -> jax.Array:
-        """Windows (b, n, wh*ww, c) of the current frame -> (b, h, w, c)."""
-        window_size = (1, *self.window_size[1:])
-        return merge(windows, (1, *size), window_size, self.shift_size)[:, 0]
+    @property
+    def shift(self) -> tuple[int, int, int]:
+        return half_window(self.window_size) if self.shifted else (0, 0, 0)
 
-    def mlp(self, x: jax.Array) -> jax.Array:
-        """(b, h, w, c) -> (b, h, w, c)."""
-        x = layer_norm(x, name="norm2", dtype=self.dtype)
-        return MLP(self.mlp_ratio, self.dtype, name="mlp")(x)
+    def partition(self, x: jax.Array) -> jax.Array:
+        """(b, h, w, c) -> windows of all clips (b*n, wh*ww, c)."""
+        window_size = (self.query_frames, *self.window_size[1:])
+        frames = x.reshape(x.shape[0], self.query_frames, *x.shape[-3:])
+        windows = partition(frames, window_size, self.shift)
+        return windows.reshape(-1, *windows.shape[2:])
+
+    def merge(self, windows: jax.Array, like: jax.Array) -> jax.Array:
+        """Undoes `partition` of an array of the shape of `like`, but perhaps for its channels."""
+        window_size = (self.query_frames, *self.window_size[1:])
+        height, width = like.shape[-3:-1]
+        size = (self.query_frames, height, width)
+        windows = windows.reshape(like.shape[0], -1, *windows.shape[1:])
+        return merge(windows, size, window_size, self.shift).reshape(*like.shape[:-1], -1)
+
+
+def half_window(window_size: tuple[int, int, int]) -> tuple[int, int, int]:
+    """How far shifted windows lie off the origin: in space alone."""
+    return 0, window_size[1] // 2, window_size[2] // 2
+
+
+def neighbours(
+    frames: jax.Array, window_size: tuple[int, int, int], dtype: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Prepares the frames that blocks look at and do not refine, once for all blocks of a step.
+
+    Args:
+        frames: (b, k, h, w, c).
+        window_size: (k + 1, wh, ww).
+        dtype: of the computation.
+
+    Returns:
+        Their tokens, normalised without any block's affine part, in windows at the origin and in
+        shifted ones: (b*n, k*wh*ww, c) each.
+    """
+
+    def cut(shift: tuple[int, int, int]) -> jax.Array:
+        windows = partition(frames, (frames.shape[1], *window_size[1:]), shift)
+        return normalize(windows.reshape(-1, *windows.shape[2:]), dtype)
+
+    return cut((0, 0, 0)), cut(half_window(window_size))
 
 
 class ResidualGroup(nn.Module):
@@ -151,6 +202,7 @@ class PropagationCell(nn.Module):
 
     Attributes:
         block: as in ResidualGroup.
+        window_size: of the blocks.
         depths: blocks of each group.
         num_heads: attention heads of each group.
         drop_path: rate of the last block; it rises linearly from 0.
@@ -160,6 +212,7 @@ class PropagationCell(nn.Module):
     """
 
     block: Callable[..., nn.Module]
+    window_size: tuple[int, int, int]
     depths: tuple[int, ...]
     num_heads: tuple[int, ...]
     drop_path: float
@@ -210,7 +263,7 @@ class PropagationCell(nn.Module):
 
     def split(self, frames: jax.Array) -> tuple[jax.Array, Any]:
         """The stack (b, 3, h, w, c) -> what the blocks refine, what else they look at."""
-        return frames[:, 2], frames[:, :2]
+        return frames[:, 2], neighbours(frames[:, :2], self.window_size, self.dtype)
 
     def current(self, x: jax.Array) -> jax.Array:
         """What the blocks refined -> the current frame (b, h, w, c)."""
@@ -313,6 +366,7 @@ class IIAVSR(nn.Module):
         """Runs a branch over features (b, t, h, w, c), flows (b, t-1, h, w, 2) or None."""
         cell = self.cell(
             self.make_block(train),
+            self.window_size,
             self.depths,
             self.num_heads,
             self.drop_path,

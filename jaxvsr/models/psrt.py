@@ -5,13 +5,11 @@ IIA-VSR (iiavsr.py) refines the current frame only; the recurrence, patch alignm
 head are the same.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from jaxvsr.layers.blocks import layer_norm
-from jaxvsr.layers.windows import merge, partition
 from jaxvsr.models.iiavsr import IIAVSR, IIABlock, PropagationCell
 
 
@@ -22,15 +20,6 @@ class PSRTBlock(IIABlock):
     """
 
     query_frames: ClassVar[int] = 3
-
-    def tokens(self, x: jax.Array, cond: Any) -> jax.Array:
-        """(b, 3, h, w, c) -> normed windows (b, n, 3*wh*ww, c)."""
-        x = layer_norm(x, name="norm1", dtype=self.dtype)
-        return partition(x, self.window_size, self.shift_size)
-
-    def merge(self, windows: jax.Array, size: tuple[int, int]) -> jax.Array:
-        """Windows (b, n, 3*wh*ww, c) -> (b, 3, h, w, c)."""
-        return merge(windows, (3, *size), self.window_size, self.shift_size)
 
 
 class PSRTCell(PropagationCell):

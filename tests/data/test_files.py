@@ -177,3 +177,5 @@ def test_degradations():
         files.degrade(gt, "jpeg", 4)
     with pytest.raises(ValueError, match="'bd' is defined for scale 4, not 2"):
         files.degrade(gt, "bd", 2)
+    with pytest.raises(ValueError, match="'none' is of scale 1, not 2"):
+        files.check_degradation("none", 2)

@@ -36,6 +36,8 @@ def settings(**changes):
         "intervals": (1,),
         "reverse": False,
         "mirror": False,
+        "lq_frames": (),
+        "gt_frames": (),
         "batch": 4,
         "workers": 0,
     }

@@ -28,3 +28,13 @@ def test_contiguous_copies_any_order():
     out = transforms.contiguous(frames)
     assert out.flags.c_contiguous and out.dtype == np.uint8
     np.testing.assert_array_equal(out, frames)
+
+
+def test_augment_makes_every_rotation():
+    frames = np.arange(2 * 4 * 4 * 1).reshape(2, 4, 4, 1)
+    made = {
+        transforms.augment(frames, *turns).tobytes()
+        for turns in itertools.product([False, True], repeat=3)
+    }
+    rotated = {np.rot90(frames, k, axes=(1, 2)).tobytes() for k in range(4)}
+    assert rotated < made and len(made) == 8

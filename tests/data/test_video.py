@@ -21,6 +21,16 @@ def test_frames_come_back(tmp_path):
     np.testing.assert_array_equal(next(iter(found)), frames[0])
 
 
+def test_what_is_written_comes_back_nearly(tmp_path):
+    ramp = np.linspace(40, 200, 49, dtype=np.uint8)[None, :, None] + np.zeros((33, 1, 3), np.uint8)
+    frames = [ramp + np.uint8(10 * t) for t in range(5)]
+    path = video.write_video(tmp_path / "new" / "a.mp4", frames, rate=5)
+    found = video.VideoFrames(path)
+    assert found.check() == (5, 32, 48)
+    for frame, back in zip(frames, found, strict=True):
+        np.testing.assert_allclose(back.astype(int), frame[:32, :48], atol=4)
+
+
 def test_what_is_no_video_is_refused(tmp_path):
     (tmp_path / "a.mp4").write_bytes(bytes(1000))
     with pytest.raises(ValueError, match="a.mp4 is not a video, or damaged"):

@@ -6,7 +6,7 @@ import pytest
 import reference
 
 from jaxvsr.layers.attention import WindowAttention, relative_position_index
-from jaxvsr.models.iiavsr import IIABlock
+from jaxvsr.models.iiavsr import IIABlock, neighbours
 from jaxvsr.models.psrt import PSRTBlock
 from jaxvsr.weights.iiavsr import IIAVSR as RULES
 from jaxvsr.weights.rules import take_over
@@ -19,7 +19,8 @@ class CurrentBlock(IIABlock):
 
     @nn.compact
     def __call__(self, x):
-        return IIABlock.__call__(self, x[:, 2], x[:, :2], (), jnp.array(False))[0]
+        cond = neighbours(x[:, :2], WINDOW, self.dtype)
+        return IIABlock.__call__(self, x[:, 2], cond, (), jnp.array(False))[0]
 
 
 class AllBlock(PSRTBlock):

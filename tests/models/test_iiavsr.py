@@ -22,20 +22,25 @@ CASES = {
     "miavsr_tiny": ("miavsr", {}, 2e-3),
     "miavsr_tiny_ragged": ("miavsr", {}, 2e-3),
 }
+GATED = {"gating": "bucketed"}
 
 
 @functools.cache
-def official(case):
+def official(case, **more):
     name, fields, _ = CASES[case]
+    fields = fields | more
     manifest, tensors, arrays = reference.load(case)
     model = models.create(name, **OFFICIAL, **fields)
     variables = weights.from_torch(name, tensors, **OFFICIAL, **fields)
     return model, variables, manifest, arrays, jnp.asarray(arrays["lq"][None] / np.float32(255))
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_golden(case):
-    model, variables, manifest, arrays, lq = official(case)
+@pytest.mark.parametrize(
+    ("case", "fields"),
+    [(case, {}) for case in CASES] + [("miavsr_tiny", GATED), ("miavsr_tiny_ragged", GATED)],
+)
+def test_golden(case, fields):
+    model, variables, manifest, arrays, lq = official(case, **fields)
     bar = CASES[case][2]
 
     @jax.jit

@@ -29,8 +29,8 @@ FIELDS = {  # ours -> the official code's
         )
     },
 }
-CASES = ("vrt_tiny", "vrt_tiny_pa6", "vrt_tiny_denoise", "vrt_tiny_vfi")
-SLOW_CASES = ("vrt_tiny_pa4", "vrt_tiny_deblur")
+CASES = ("vrt_tiny", "vrt_tiny_pa6", "vrt_tiny_vfi")
+SLOW_CASES = ("vrt_tiny_pa4", "vrt_tiny_deblur", "vrt_tiny_denoise")
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
@@ -95,7 +95,7 @@ def test_gradients_golden(case):
     reference.assert_gradients(gradients, RULES.official_name, manifest, arrays, 3e-2)
 
 
-@pytest.mark.parametrize("number", [0, slow(1), 2])
+@pytest.mark.parametrize("number", [0, slow(1), slow(2)])
 def test_tiling_golden(number):
     """The official test script's tiles, and its padding of what is not tiled, in evaluation."""
     _, variables, manifest, arrays, _ = official("vrt_tiling")
@@ -113,7 +113,7 @@ def test_tiling_golden(number):
         h0, h1, w0, w1 = manifest["cases"][key]["window"]
         assert list(sr.shape) == manifest["cases"][key]["shape"]
         expected = restore.to_uint8(arrays[f"{key}/crop"])
-        assert np.mean((expected > 0) & (expected < 255)) > 0.5  # not clipped
+        assert np.mean((expected > 0) & (expected < 255)) > 0.25  # not clipped
         difference = np.abs(sr[:, h0:h1, w0:w1].astype(int) - expected)
         assert difference.max() <= 1 and difference.mean() < 0.01
 
@@ -127,7 +127,7 @@ def tiling_restorer():
     ("variant", "count"),
     [
         ("001", 30_676_435),
-        ("002", 35_134_783),
+        slow("002", 35_134_783),
         slow("003", 32_577_991),
         slow("005", 18_320_007),
         ("008", 18_320_871),

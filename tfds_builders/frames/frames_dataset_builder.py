@@ -25,7 +25,8 @@ class FramesConfig(tfds.core.BuilderConfig):
             files. A clip's name is that of its folder, or of its file without the suffix.
         lq: such a folder of the same clips at low resolution; empty: made here.
         scale: of gt over lq.
-        degradation: that makes lq, "bicubic" or "bd"; a name for the one that made a given lq.
+        degradation: that makes lq, "bicubic" or "bd"; "none": lq is gt, of scale 1; a name for the
+            one that made a given lq.
         val: names of the clips that make the split "val"; the others make "train".
     """
 
@@ -38,6 +39,8 @@ class FramesConfig(tfds.core.BuilderConfig):
     def __post_init__(self):
         if not 1 <= self.scale <= 8:
             raise ValueError(f"scale must be from 1 to 8, got {self.scale}")
+        if self.lq and self.degradation == "none":
+            raise ValueError("lq is gt where the degradation is 'none': give no folder of it")
         if not self.lq:
             files.check_degradation(self.degradation, self.scale)
 

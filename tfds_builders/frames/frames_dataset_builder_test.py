@@ -54,6 +54,26 @@ def test_frames_with_low_resolution_at_another_scale(tmp_path):
     np.testing.assert_array_equal(found.read(1, [0])["lq"][0], trees.pixels([1, 0], 9, 13))
 
 
+def test_frames_that_are_their_own_input_are_stored_once(tmp_path):
+    write(tmp_path / "gt")
+    built = build(tmp_path, gt=str(tmp_path / "gt"), scale=1, degradation="none")
+    assert set(built.info.features) == {"gt", "key"}
+    found = source(tmp_path)
+    assert (found.scale, found.degradation, found.clips[0]) == (1, "none", Clip("one", 3, 18, 26))
+    frames = found.read(1, [2], 3, 4, (5, 6))
+    np.testing.assert_array_equal(frames["gt"], trees.pixels([1, 2], 18, 26)[None, 3:8, 4:10])
+    np.testing.assert_array_equal(frames["lq"], frames["gt"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [({"scale": 4}, "of scale 1, not 4"), ({"scale": 1, "lq": "x"}, "give no folder of it")],
+)
+def test_frames_that_are_their_own_input_have_no_other(fields, message):
+    with pytest.raises(ValueError, match=message):
+        frames_dataset_builder.FramesConfig(name="mine", gt="x", degradation="none", **fields)
+
+
 def test_videos(tmp_path):
     pytest.importorskip("av")
     (tmp_path / "gt").mkdir()

@@ -21,7 +21,7 @@ class Vimeo90kConfig(tfds.core.BuilderConfig):
     """How the frames are.
 
     Attributes:
-        degradation: that made lq, "bicubic" or "bd".
+        degradation: that made lq, "bicubic" or "bd"; "none": lq is gt.
         given: whether lq is read from a folder, not made here.
         size: (H, W) of the frames.
     """
@@ -30,8 +30,13 @@ class Vimeo90kConfig(tfds.core.BuilderConfig):
     given: bool = False
     size: tuple[int, int] = (256, 448)
 
+    @property
+    def scale(self) -> int:
+        """Of gt over lq."""
+        return 1 if self.degradation == "none" else 4
+
     def __post_init__(self):
-        files.check_degradation(self.degradation, 4)
+        files.check_degradation(self.degradation, self.scale)
 
 
 class Builder(records.ClipBuilder):
@@ -45,6 +50,9 @@ class Builder(records.ClipBuilder):
         Vimeo90kConfig(
             name="bd_given", degradation="bd", given=True, description="Blurred, every 4th; given."
         ),
+        Vimeo90kConfig(
+            name="clean", degradation="none", description="To denoise, and to interpolate frames."
+        ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Download "The original training + test set (82GB)" of the septuplets from
@@ -57,7 +65,7 @@ class Builder(records.ClipBuilder):
     @property
     def layout(self) -> records.Layout:
         config = self.builder_config
-        return records.Layout(config.size, degradation=config.degradation, group=7)
+        return records.Layout(config.size, config.scale, config.degradation, group=7)
 
     def _clips(self, dl_manager: tfds.download.DownloadManager) -> dict[str, records.Clips]:
         config = self.builder_config

@@ -54,6 +54,13 @@ def test_splits(tmp_path, manual_dir, level):
     assert builder.info.splits["test"].num_examples == 1  # seven frames to a record
 
 
+def test_clean_frames_are_stored_once(tmp_path, manual_dir):
+    builder = build(tmp_path, manual_dir, degradation="none")
+    assert builder.info.metadata["scale"] == 1 and "lq" not in builder.info.features
+    frames = TFDSClips("vimeo90k/excerpt", "test", str(tmp_path / "data")).read(0, [6])
+    np.testing.assert_array_equal(frames["lq"][0], pixels(2, 7))
+
+
 def test_subsets_are_splits_of_the_same_records(tmp_path, manual_dir):
     (manual_dir / "sep_fast_testset.txt").write_text("00001/0002\n")
     builder = build(tmp_path, manual_dir)

@@ -1,0 +1,187 @@
+"""python -m jaxvsr.convert --config=configs/basicvsr.py --source=official.pth --out=runs/one"""
+
+import contextlib
+import itertools
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from jaxvsr import cli, weights
+from jaxvsr import config as configs
+from jaxvsr.checkpoints import Checkpoints
+from jaxvsr.errors import InputError
+from jaxvsr.progress import say
+from jaxvsr.state import Weights
+from jaxvsr.weights.files import read
+from jaxvsr.weights.rules import Match, places, some
+
+CONFIG = cli.define_config()
+SOURCE = flags.DEFINE_string("source", "", "A file of official weights")
+OUT = flags.DEFINE_string("out", "", "The folder to make: a run's, with the weights as checkpoint")
+GROUP = flags.DEFINE_string(
+    "group", "", "Which weights of the file, params or params_ema, say; if not given, the average's"
+)
+
+
+def convert(
+    config: ml_collections.ConfigDict,
+    source: pathlib.Path,
+    out: pathlib.Path,
+    group: str = "",
+    others: pathlib.Path | None = None,
+) -> None:
+    """Makes a run's folder of official weights, and prints what went where.
+
+    Args:
+        config: of the model; it becomes the run's.
+        source: a file of any kind that `weights.files.read` takes.
+        out: the folder to make: config.json, the weights as the checkpoint of step 0, and
+            weights.txt, which says of every tensor where it went.
+        group: which weights of the file, as for `weights.files.read`.
+        others: a folder of configs, among which the right one is looked for where the weights are
+            not the model's.
+
+    Raises:
+        InputError: there is something at `out`, the file cannot be read, or its weights are not
+            the model's. Nothing was written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out={out} is there already: name a new folder")
+    name = config.model.name
+    tensors = read(source, group)
+    try:
+        found = weights.compare(**config.model, tensors=tensors)
+        variables = jax.tree.map(jnp.asarray, found.tree())
+    except ValueError as error:
+        hint = ""
+        if others:
+            say("the weights do not fit the model; looking for the one that they are of")
+            hint = f"\n{likely(tensors, others)}"
+        raise InputError(f"{source} for model {name!r}: {error}{hint}") from error
+    params, statistics = variables["params"], variables.get("batch_stats", {})
+    average = params if config.optim.ema else {}
+    lines = [_line(found, place) for place in found.taken]
+    lines += [f"{name} -> not used by the architecture" for name in found.unused]
+    _write(config, Weights(params, statistics, average), "\n".join(lines), out)
+    say("\n".join(_summary(found)))
+    say(
+        f"{out}/weights.txt says it of every tensor. Score them by jaxvsr.main --mode=eval "
+        f"--workdir={out}, train on from them by --config.train.init_from={out}"
+    )
+
+
+def likely(tensors: Mapping[str, Any], folder: pathlib.Path) -> str:
+    """Says which model's weights a file seems to hold.
+
+    Args:
+        tensors: of the file.
+        folder: of config files. First their models are compared by the kinds of names, in their
+            variants "tiny" where there are, then the best one's variants by names and shapes.
+    """
+    known = {
+        f"{path}:{variant}": config
+        for path in sorted(folder.glob("*.py"))
+        for variant, config in configs.variants(path).items()
+        if config.model.name in weights.TORCH | weights.TF
+    }
+    models: dict[str, str] = {}
+    for place, config in known.items():
+        if config.model.name not in models or place.endswith(":tiny"):
+            models[config.model.name] = place
+    kinds = {name: _kinds_shared(known[place], tensors) for name, place in models.items()}
+    best = max(kinds.values(), default=0)
+    if best < 0.5:
+        return "They look like none of the models that have a config."
+    alike = {place: c for place, c in known.items() if kinds[c.model.name] == best}
+    shares: dict[str, float] = {}
+    seen = []
+    for place, config in alike.items():
+        fields = {k: v for k, v in config.model.items() if k not in configs.SAME_WEIGHTS}
+        if fields not in seen and 1 not in shares.values():
+            seen.append(fields)
+            found = _compared(config, tensors)
+            shares[place] = found.share if found else 0
+    place = max(shares, key=lambda place: shares[place])
+    if shares[place] == 1:
+        return f"They are those of --config={place}"
+    if shares[place] > 0.5:
+        return f"They look like those of --config={place}, which {shares[place]:.0%} of them fit."
+    name = known[place].model.name
+    return f"They look like those of model {name!r}, but of other sizes than its configs'."
+
+
+def _compared(config: ml_collections.ConfigDict, tensors: Mapping[str, Any]) -> Match | None:
+    """How a file fits a model; None where that cannot even be asked."""
+    try:
+        return weights.compare(**config.model, tensors=tensors)
+    except ValueError:
+        return None
+
+
+def _kinds_shared(config: ml_collections.ConfigDict, tensors: Mapping[str, Any]) -> float:
+    """Which part of the kinds of names, of a model's and a file's tensors, is in both."""
+    found = _compared(config, tensors)
+    if found is None:
+        return 0
+    both = {name for name, _ in (*found.taken.values(), *found.misshapen.values())}
+
+    def kinds(names: Iterable[str]) -> set[str]:  # SpyNet is in many, and left out of small ones
+        return {re.sub(r"\d+", "#", name) for name in names if not name.startswith("spynet.")}
+
+    ours, theirs = kinds({*both, *found.missing.values()}), kinds({*both, *found.left_over})
+    return len(ours & theirs) / max(len(ours | theirs), 1)
+
+
+def _summary(found: Match) -> Iterator[str]:
+    """What went where, a line a part of the model; and what was not used."""
+    leaves = places(found.expected)
+    for part, group in itertools.groupby(leaves, key=lambda place: place.split("/")[0]):
+        inside = list(group)
+        count = sum(leaves[place].size for place in inside)
+        yield f"{part}: {len(inside)} tensors, {count:,} parameters; {_line(found, inside[0])}"
+    yield f"in all: {len(leaves)} tensors, {sum(x.size for x in leaves.values()):,} parameters"
+    if found.unused:
+        yield f"not used by the architecture: {len(found.unused)}: {some(found.unused)}"
+
+
+def _line(found: Match, place: str) -> str:
+    name, value = found.taken[place]
+    return f"{name} -> {place} {value.shape}"
+
+
+def _write(
+    config: ml_collections.ConfigDict, weights: Weights, text: str, out: pathlib.Path
+) -> None:
+    """Makes the folder, whole or not at all."""
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        part.mkdir(parents=True)
+        configs.save(config, part)
+        (part / "weights.txt").write_text(text + "\n")
+        with contextlib.closing(Checkpoints(part, degradation="")) as checkpoints:
+            checkpoints.save_weights(weights)
+        part.replace(out)
+    except OSError as error:
+        raise InputError(f"--out={out} cannot be made: {error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def main() -> None:
+    """Converts."""
+    folder = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).parent
+    source, out = pathlib.Path(SOURCE.value), pathlib.Path(OUT.value)
+    convert(CONFIG.value, source, out, GROUP.value, folder)
+
+
+if __name__ == "__main__":
+    cli.run(main, __doc__, ["config", "source", "out"])

@@ -1,0 +1,214 @@
+"""What a compiled TPU program moves, read off its text: to and from memory, and between devices.
+
+The compiler's own estimate counts a loop's body once; here it counts as often as the loop runs.
+"""
+
+import collections
+import dataclasses
+import math
+import re
+from collections.abc import Iterator, Mapping
+
+COLLECTIVES = (
+    "all-gather",
+    "all-reduce",
+    "all-to-all",
+    "collective-broadcast",
+    "collective-permute",
+    "ragged-all-to-all",
+    "reduce-scatter",
+)
+UPDATE = "dynamic-update-slice"
+# What names memory but does not touch it, or is the second half of something counted before.
+_FREE = {
+    "after-all",
+    "async-start",
+    "async-update",
+    "bitcast",
+    "call",
+    "conditional",
+    "constant",
+    "get-tuple-element",
+    "iota",
+    "opt-barrier",
+    "parameter",
+    "partition-id",
+    "replica-id",
+    "tuple",
+    "while",
+}
+_BITS = {"pred": 8, "bf16": 16}
+_INSTRUCTION = re.compile(r"^\s*(?:ROOT )?(%[\w.-]+) = (.*?) ([a-z][a-z0-9-]*)\((.*)$")
+_COMPUTATION = re.compile(r"^(ENTRY )?(%[\w.-]+) \(.*\{$")
+_ARRAY = re.compile(r"\b([a-z]+\d*[a-z0-9]*)\[([\d,]*)\](?:\{([^{}]*)\})?")
+_CALLED = re.compile(r"\b(body|condition|calls|to_apply|\w+_computations?)=(\{[^}]*\}|%[\w.-]+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """A line of a program.
+
+    Attributes:
+        name: of its result.
+        opcode: "fusion", "while", ...
+        arrays: of the result: (bytes, whether they lie in the device's main memory).
+        operands: names.
+        called: "body", "condition", "calls", ... -> names of computations.
+        literal: of a constant; a parameter's number.
+    """
+
+    name: str
+    opcode: str
+    arrays: tuple[tuple[int, bool], ...]
+    operands: tuple[str, ...]
+    called: Mapping[str, tuple[str, ...]]
+    literal: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of the result in main memory."""
+        return sum(size for size, in_main in self.arrays if in_main)
+
+
+Computation = dict[str, Instruction]
+
+
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+    """What a run of a program moves on each device.
+
+    Attributes:
+        memory: bytes read from and written to main memory, about.
+        collectives: kind -> (how many are run, bytes of their results).
+    """
+
+    memory: int
+    collectives: dict[str, tuple[int, int]]
+
+
+def traffic(text: str) -> Traffic:
+    """Reads the text of a compiled program (`compiled.as_text()`).
+
+    A loop without a constant bound counts once, and of a conditional the dearest branch.
+    """
+    computations, entry = _parse(text)
+    total = _total(computations, entry)
+    kinds = [kind for kind in COLLECTIVES if total[kind, "count"]]
+    collectives = {kind: (total[kind, "count"], total[kind, "bytes"]) for kind in kinds}
+    return Traffic(total["memory"], collectives)
+
+
+def _parse(text: str) -> tuple[dict[str, Computation], str]:
+    """Computations by their names, and the name of the one that the program starts with."""
+    computations: dict[str, Computation] = {}
+    entry, current = "", {}
+    for line in text.splitlines():
+        if head := _COMPUTATION.match(line):
+            current = computations[head[2]] = {}
+            entry = head[2] if head[1] else entry
+        elif found := _INSTRUCTION.match(line):
+            name, shape, opcode, rest = found.groups()
+            inside, _, attributes = rest.partition(")")
+            called = {
+                key: tuple(re.findall(r"%[\w.-]+", value))
+                for key, value in _CALLED.findall(attributes)
+            }
+            operands = tuple(re.findall(r"%[\w.-]+", inside))
+            arrays = tuple(_arrays(shape))
+            current[name] = Instruction(name, opcode, arrays, operands, called, inside)
+    return computations, entry
+
+
+def _arrays(shape: str) -> Iterator[tuple[int, bool]]:
+    """(bytes, whether in main memory) of each array of a type such as
+    "(f32[8,16]{1,0:T(8,128)S(1)}, s32[])"; a tile that is not full takes its whole space."""
+    for dtype, sides, layout in _ARRAY.findall(shape):
+        dims = [int(side) for side in sides.split(",") if side]
+        order, _, rest = layout.partition(":")
+        tile = re.search(r"T\(([\d,]+)\)", rest)
+        if tile and order:
+            minor = [int(axis) for axis in order.split(",")]
+            for axis, step in zip(minor, reversed(tile[1].split(",")), strict=False):
+                dims[axis] = -(-dims[axis] // int(step)) * int(step)
+        bits = _BITS.get(dtype) or int(re.sub(r"\D", "", dtype[:4]) or 0)
+        yield math.prod(dims) * bits // 8, "S(" not in rest
+
+
+def _total(computations: Mapping[str, Computation], name: str) -> collections.Counter:
+    """What a run of a computation moves: "memory", (kind, "count") and (kind, "bytes")."""
+    total: collections.Counter = collections.Counter()
+    for instruction in computations[name].values():
+        opcode, called = instruction.opcode, instruction.called
+        inner = [_total(computations, name) for name in _run_inside(instruction)]
+        if opcode == "conditional":
+            inner = [max(inner, key=lambda branch: branch["memory"])]
+        turns = _turns(computations[called["condition"][0]]) if opcode == "while" else 1
+        for counts in inner:
+            for key, value in counts.items():
+                total[key] += turns * value
+        kind = opcode.removesuffix("-done")
+        if kind in COLLECTIVES:
+            total[kind, "count"] += 1
+            total[kind, "bytes"] += sum(size for size, _ in instruction.arrays)
+        total["memory"] += _memory(instruction, computations[name], computations)
+    return total
+
+
+def _run_inside(instruction: Instruction) -> tuple[str, ...]:
+    """The computations that an instruction runs as they stand, not as one kernel."""
+    keys = {
+        "while": ("body",),
+        "call": ("to_apply",),
+        "async-start": ("calls",),
+        "conditional": ("branch_computations", "true_computation", "false_computation"),
+    }.get(instruction.opcode, ())
+    return tuple(name for key in keys for name in instruction.called.get(key, ()))
+
+
+def _turns(condition: Computation) -> int:
+    """How often a loop runs that counts up to a constant."""
+    literals = [i.literal for i in condition.values() if i.opcode == "constant"]
+    bounds = [int(literal) for literal in literals if literal.isdigit()]
+    return bounds[0] if len(bounds) == 1 else 1
+
+
+def _memory(
+    instruction: Instruction, within: Computation, computations: Mapping[str, Computation]
+) -> int:
+    """Bytes that an instruction reads from and writes to main memory."""
+    opcode, size = instruction.opcode, instruction.size
+    if opcode in _FREE or opcode.endswith("-done"):
+        return 0
+    operands = [within[name].size if name in within else 0 for name in instruction.operands]
+    if opcode == "dynamic-slice":
+        return 2 * size if operands[0] else size
+    if opcode == UPDATE:
+        return 2 * operands[1]
+    if opcode.endswith("-start"):  # its result lists the operands once more
+        return sum(size for size, in_main in instruction.arrays[:1] if in_main) + sum(operands)
+    if opcode == "custom-call" and not operands:  # space is set aside
+        return 0
+    if opcode == "fusion":
+        inner = computations[instruction.called["calls"][0]]
+        return _of_fusion(inner, operands, size)
+    return sum(operands) + size
+
+
+def _of_fusion(inner: Computation, operands: list[int], size: int) -> int:
+    """As `_memory`, where operands may be read, and the result be written, in part."""
+    total = sum(operands) + size
+    for parameter in inner.values():
+        if parameter.opcode != "parameter" or not operands[int(parameter.literal)]:
+            continue
+        users = [user for user in inner.values() if parameter.name in user.operands]
+        if users and all(user.opcode == "dynamic-slice" for user in users):
+            total += sum(map(_whole, users)) - operands[int(parameter.literal)]
+        elif [(u.opcode, u.operands[0]) for u in users] == [(UPDATE, parameter.name)]:
+            # Written in its place, and not read.
+            total += _whole(inner[users[0].operands[1]]) - min(_whole(users[0]), size)
+            total -= operands[int(parameter.literal)]
+    return total
+
+
+def _whole(instruction: Instruction) -> int:
+    return sum(size for size, _ in instruction.arrays)

@@ -1,0 +1,60 @@
+"""A block on folded weights, beside the plain form: norm, pad, cut, attend, add."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+
+from jaxvsr.layers.attention import WindowAttention
+from jaxvsr.layers.blocks import MLP, layer_norm
+from jaxvsr.layers.windows import inside_frame, merge, partition, shift_regions
+from jaxvsr.models.iiavsr import IIABlock, neighbours
+from jaxvsr.models.psrt import PSRTBlock
+
+WINDOW = (3, 8, 8)
+
+
+class PlainBlock(nn.Module):
+    """As the paper has it, on a clip (b, 3, h, w, c) whose last `frames` frames are refined."""
+
+    frames: int
+    shifted: bool
+
+    @nn.compact
+    def __call__(self, clip):
+        size, frames = clip.shape[1:4], self.frames
+        shift = (0, 4, 4) if self.shifted else (0, 0, 0)
+        regions = shift_regions(size, WINDOW, shift) if self.shifted else None
+        tokens = partition(layer_norm(clip, name="norm1"), WINDOW, shift)
+        attn = WindowAttention(2, WINDOW, frames, name="attn")(tokens, regions)
+        cut = (frames, *size[1:]), (frames, 8, 8), shift
+        x = clip[:, 3 - frames :] + merge(attn, *cut)
+        return x + MLP(2.0, name="mlp")(layer_norm(x, name="norm2"))
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_folded_weights_equal_the_plain_form(frames, shifted):
+    clip = 3 + 2 * jax.random.normal(jax.random.key(0), (2, 3, 13, 21, 12))
+    plain = PlainBlock(frames, shifted)
+    shapes = jax.eval_shape(plain.init, jax.random.key(1), clip)
+    rng = np.random.default_rng(2)
+    variables = jax.tree.map(lambda leaf: np.float32(0.3 * rng.normal(size=leaf.shape)), shapes)
+    expected = jax.jit(plain.apply)(variables, clip)
+    make = PSRTBlock if frames == 3 else IIABlock
+    x, cond = (
+        (clip, None) if frames == 3 else (clip[:, 2], neighbours(clip[:, :2], WINDOW, "float32"))
+    )
+    for train in (False, True):  # in turns, and as a whole
+        block = make(2, WINDOW, shifted, 2.0, 0.0, train, jnp.float32)
+        out, _ = jax.jit(block.apply)(variables, x, cond, (), jnp.array(False))
+        assert reference.relative_error(out.reshape(expected.shape), expected) < 2e-6
+
+
+def test_inside_frame_is_what_is_no_padding():
+    for size, shift in (((1, 13, 21), (0, 4, 4)), ((3, 16, 24), (0, 0, 0)), ((3, 9, 8), (0, 4, 4))):
+        window = (size[0], 8, 8)
+        expected = partition(jnp.ones((1, *size, 1)), window, shift)[0, ..., 0]
+        np.testing.assert_array_equal(inside_frame(size, window, shift), expected)
