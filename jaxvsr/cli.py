@@ -21,19 +21,28 @@ def define_config() -> flags.FlagHolder:
     )
 
 
-def run(command: Callable[[], None], usage: str | None, required: Sequence[str]) -> None:
+def run(
+    command: Callable[..., None],
+    usage: str | None,
+    required: Sequence[str],
+    arguments: Sequence[str] = (),
+) -> None:
     """Parses the command line, and does what it says.
 
     Args:
-        command: to be called once the flags are parsed. It may raise what the user can mend.
+        command: to be called once the flags are parsed, with the arguments. It may raise what the
+            user can mend.
         usage: of the command, in a line.
         required: names of flags that have to be given.
+        arguments: names of the arguments that have to be given.
     """
-    parse = functools.partial(_parse, usage=usage, required=required)
+    parse = functools.partial(_parse, usage=usage, required=required, arguments=arguments)
     app.run(functools.partial(_run, command), flags_parser=parse)
 
 
-def _parse(argv: list[str], usage: str | None, required: Sequence[str]) -> list[str]:
+def _parse(
+    argv: list[str], usage: str | None, required: Sequence[str], arguments: Sequence[str]
+) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
         for name in required:
@@ -42,19 +51,22 @@ def _parse(argv: list[str], usage: str | None, required: Sequence[str]) -> list[
         flags.FLAGS.config.get("model")
     except (flags.Error, AttributeError, KeyError, OSError) as error:
         raise SystemExit(f"error: {_explain(error, argv)}") from None
-    if rest[1:]:
-        raise SystemExit(f"error: what is {' '.join(rest[1:])!r}? Fields are set by --config.x=...")
+    count = len(arguments)
+    if len(rest) <= count:
+        raise SystemExit(f"error: {' and '.join(arguments[len(rest) - 1 :])} missing\n{usage}")
+    if over := rest[1 + count :]:
+        raise SystemExit(f"error: what is {' '.join(over)!r}? Fields are set by --config.x=...")
     return rest
 
 
-def _run(command: Callable[[], None], _: list[str]) -> None:
+def _run(command: Callable[..., None], argv: list[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)  # of the libraries: we print what matters
     # TensorFlow reads and writes files for us, and need not talk about it.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
-        command()
+        command(*argv[1:])
     except (InputError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from None
 

@@ -20,21 +20,28 @@ def say(line: str) -> None:
         print(line, flush=True)
 
 
-def counted(items: Iterable[Item], total: int, what: str, every: float = 10) -> Iterator[Item]:
+def counted(
+    items: Iterable[Item], total: int, what: str, every: float = 10, done: int = 0
+) -> Iterator[Item]:
     """Hands items through, and says now and then how many there were and how long the rest takes.
 
     Args:
         items: to be handed through.
-        total: how many there will be.
+        total: how many there will be; 0 if that is not known.
         what: they are, in the plural.
         every: seconds between two lines, at least.
+        done: how many there were before.
     """
     begin = said = time.perf_counter()
-    for done, item in enumerate(items, 1):
+    for new, item in enumerate(items, 1):
         yield item
         now = time.perf_counter()
-        if now - said >= every and done < total:
-            say(f"{done}/{total} {what}  {_clock((now - begin) / done * (total - done))} left")
+        count = done + new
+        if now - said >= every and count != total:
+            rate = new / (now - begin)
+            speed = f"{rate:.2f} {what}/s" if rate >= 1 else f"{1 / rate:.1f} s each"
+            left = f"  {_clock((total - count) / rate)} left" if total > count else ""
+            say(f"{count}{f'/{total}' if total else ''} {what}  {speed}{left}")
             said = now
 
 

@@ -117,6 +117,6 @@ def require_av() -> Any:
         import av
     except ImportError as error:
         raise InputError(
-            "compressing video needs PyAV, which is not installed: pip install 'jaxvsr[video]'"
+            "video needs PyAV, which is not installed: pip install 'jaxvsr[video]'"
         ) from error
     return av

@@ -1,0 +1,186 @@
+"""python -m jaxvsr.upscale in.mp4 out.mp4 --config=configs/miavsr.py --checkpoint=runs/mia"""
+
+import functools
+import pathlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from absl import flags
+
+from jaxvsr import cli, models
+from jaxvsr import config as configs
+from jaxvsr.errors import InputError
+from jaxvsr.state import initial_weights
+from jaxvsr.upscaling import run as command
+from jaxvsr.upscaling.encoder import Wish
+from jaxvsr.upscaling.reader import Frame, Span
+from jaxvsr.upscaling.stream import Settings, Stream
+
+
+def stream(
+    frames: Iterable[np.ndarray],
+    model: nn.Module,
+    variables: Any,
+    settings: Settings | None = None,
+    devices: list[jax.Device] | None = None,
+) -> Iterator[np.ndarray]:
+    """Restores a stream of any length, in the memory of a few chunks.
+
+    Args:
+        frames: each (h, w, 3) RGB, uint8 or uint16, all of one size.
+        model, variables: the network.
+        settings: how the stream is cut; what is left open is chosen.
+        devices: that share the work; None: all of this host.
+
+    Yields:
+        Of each frame: (H, W, 3) uint8, or uint16 if `settings.deep`.
+
+    Raises:
+        InputError: there are no frames, or the memory is too small.
+    """
+    numbered = (Frame(pixels, i) for i, pixels in enumerate(frames))
+    settings = settings or Settings()
+    restorer = Stream(model, variables, numbered, settings, devices=devices, say=_nothing)
+    for output in restorer.outputs():
+        yield output.sr
+
+
+def upscale(
+    frames: np.ndarray,
+    model: nn.Module,
+    variables: Any,
+    settings: Settings | None = None,
+    devices: list[jax.Device] | None = None,
+) -> np.ndarray:
+    """Restores a clip (t, h, w, 3) uint8 or uint16 -> (t, H, W, 3); the rest as `stream`'s."""
+    return np.stack(list(stream(frames, model, variables, settings, devices)))
+
+
+def _nothing(line: str) -> None:
+    """Says nothing."""
+
+
+def main(given: Mapping[str, flags.FlagHolder], source: str, output: str) -> None:
+    """Restores what the command line names."""
+    from jaxvsr.evaluate import trained  # brings TensorFlow, which the rest does without
+
+    value = {name: flag.value for name, flag in given.items()}
+    request, config, checkpoint = _request(value), value["config"], value["checkpoint"]
+    configs.check(config)
+    model = models.create(**config.model)
+    init = functools.partial(initial_weights, model, ema=False)
+    if not checkpoint and jax.tree.leaves(jax.eval_shape(init, jax.random.key(0))):
+        raise InputError(f"{config.model.name} needs --checkpoint, the folder of a run")
+    step, variables, _ = trained(config, model, pathlib.Path(checkpoint))
+    origin = {"checkpoint": checkpoint, "step": step, **configs.plain(config.model)}
+    command.run(pathlib.Path(source), pathlib.Path(output), model, variables, request, origin)
+
+
+def _request(value: Mapping[str, Any]) -> command.Request:
+    """What the flags say."""
+    try:
+        return command.Request(
+            settings=Settings(
+                chunk=value["chunk"],
+                overlap=value["overlap"],
+                tile=_pair(value["tile"]),
+                tile_overlap=value["tile_overlap"],
+            ),
+            wish=Wish(
+                codec=value["codec"],
+                crf=value["crf"],
+                lossless=value["lossless"],
+                pixel_format=value["pix_fmt"],
+                options=tuple(_option(text) for text in value["codec_options"]),
+                height=value["out_height"],
+            ),
+            span=Span(_seconds(value["start"]) or Fraction(0), _seconds(value["end"])),
+            rate=Fraction(value["fps"]) if value["fps"] else None,
+            copy=tuple(value["copy"]),
+            images=value["images"],
+            quality=value["quality"],
+            compare=value["compare"],
+            preview=value["preview"],
+            segment=value["segment"],
+            resume=value["resume"],
+            overwrite=value["overwrite"],
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _seconds(text: str) -> Fraction | None:
+    """ "90", "1:30" or "0:01:30.5" in seconds; None of ""."""
+    if not text:
+        return None
+    if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text):
+        raise ValueError(f"{text!r} is no time: 90, 1:30 or 0:01:30.5")
+    seconds = Fraction(0)
+    for part in text.split(":"):
+        seconds = 60 * seconds + Fraction(part)
+    return seconds
+
+
+def _pair(text: str) -> tuple[int, int]:
+    """ "HxW" as numbers; zeros of ""."""
+    if not text:
+        return 0, 0
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match or not all(map(int, match.groups())):
+        raise ValueError(f"--tile={text} is no width and height: 320x180")
+    width, height = map(int, match.groups())
+    return height, width
+
+
+def _option(text: str) -> tuple[str, str]:
+    """ "preset=slow" as two."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ValueError(f"--codec_options={text} must be name=value")
+    return name, value
+
+
+def define_flags() -> dict[str, flags.FlagHolder]:
+    """The flags of the command line, by name."""
+    text, whole, number = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_bool
+    return {
+        flag.name: flag
+        for flag in (
+            cli.define_config(),
+            text("checkpoint", "", "The folder of a run; its best checkpoint is taken"),
+            text("start", "", "Where to begin: 90, 1:30 or 0:01:30.5"),
+            text("end", "", "Where to end"),
+            text("fps", "", "Frames a second of a folder of images; 25 if not given"),
+            whole("out_height", 0, "Resize to this height in the end", lower_bound=0),
+            text("codec", "", "An encoder of FFmpeg: libx264, libx265, ffv1, prores_ks, ..."),
+            whole(
+                "crf", None, "Constant rate factor, 0 (best) to 63", lower_bound=0, upper_bound=63
+            ),
+            number("lossless", False, "Keep what the network gives to the bit, as RGB"),
+            text("pix_fmt", "", "Pixel format: yuv420p10le, ..."),
+            flags.DEFINE_multi_string("codec_options", [], "Of the encoder: preset=slow"),
+            flags.DEFINE_list("copy", list(command.Request.copy), "What is copied into the output"),
+            text("images", "png", "Of a folder: png or jpg"),
+            whole("quality", 95, "Of JPEG", lower_bound=1, upper_bound=100),
+            text("compare", "", "Show bicubic enlargement beside sr: side, split"),
+            whole("preview", None, "First write this frame as a PNG", lower_bound=0),
+            whole("chunk", 0, "Frames restored at once; 0: what fits", lower_bound=0),
+            whole("overlap", Settings.overlap, "Frames that chunks share", lower_bound=0),
+            text("tile", "", "Width and height restored at once, as 320x180; empty: what fits"),
+            whole("tile_overlap", Settings.tile_overlap, "Pixels that tiles share", lower_bound=0),
+            whole("segment", command.SEGMENT, "Frames of a segment", lower_bound=1),
+            number("resume", False, "Go on with a run that was broken off"),
+            number("overwrite", False, "Replace what is there"),
+        )
+    }
+
+
+if __name__ == "__main__":
+    # Defined here, so that a program that imports this module keeps its own flags.
+    main_ = functools.partial(main, define_flags())
+    cli.run(main_, __doc__, ["config"], ["an input", "an output"])

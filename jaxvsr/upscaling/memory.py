@@ -1,0 +1,37 @@
+"""How much memory is free, and how much a compiled program takes."""
+
+import os
+import pathlib
+from typing import Any
+
+import jax
+
+
+def free_memory(device: jax.Device) -> int:
+    """Bytes that a device has left; of a CPU, its share of what this process can still take."""
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    return host_memory() // jax.local_device_count()
+
+
+def host_memory() -> int:
+    """Bytes that this process can still take, of the machine and of its container (cgroup)."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    free = page * os.sysconf("SC_PHYS_PAGES") // 2  # where nothing tells how much is free
+    machine, group = pathlib.Path("/proc/meminfo"), pathlib.Path("/sys/fs/cgroup")
+    if machine.exists():
+        fields = dict(line.split(":") for line in machine.read_text().splitlines())
+        free = 1024 * int(fields["MemAvailable"].split()[0])
+    if (group / "memory.max").exists():
+        limit = (group / "memory.max").read_text().strip()
+        if limit != "max":
+            free = min(free, int(limit) - int((group / "memory.current").read_text()))
+    return free
+
+
+def needed_memory(program: jax.stages.Compiled) -> int:
+    """Bytes that a program takes on each device while it runs and the next one is made ready."""
+    need: Any = program.memory_analysis()
+    outputs = 2 * (need.argument_size_in_bytes + need.output_size_in_bytes)
+    return need.temp_size_in_bytes + outputs

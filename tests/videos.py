@@ -1,0 +1,157 @@
+"""Small videos with whatever a test wants of them, and what is in a video."""
+
+import dataclasses
+import pathlib
+from fractions import Fraction
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+
+class Repeat(nn.Module):
+    """Stands for a network: repeats pixels."""
+
+    lookahead: int = 0
+    scale: int = 2
+
+    def __call__(self, lq, train=False):
+        return jnp.repeat(jnp.repeat(lq, self.scale, axis=2), self.scale, axis=3)
+
+
+class Trail(nn.Module):
+    """Stands for a network that goes from frame to frame: what was seen fades, and the next is."""
+
+    lookahead: int = 1
+    scale: int = 2
+
+    def __call__(self, lq, train=False):
+        ahead = jnp.concatenate([lq[:, 1:], lq[:, -1:]], axis=1)
+        windows = jnp.moveaxis(jnp.stack([lq, lq, ahead], axis=2), 1, 0)
+        _, sr = jax.lax.scan(lambda *x: self.step(*x)[::-1], jnp.zeros_like(lq[:, 0]), windows)
+        return jnp.moveaxis(sr, 0, 1)
+
+    def initial_state(self, shape):
+        return jnp.zeros(shape)
+
+    def step(self, state, frames):
+        state = (state + frames[:, 1]) / 2
+        return jnp.repeat(jnp.repeat((state + frames[:, 2]) / 2, 2, axis=1), 2, axis=2), state
+
+
+class Mean(nn.Module):
+    """Stands for a network that sees the whole clip: what comes later and earlier fades."""
+
+    lookahead: int | None = None
+    scale: int = 2
+
+    def __call__(self, lq, train=False):
+        distance = jnp.abs(jnp.arange(lq.shape[1])[:, None] - jnp.arange(lq.shape[1]))
+        weights = 0.5**distance
+        mean = jnp.einsum("ij,bjhwc->bihwc", weights / weights.sum(1, keepdims=True), lq)
+        return jnp.repeat(jnp.repeat(mean, self.scale, axis=2), self.scale, axis=3)
+
+
+def blocks(length=20, height=48, width=64):
+    """Frames (t, h, w, 3) uint8 of blocks of 16 pixels, whose colours change."""
+    rng = np.random.default_rng(0)
+    colours = rng.integers(30, 220, (1, height // 16, width // 16, 3))
+    moved = colours + 2 * np.arange(length)[:, None, None, None] % 30
+    return moved.astype(np.uint8).repeat(16, 1).repeat(16, 2)
+
+
+def write(path, frames, *, codec="ffv1", pix_fmt="bgr0", times=None, sound=False, rate=25, **set_):
+    """Writes frames (t, h, w, 3), uint8 or uint16, perhaps with sound, in seconds `times`.
+
+    Args:
+        **set_: attributes of the encoder's context, and "title".
+    """
+    import av
+
+    unit = Fraction(1, 1000)
+    with av.open(path, "w") as container:
+        container.metadata["title"] = set_.pop("title", "a test")
+        video = container.add_stream(codec, rate=rate)
+        video.height, video.width = frames.shape[1:3]
+        video.pix_fmt = pix_fmt
+        video.codec_context.time_base = unit
+        for name, value in set_.items():
+            setattr(video.codec_context, name, value)
+        if sound:
+            audio = container.add_stream("aac", rate=44100, layout="mono")
+        for i, pixels in enumerate(frames):
+            name = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
+            frame = av.VideoFrame.from_ndarray(pixels, format=name)
+            colour = {"dst_colorspace": 1} if set_.get("colorspace") == 1 else {}
+            frame = frame.reformat(
+                format=pix_fmt, dst_color_range=set_.get("color_range"), **colour
+            )
+            frame.pts = round((i / rate if times is None else times[i]) / unit)
+            frame.time_base = unit
+            container.mux(video.encode(frame))
+            if sound:
+                phase = np.arange(i * 44100 // rate, (i + 1) * 44100 // rate) / 10
+                wave = np.sin(phase).astype(np.float32)[None] / 4
+                piece = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+                piece.sample_rate, piece.pts = 44100, i * 44100 // rate
+                container.mux(audio.encode(piece))
+        container.mux(video.encode())
+        if sound:
+            container.mux(audio.encode())
+    return path
+
+
+@dataclasses.dataclass
+class Contents:
+    """What is in a video."""
+
+    frames: np.ndarray
+    times: list[float]
+    sound: list[tuple[float, bytes]]
+    metadata: dict[str, str]
+    context: dict
+    rotation: int
+
+
+def read(path: pathlib.Path) -> Contents:
+    """Reads a video; what is not RGB, as the command does, since FFmpeg's plain way is coarse."""
+    import av
+
+    from jaxvsr.upscaling import reader
+
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        frames = list(container.decode(stream))
+        context = stream.codec_context
+        names = ["color_range", "colorspace", "color_primaries", "color_trc", "pix_fmt", "name"]
+        found = {name: getattr(context, name) for name in names}
+        found["aspect"] = stream.sample_aspect_ratio
+        deep = context.format.components[0].bits > 8
+        if context.format.is_rgb:
+            pixels = [frame.to_ndarray(format="rgb48le" if deep else "rgb24") for frame in frames]
+        else:
+            pixels = [f.pixels for f in reader.Video(path).frames(reader.Span(), print)]
+        times = [frame.time for frame in frames]
+        metadata = dict(container.metadata)
+    with av.open(path) as container:
+        packets = container.demux(audio=0) if container.streams.audio else ()
+        sound = [(float(p.pts * p.time_base), bytes(p)) for p in packets if p.size]
+    return Contents(np.stack(pixels), times, sound, metadata, found, frames[0].rotation)
+
+
+def write_png(path: pathlib.Path, frame: np.ndarray) -> None:
+    """Writes a PNG file, and the folders that it lies in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(frame).save(path)
+
+
+def rotate(path: pathlib.Path) -> None:
+    """Says of an mp4 that its frames are to be turned by a quarter, clockwise, to be seen."""
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 4 + 40
+    one, minus = (65536).to_bytes(4, "big"), (-65536).to_bytes(4, "big", signed=True)
+    zero = bytes(4)
+    data[matrix : matrix + 20] = zero + one + zero + minus + zero
+    path.write_bytes(data)
