@@ -5,6 +5,7 @@ contrast-aware attention); Zhou et al., "Efficient Image Super-Resolution using 
 Attention" (VapSR), section 3.2 (VAB); Chen et al., "FasterNet", section 3.1 (partial convolution).
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -170,7 +171,7 @@ class Distillation(nn.Module):
 
     Attributes:
         convs: how convolutions are made.
-        stage: makes a stage: of the channels to convolve, and a name.
+        stage: makes a stage, of a name and perhaps of other channels to convolve.
         attention: makes what follows, of a name; None: nothing does.
         merge: how the input and the stages meet: "reduce" takes a quarter of the channels of each,
             "concat" all, "refine" all through one more stage.
@@ -178,8 +179,8 @@ class Distillation(nn.Module):
     """
 
     convs: Convs
-    stage: Any
-    attention: Any
+    stage: Callable[..., nn.Module]
+    attention: Callable[..., nn.Module] | None
     merge: Literal["reduce", "concat", "refine"] = "reduce"
     fuse: bool = False
 

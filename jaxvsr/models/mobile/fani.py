@@ -4,7 +4,7 @@ Source: the public release of FANI and its author's work log, whose MVSR_13 it i
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import flax.linen as nn
@@ -104,7 +104,7 @@ class FANI(Windowed):
         align = ColourAttention(self.convs, self.align_project, self.scaled, name="align")
         return align(current, jnp.concatenate([before, after], axis=-1))
 
-    def _attention(self):
+    def _attention(self) -> Callable[..., nn.Module] | None:
         match self.attention:
             case "none":
                 return None

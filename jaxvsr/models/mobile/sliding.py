@@ -4,7 +4,8 @@ One frame, two branches and a hidden state each, as SWRN's; what differs is the 
 """
 
 import functools
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -36,9 +37,9 @@ class SlidingCell(nn.Module):
     features: int
     convs: Convs
     shallow: Literal["separable", "conv"]
-    block: Any
+    block: Callable[..., nn.Module]
     num_blocks: int
-    trunk_block: Any
+    trunk_block: Callable[..., nn.Module]
     trunk_blocks: int
     hidden: Literal["conv", "biased", "block", "none"]
 
@@ -94,7 +95,7 @@ class Sliding(Recurrent):
     trunk_blocks: int = 1
     shared_residual: bool = False
 
-    def block(self, trunk: bool) -> Any:
+    def block(self, trunk: bool) -> Callable[..., nn.Module]:
         """Makes a block of a branch or of the trunk, of a name."""
         raise NotImplementedError
 
@@ -131,7 +132,7 @@ class SWAT(Sliding):
     ratio: float = 0.25
     depthwise: bool = False
 
-    def block(self, trunk: bool) -> Any:
+    def block(self, trunk: bool) -> Callable[..., nn.Module]:
         """As `Sliding.block`."""
         return functools.partial(
             blocks.LargeAttention,
@@ -157,7 +158,7 @@ class SORT(Sliding):
     kept: int = 8
     contrast: bool = False
 
-    def block(self, trunk: bool) -> Any:
+    def block(self, trunk: bool) -> Callable[..., nn.Module]:
         """As `Sliding.block`."""
         return functools.partial(
             blocks.InformationDistillation, self.convs, self.widths, self.kept, self.contrast
@@ -175,7 +176,7 @@ class VSR(Sliding):
     stage_dim: int = 8
     stage_kernels: Kernels = ((5, 1), (5, 3))
 
-    def block(self, trunk: bool) -> Any:
+    def block(self, trunk: bool) -> Callable[..., nn.Module]:
         """As `Sliding.block`."""
         stage = functools.partial(
             blocks.PartialFeatures,
