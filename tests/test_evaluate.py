@@ -139,6 +139,23 @@ def test_the_picture_shows_the_middle_frame_side_by_side():
     np.testing.assert_array_equal(plain[height:, :64][::4, ::4], frames["lq"][1])
 
 
+def test_masks_are_drawn_of_the_first_clip_or_a_tile_of_it(monkeypatch):
+    seen = []
+
+    def masks_of(model, variables, lq):
+        seen.append(lq.shape)
+        return {"forward_1/group_0/block_0": np.ones(lq.shape[:3], bool)}
+
+    monkeypatch.setattr(evaluate.mask_pictures, "masks_of", masks_of)
+    variables = {"params": jnp.zeros(())}
+    for tile, expected in (((0, 0, 0), (3, 12, 16, 3)), ((2, 8, 0), (2, 8, 16, 3))):
+        drawn, film = evaluate.draw_masks(None, Source(), protocol(tile=tile), variables)
+        assert seen[-1] == expected and len(film) == expected[0]
+        assert drawn["masks"].shape[0] == 22 + expected[1]
+    monkeypatch.setattr(evaluate.mask_pictures, "masks_of", lambda *_: {})
+    assert evaluate.draw_masks(None, Source(), protocol(), variables) == ({}, [])
+
+
 @pytest.mark.parametrize(
     ("fields", "changes", "message"),
     [
