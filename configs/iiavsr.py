@@ -19,6 +19,7 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
     config = miavsr.get_config(arg)
     config.model.name = "iiavsr"
     with config.unlocked():
-        del config.model.use_mask
+        for field in miavsr.MASKS:
+            del config.model[field]
     config.loss.sparsity = 0.0
     return config

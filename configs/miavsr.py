@@ -18,6 +18,9 @@ import ml_collections
 from configs import protocols
 from jaxvsr.config import defaults, unknown_variant
 
+# Fields that networks without masks do not have.
+MASKS = ("use_mask", "gating", "threshold", "keep_share", "window_masks")
+
 
 def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
     """The config of a variant: "reds", "vimeo" or "tiny", and perhaps ",vid4": a benchmark."""

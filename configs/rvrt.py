@@ -1,13 +1,13 @@
 """RVRT (Liang et al., NeurIPS 2022): the published recipes, one a task and training set.
 
-    python -m jaxvsr.main --config=configs/rvrt.py --workdir=W        # or :reds, or :001, the same
+    python -m jaxvsr.main --config=configs/rvrt.py:001 --workdir=W    # or no variant, the same
     python -m jaxvsr.main --config=configs/rvrt.py:002,vid4 --workdir=W --mode=eval
     python -m jaxvsr.main --config=configs/rvrt.py:tiny --workdir=W   # minutes on two cores
 
 | variant | task | trained on | published scores, PSNR / SSIM |
 |---|---|---|---|
-| 001, reds | x4, bicubic | REDS | REDS4 32.75 / 0.9113, RGB |
-| 002, vimeo | x4, bicubic | Vimeo-90K | Vimeo-90K-T 38.15 / 0.9527, Vid4 27.99 / 0.8462, Y |
+| 001 | x4, bicubic | REDS | REDS4 32.75 / 0.9113, RGB |
+| 002 | x4, bicubic | Vimeo-90K | Vimeo-90K-T 38.15 / 0.9527, Vid4 27.99 / 0.8462, Y |
 | 003 | x4, BD | Vimeo-90K | in the paper's table of BD |
 | 004, 005 | deblurring | DVD; GoPro | in the paper's tables of deblurring |
 | 006 | denoising | DAVIS, noise of 0 to 50 | in the paper's table of denoising |
@@ -30,10 +30,14 @@ import ml_collections
 from configs import protocols
 from jaxvsr.config import defaults, unknown_variant
 
+VARIANTS = ("001", "002", "003", "004", "005", "006", "tiny")
 
-def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
-    """The config of a variant: of the table, or "tiny", and perhaps ",vid4": a benchmark."""
+
+def get_config(arg: str = "001") -> ml_collections.ConfigDict:
+    """The config of a variant: "001" to "006" or "tiny", and perhaps ",vid4": a benchmark."""
     recipe, _, benchmark = arg.partition(",")
+    if recipe not in VARIANTS:
+        raise unknown_variant(recipe, *VARIANTS)
     config = defaults()
     config.model = ml_collections.ConfigDict(
         {
@@ -45,7 +49,7 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
             "window_size": (2, 8, 8),
             "mlp_ratio": 2.0,
             "inputconv_groups": (1, 1, 1, 1, 1, 1),
-            "deformable_groups": 12,
+            "deform_groups": 12,
             "attention_heads": 12,
             "attention_window": (3, 3),
             "max_residue": 10.0,
@@ -65,9 +69,7 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
     config.train.steps = 600_000
     config.eval.tile = (0, 128, 128)
     match recipe:
-        case "reds" | "001":
-            pass
-        case "vimeo" | "002":
+        case "002":
             vimeo(config, "vimeo90k")
         case "003":
             vimeo(config, "vimeo90k/bd")
@@ -78,11 +80,9 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
         case "006":
             same_size(config, "frames/davis")
             config.model.update(inputconv_groups=(1, 3, 4, 6, 8, 4), noise_level=True)
+            config.data.noise, config.eval.noise = (0, 50), 30
         case "tiny":
             tiny(config)
-        case _:
-            numbers = [f"00{i}" for i in range(1, 7)]
-            raise unknown_variant(recipe, "reds", "vimeo", "tiny", *numbers)
     protocols.apply(config, benchmark)
     config.eval.multiple = config.model.window_size
     return config
@@ -113,7 +113,7 @@ def tiny(config: ml_collections.ConfigDict) -> None:
         dim=16,
         num_blocks=(1, 1, 1),
         num_heads=(1, 1, 1),
-        deformable_groups=2,
+        deform_groups=2,
         attention_heads=2,
         mid_channels=16,
         features_hr=16,

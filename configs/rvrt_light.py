@@ -1,12 +1,10 @@
 """RVRT-Light, RVRT without optical flow: the recipe of MindSpore Lab's mindediting.
 
-    python -m jaxvsr.main --config=configs/rvrt_light.py:vimeo --workdir=W
+    python -m jaxvsr.main --config=configs/rvrt_light.py --workdir=W         # or :vimeo, the same
     python -m jaxvsr.main --config=configs/rvrt_light.py:vimeo,vid4 --workdir=W --mode=eval
     python -m jaxvsr.main --config=configs/rvrt_light.py:tiny --workdir=W   # minutes on two cores
 
-Published score, of the Vimeo-90K recipe: Vimeo-90K-T 37.91 dB, on Y, each septuplet mirrored, which
-is `vimeo90k_t_mirror`. Without a variant, or with "reds", it is RVRT's recipe for REDS, which was
-not published for this network.
+Published score: Vimeo-90K-T 37.91 dB, on Y, each septuplet mirrored, which is `vimeo90k_t_mirror`.
 
 The weights are a checkpoint of MindSpore, linked in https://github.com/mindspore-lab/mindediting
 (configs/rvrt_light). They were trained on frames that mindediting reduces itself, rounding after
@@ -19,21 +17,20 @@ from configs import protocols, rvrt
 from jaxvsr.config import unknown_variant
 
 
-def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
-    """The config of a variant: "reds", "vimeo" or "tiny", and perhaps ",vid4": a benchmark."""
+def get_config(arg: str = "vimeo") -> ml_collections.ConfigDict:
+    """The config of a variant: "vimeo" or "tiny", and perhaps ",vid4": a benchmark."""
     recipe, _, benchmark = arg.partition(",")
-    if recipe not in ("reds", "vimeo", "tiny"):
-        raise unknown_variant(recipe, "reds", "vimeo", "tiny")
-    config = rvrt.get_config(recipe)
+    if recipe not in ("vimeo", "tiny"):
+        raise unknown_variant(recipe, "vimeo", "tiny")
+    config = rvrt.get_config("002" if recipe == "vimeo" else recipe)
     config.model.name = "rvrt_light"
     with config.unlocked():
-        for field in ("deformable_groups", "max_residue", "align"):
+        for field in ("deform_groups", "max_residue", "align"):
             del config.model[field]
     config.optim.update(flow_lr_mul=0.0, fix_flow=0)
     config.loss.eps = 1e-12
-    if recipe != "tiny":
-        config.optim.lr = 2e-4
     if recipe == "vimeo":
+        config.optim.lr = 2e-4
         config.data.reverse = False
         config.train.steps = 100 * 64_612 // 8  # 100 times the training set
     protocols.apply(config, benchmark)

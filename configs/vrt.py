@@ -85,14 +85,17 @@ def get_config(arg: str = "001") -> ml_collections.ConfigDict:
         case "008":
             same_size(config, "frames/davis", (12, 256, 256))
             config.model.noise_level = True
+            config.data.noise, config.eval.noise = (0, 50), 30
         case "009":
-            same_size(config, "vimeo90k", (0, 0, 0))
+            same_size(config, "vimeo90k/clean", (0, 0, 0))
             config.model.update(
                 window_size=(4, 8, 8), indep_reconsts=(), pa_frames=0, interpolation=True
             )
             config.data.update(frames=7, reverse=True)
             config.optim.flow_lr_mul = 0.0
             config.eval.split = "test"
+            for section in (config.data, config.eval):
+                section.update(lq_frames=(0, 2, 4, 6), gt_frames=(3,))
         case "tiny":
             tiny(config)
     protocols.apply(config, benchmark)

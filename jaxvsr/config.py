@@ -88,11 +88,7 @@ def defaults() -> ml_collections.ConfigDict:
     evaluation.input = "plain"  # "mirror": and reversed, averaged; "repeat": the last frame twice
     evaluation.tile = (0, 0, 0)  # frames, height, width restored at once, input pixels; 0: all
     evaluation.overlap = (2, 20, 20)  # of neighbouring tiles
-    evaluation.multiple = (
-        1,
-        1,
-        1,
-    )  # what is not tiled is mirrored at its end to multiples of these
+    evaluation.multiple = (1, 1, 1)  # which sides that are not tiled are mirrored up to
     evaluation.clips = 0  # how many clips, from the first on; 0: all
     return config
 

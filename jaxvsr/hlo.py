@@ -37,7 +37,6 @@ _FREE = {
     "tuple",
     "while",
 }
-_BITS = {"pred": 8, "bf16": 16}
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?(%[\w.-]+) = (.*?) ([a-z][a-z0-9-]*)\((.*)$")
 _COMPUTATION = re.compile(r"^(ENTRY )?(%[\w.-]+) \(.*\{$")
 _ARRAY = re.compile(r"\b([a-z]+\d*[a-z0-9]*)\[([\d,]*)\](?:\{([^{}]*)\})?")
@@ -130,7 +129,8 @@ def _arrays(shape: str) -> Iterator[tuple[int, bool]]:
             minor = [int(axis) for axis in order.split(",")]
             for axis, step in zip(minor, reversed(tile[1].split(",")), strict=False):
                 dims[axis] = -(-dims[axis] // int(step)) * int(step)
-        bits = _BITS.get(dtype) or int(re.sub(r"\D", "", dtype[:4]) or 0)
+        width = re.search(r"\d+", dtype)
+        bits = int(width[0]) if width else 8 * (dtype == "pred")
         yield math.prod(dims) * bits // 8, "S(" not in rest
 
 

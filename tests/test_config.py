@@ -20,11 +20,13 @@ FILES = [
     "rvrt",
     "rvrt_light",
     "swrn",
+    "vrt",
 ]
 # Of each file, the first one is what no variant stands for.
 VARIANTS = dict.fromkeys(FILES, ("reds", "vimeo", "tiny"))
 VARIANTS["vrt"] = (*(f"00{i}" for i in range(1, 10)), "tiny")
-VARIANTS["rvrt"] = ("reds", "vimeo", "tiny", *(f"00{i}" for i in range(1, 7)))
+VARIANTS["rvrt"] = (*(f"00{i}" for i in range(1, 7)), "tiny")
+VARIANTS["rvrt_light"] = ("vimeo", "tiny")
 
 
 def load(name, *arg):
@@ -99,14 +101,10 @@ def test_the_published_recipes_of_rvrt():
         30_000,
     )
     assert (config.loss.eps, config.train.steps, config.eval.tile) == (1e-9, 600_000, (0, 128, 128))
-    assert config.to_dict() == load("rvrt", "001").to_dict()
-    assert load("rvrt", "vimeo").to_dict() == load("rvrt", "002").to_dict()
     blurred = load("rvrt", "003")
     assert (blurred.data.mirror, blurred.optim.lr, blurred.optim.fix_flow) == (True, 2e-4, 0)
     assert blurred.eval.dataset == blurred.data.dataset == "vimeo90k/bd"
     assert load("rvrt", "004").model.to_dict() == load("rvrt", "005").model.to_dict()
-    for variant in ("003", "004", "005", "006"):
-        configs.check(load("rvrt", variant))
     light = load("rvrt_light", "vimeo")
     assert (light.optim.lr, light.loss.eps, light.eval.input) == (2e-4, 1e-12, "mirror")
 

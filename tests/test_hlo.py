@@ -78,6 +78,8 @@ def test_a_loop_moves_its_rows_once_in_all_and_communicates_each_turn():
         ("bf16[16,3]{1,0:T(8,128)(2,1)}", 2 * 16 * 128),  # a tile has its whole space
         ("bf16[16,3]{0,1:T(8,128)(2,1)}", 2 * 128 * 8),
         ("pred[5]{0}", 5),
+        ("f8e4m3fn[16]{0}", 16),
+        ("(s4[16]{0}, token[])", 8),
         ("u8[1,4,16,16,3]{3,2,4,1,0:T(8,128)(4,1)}", 4 * 16 * 128 * 3),
         ("f32[8,128]{1,0:T(8,128)S(1)}", 0),  # in fast memory
     ],

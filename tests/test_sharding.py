@@ -50,7 +50,7 @@ sr, computed = gated(variables, lq)
 assert len(sr.sharding.device_set) == 2
 for i in range(2):
     alone = jax.jit(model.apply)(variables, lq[i : i + 1] / np.float32(255))
-    np.testing.assert_allclose(sr[i], alone[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(sr[i], alone[0], rtol=1e-4, atol=1e-5)
 print(float(computed[0].mean()) != float(computed[1].mean()))
 program = gated.lower(variables, lq).compile().as_text()
 kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"

@@ -1,11 +1,12 @@
 import itertools
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxvsr import tiles
+from jaxvsr import restore, tiles
 
 
 def enlarge(scale):
@@ -82,3 +83,23 @@ def test_overlaps_are_averaged_in_time_and_cut_in_space():
 def test_impossible_tiles_are_refused(tile, overlap, message):
     with pytest.raises(ValueError, match=message):
         tiles.check(tile, overlap)
+
+
+@pytest.mark.parametrize(
+    ("tile", "seen"),
+    [((0, 0, 0), {(8, 16, 24)}), ((0, 8, 8), {(8, 8, 8)}), ((3, 0, 8), {(3, 16, 8)})],
+)
+def test_axes_that_are_not_tiled_are_mirrored_to_multiples_and_cropped(tile, seen):
+    lq = np.random.default_rng(0).integers(0, 256, (7, 10, 20, 3), np.uint8)
+    given = []
+
+    def double(variables, lq):
+        given.append(lq.shape[1:4])
+        assert np.array_equal(lq[:, 7:], lq[:, 6:7]) or tile[0]  # the last frame once more
+        return jnp.repeat(jnp.repeat(lq / 255, 2, axis=2), 2, axis=3), None
+
+    ((_, sr, _),) = restore.restore_clips(
+        double, {}, [(lq, None)], tile=tile, overlap=(1, 2, 2), multiple=(4, 8, 8)
+    )
+    assert set(given) == seen
+    np.testing.assert_array_equal(sr, lq.repeat(2, axis=1).repeat(2, axis=2))

@@ -379,13 +379,13 @@ class RVRT(ClipRecurrence):
     """The branches with guided deformable attention between their clips.
 
     Attributes:
-        deformable_groups: groups of channels whose offsets differ.
+        deform_groups: groups of channels whose offsets differ.
         max_residue: pixels that an offset may stray from the flow.
         align: whether alignment is guided by SpyNet's flow. Without, it starts from the same
             place, and there is no SpyNet.
     """
 
-    deformable_groups: int = 12
+    deform_groups: int = 12
     max_residue: float = 10.0
     align: bool = True
 
@@ -409,7 +409,7 @@ class RVRT(ClipRecurrence):
             GuidedDeformAttention,
             self.dim,
             self.attention_heads,
-            self.deformable_groups,
+            self.deform_groups,
             self.attention_window,
             self.max_residue,
             self.dtype,

@@ -16,7 +16,7 @@ from jaxvsr.models.rvrt import flows_between_clips
 from jaxvsr.weights.rvrt import RVRT as RULES
 
 SMALL = {"dim": 24, "num_heads": (3, 3, 3)}
-FEW = {"deformable_groups": 4, "attention_heads": 6}
+FEW = {"deform_groups": 4, "attention_heads": 6}
 DEBLURRING = {"scale": 1, "inputconv_groups": (1, 3, 3, 3, 3, 3)}
 DENOISING = {"scale": 1, "inputconv_groups": (1, 3, 4, 6, 8, 4), "noise_level": True}
 TINY = {
@@ -25,7 +25,7 @@ TINY = {
     "depths": (1, 1, 1),
     "num_heads": (2, 2, 2),
     "attention_heads": 2,
-    "deformable_groups": 2,
+    "deform_groups": 2,
     "mid_channels": 8,
     "features_hr": 8,
 }

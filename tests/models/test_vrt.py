@@ -220,11 +220,16 @@ def tiny():
     model = models.create("vrt", **SMALL, scale=2)
     tiny = recurrent.Tiny(model, compiler_options=QUICKLY_COMPILED)
 
-    # Smaller ones would not come through parallel warping, which has no way around it.
+    # Smaller ones would not come through parallel warping, which has no way around it. Only where
+    # to look must hardly depend on rounding.
     def enlarge(path, leaf):
-        kind = path[-1].key
-        fan_in = np.prod(leaf.shape[:-1])
-        return 1 + leaf if kind == "scale" else leaf * (12 / fan_in**0.5 if kind == "kernel" else 1)
+        place = jax.tree_util.keystr(path, simple=True, separator="/")
+        if place.endswith("scale"):
+            return 1 + leaf
+        if not place.endswith("kernel"):
+            return leaf
+        gain = 0.1 if "spynet" in place or "conv_offset_3" in place else 12
+        return leaf * gain / np.prod(leaf.shape[:-1]) ** 0.5
 
     tiny.variables = jax.tree_util.tree_map_with_path(enlarge, tiny.variables)
     return tiny
@@ -240,7 +245,7 @@ def test_frames_do_meet_both_ways(tiny):
 
 
 def test_remat_changes_nothing_and_bfloat16_little(tiny):
-    for setting, bar in (({"remat": True}, 1e-5), ({"dtype": "bfloat16"}, 5e-2)):
+    for setting, bar in (({"remat": True}, 1e-5), ({"dtype": "bfloat16"}, 1e-1)):
         apply = jax.jit(tiny.model.clone(**setting).apply, compiler_options=QUICKLY_COMPILED)
         sr = apply(tiny.variables, tiny.lq)
         assert sr.dtype == jnp.float32
