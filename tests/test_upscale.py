@@ -1,5 +1,6 @@
 """Videos and folders of images: what comes out, and what of the input is kept."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -13,8 +14,12 @@ import pytest
 import videos
 from PIL import Image
 
+from configs import swrn
+from jaxvsr import config as configs
 from jaxvsr import models
+from jaxvsr.checkpoints import Checkpoints
 from jaxvsr.errors import InputError
+from jaxvsr.state import initial_weights
 from jaxvsr.upscaling import compare, run, segments
 from jaxvsr.upscaling.encoder import Wish
 from jaxvsr.upscaling.reader import Span
@@ -305,10 +310,21 @@ def test_a_run_that_stopped_while_joining_goes_on(tmp_path, monkeypatch):
 
 
 def test_the_command(tmp_path):
+    """With a checkpoint, as `jaxvsr.convert` and trainings leave them."""
+    config = swrn.get_config("tiny")
+    weights = initial_weights(models.create(**config.model), jax.random.key(0), ema=False)
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    configs.save(config, workdir)
+    with contextlib.closing(Checkpoints(workdir)) as checkpoints:
+        checkpoints.save_weights(weights)
     source = videos.write(tmp_path / "a.mkv", videos.blocks(12), sound=True)
     command = [sys.executable, "-m", "jaxvsr.upscale", source, tmp_path / "b.mkv"]
-    flags = ["--config=configs/bicubic.py", "--start=0:00.2", "--codec=ffv1", "--copy=subtitles"]
-    done = subprocess.run(command + flags, cwd=REPOSITORY, capture_output=True, text=True)
+    flags = ["--config=configs/swrn.py:tiny", "--start=0:00.2", "--lossless", "--copy=subtitles"]
+    command += [*flags, f"--checkpoint={workdir}"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = videos.read(tmp_path / "b.mkv")
     assert found.frames.shape == (7, 192, 256, 3) and not found.sound
+    plain = np.stack([compare.bicubic(f, 4, np.dtype("uint8")) for f in videos.blocks(12)[5:]])
+    assert np.abs(found.frames.astype(int) - plain).mean() < 60

@@ -66,9 +66,9 @@ def difference(sr, expected):
     return np.abs(sr.astype(np.float32) - expected)
 
 
-@pytest.mark.parametrize("length", [1, 7, 8])
-def test_a_network_with_state_streams_exactly(length):
-    model, variables = swrn()
+@pytest.mark.parametrize(("name", "length"), [("swrn", 1), ("swrn", 8), ("mobile_rrn", 7)])
+def test_a_network_with_state_streams_exactly(name, length):
+    model, variables = network(name, dim=4, num_blocks=1)
     clip = moving(length)
     sr = upscale.upscale(clip, model, variables, Settings(chunk=4), jax.devices()[:1])
     assert sr.shape == (length, 96, 128, 3) and sr.dtype == np.uint8
