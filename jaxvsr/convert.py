@@ -1,6 +1,7 @@
 """python -m jaxvsr.convert --config=configs/basicvsr.py --source=official.pth --out=runs/one"""
 
 import contextlib
+import functools
 import itertools
 import os
 import pathlib
@@ -23,13 +24,6 @@ from jaxvsr.progress import say
 from jaxvsr.state import Weights
 from jaxvsr.weights.files import read
 from jaxvsr.weights.rules import Match, places, some
-
-CONFIG = cli.define_config()
-SOURCE = flags.DEFINE_string("source", "", "A file of official weights")
-OUT = flags.DEFINE_string("out", "", "The folder to make: a run's, with the weights as checkpoint")
-GROUP = flags.DEFINE_string(
-    "group", "", "Which weights of the file, params or params_ema, say; if not given, the average's"
-)
 
 
 def convert(
@@ -176,12 +170,30 @@ def _write(
         shutil.rmtree(part, ignore_errors=True)
 
 
-def main() -> None:
-    """Converts."""
+def main(given: Mapping[str, flags.FlagHolder]) -> None:
+    """Converts what the command line names."""
     folder = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).parent
-    source, out = pathlib.Path(SOURCE.value), pathlib.Path(OUT.value)
-    convert(CONFIG.value, source, out, GROUP.value, folder)
+    config, source, out, group = (
+        given[name].value for name in ("config", "source", "out", "group")
+    )
+    convert(config, pathlib.Path(source), pathlib.Path(out), group, folder)
+
+
+def define_flags() -> dict[str, flags.FlagHolder]:
+    """The flags of the command line, by name."""
+    text = flags.DEFINE_string
+    group = "Which weights of the file, params or params_ema, say; if not given, the average's"
+    return {
+        flag.name: flag
+        for flag in (
+            cli.define_config(),
+            text("source", "", "A file of official weights"),
+            text("out", "", "The folder to make: a run's, with the weights as checkpoint"),
+            text("group", "", group),
+        )
+    }
 
 
 if __name__ == "__main__":
-    cli.run(main, __doc__, ["config", "source", "out"])
+    # Defined here, so that a program that imports this module keeps its own flags.
+    cli.run(functools.partial(main, define_flags()), __doc__, ["config", "source", "out"])
