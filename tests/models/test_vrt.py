@@ -113,7 +113,7 @@ def test_tiling_golden(number):
         h0, h1, w0, w1 = manifest["cases"][key]["window"]
         assert list(sr.shape) == manifest["cases"][key]["shape"]
         expected = restore.to_uint8(arrays[f"{key}/crop"])
-        assert np.mean((expected > 0) & (expected < 255)) > 0.25  # not clipped
+        assert np.mean((expected > 0) & (expected < 255)) > 0.2  # not clipped
         difference = np.abs(sr[:, h0:h1, w0:w1].astype(int) - expected)
         assert difference.max() <= 1 and difference.mean() < 0.01
 
