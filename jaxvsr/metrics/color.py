@@ -34,34 +34,34 @@ def cut(frames: np.ndarray, crop: int) -> np.ndarray:
 
 def convert(frames: np.ndarray, channel: str) -> np.ndarray:
     """The second: rounded frames (..., h, w, 3) uint8, or their luma (..., h, w, 1) float64."""
-    values, unit = planes(frames, channel)
-    frames = np.moveaxis(values, 0, -1)
-    return frames if unit == 1 else frames / unit
+    if channel == "rgb":
+        return _rounded(frames)
+    (luma,), unit, zero = planes(frames, channel)
+    return (luma.astype(np.float64) + zero)[..., None] / unit
 
 
-def planes(frames: np.ndarray, channel: str) -> tuple[np.ndarray, int]:
-    """`convert` in whole numbers.
+def planes(frames: np.ndarray, channel: str) -> tuple[np.ndarray, float, float]:
+    """`convert` in whole numbers, before they are scaled.
 
     Returns:
-        (3 or 1, ..., h, w) uint8 or int32, and the number that stands for 1 on the scale of 0..255.
+        p (3 or 1, ..., h, w) uint8 or float32, unit and zero: (p + zero) / unit is on 0..255.
     """
     if channel not in ("rgb", "y"):
         raise ValueError(f"channel {channel!r} is neither 'rgb' nor 'y'")
-    if frames.dtype != np.uint8:
-        if frames.dtype.kind in "iub":
-            raise TypeError(f"frames must be uint8, or float in [0, 1], got {frames.dtype}")
-        # In single precision at least, as the official code scales what its networks give.
-        frames = frames.astype(np.result_type(frames.dtype, np.float32), copy=False)
-        frames = np.round(np.clip(frames, 0, 1) * 255).astype(np.uint8)
-    colors = np.moveaxis(frames, -1, 0)
+    frames = _rounded(frames)
     if channel == "rgb":
-        return colors, 1
-    # Luma's weights are whole thousandths: integers are exact, and faster than float64.
-    luma, green, blue = colors.astype(np.int32, order="C")
-    luma *= 65_481
-    green *= 128_553
-    blue *= 24_966
-    luma += green
-    luma += blue
-    luma += 16 * 255_000
-    return luma[None], 255_000
+        return np.moveaxis(frames, -1, 0), 1.0, 0.0
+    # 65.481, 128.553 and 24.966 are these times 0.219: so luma is exact in single precision.
+    luma = frames.astype(np.float32) @ np.array([299, 587, 114], np.float32)
+    unit = 255 / 0.219
+    return luma[None], unit, 16 * unit
+
+
+def _rounded(frames: np.ndarray) -> np.ndarray:
+    if frames.dtype == np.uint8:
+        return frames
+    if frames.dtype.kind in "iub":
+        raise TypeError(f"frames must be uint8, or float in [0, 1], got {frames.dtype}")
+    # In single precision at least, as the official code scales what its networks give.
+    frames = frames.astype(np.result_type(frames.dtype, np.float32), copy=False)
+    return np.round(np.clip(frames, 0, 1) * 255).astype(np.uint8)

@@ -50,9 +50,9 @@ def _frame(sr: np.ndarray, gt: np.ndarray, crop: int, channel: str) -> float:
     total, count = 0.0, 0
     for top in range(0, h, ROWS):
         rows = slice(top, top + ROWS + 2 * RADIUS)
-        (sr_planes, unit), (gt_planes, _) = (planes(frame[rows], channel) for frame in (sr, gt))
-        for x, y in zip(sr_planes, gt_planes, strict=True):
-            _combine(x, y, maps)
+        (xs, unit, zero), (ys, _, _) = (planes(frame[rows], channel) for frame in (sr, gt))
+        for x, y in zip(xs, ys, strict=True):
+            _combine(x, y, zero, maps)
             blur()
             similarity = _similarity(means, unit)[: h - top, :w]
             total += similarity.sum()
@@ -60,16 +60,17 @@ def _frame(sr: np.ndarray, gt: np.ndarray, crop: int, channel: str) -> float:
     return total / count
 
 
-def _combine(x: np.ndarray, y: np.ndarray, maps: np.ndarray) -> None:
-    """Writes x + y, x - y and their squares into the corner of maps (4, rows, columns).
+def _combine(x: np.ndarray, y: np.ndarray, zero: float, maps: np.ndarray) -> None:
+    """Writes x + y, x - y and their squares into the corner of maps (4, rows, columns), `zero`
+    having been added to x and y.
 
     The means of these four are all that SSIM needs, of the usual five: it asks for the variances'
     sum alone, and what it asks for is sums and differences of the four.
     """
     h, w = x.shape
     plus, minus, plus_square, minus_square = maps
-    np.copyto(plus[:h, :w], x)
-    np.copyto(minus_square[:h, :w], y)
+    np.add(x, zero, out=plus[:h, :w], dtype=np.float64)
+    np.add(y, zero, out=minus_square[:h, :w], dtype=np.float64)
     # Whole arrays from here on: NumPy is far slower where rows are not next to each other.
     np.subtract(plus, minus_square, out=minus)
     plus += minus_square
@@ -103,8 +104,8 @@ def _blur(maps: np.ndarray, means: np.ndarray) -> Callable[[], None]:
 
 
 def _similarity(means: np.ndarray, unit: float) -> np.ndarray:
-    """SSIM at each pixel, from the means of what `_combine` gives of planes in which `unit` stands
-    for 1 on the scale of 0..255; overwrites them."""
+    """SSIM at each pixel, from the means of what `_combine` gives of planes on 0..255*unit;
+    overwrites them."""
     c1, c2 = C1 * unit**2, C2 * unit**2
     plus, minus, plus_square, minus_square = means
     plus *= plus
