@@ -106,7 +106,8 @@ def get_config(arg: str = "001") -> ml_collections.ConfigDict:
 def vimeo(config: ml_collections.ConfigDict, dataset: str, benchmark: str) -> None:
     """Sets the network, the data and the evaluation of the recipes for Vimeo-90K."""
     config.model.update(window_size=(8, 8, 8), pa_frames=4, deform_groups=16)
-    config.data.update(dataset=dataset, frames=7, reverse=True)
+    twice = (*range(7), 6)  # the last frame of a septuplet
+    config.data.update(dataset=dataset, frames=7, reverse=True, lq_frames=twice, gt_frames=twice)
     protocols.apply(config, benchmark)
     config.eval.tile = (32, 128, 128)
 
