@@ -11,6 +11,8 @@ DATASET ?= dead_leaves/small
 MANUAL_DIR ?=
 DATA_DIR ?=
 WORKDIR ?= runs/demo
+# Compiling, which tests do most of the time, takes one core: files run side by side.
+PYTEST = -m pytest --numprocesses=2 --dist=loadfile
 FILES = jaxvsr configs tests tfds_builders benchmarks
 
 # TensorFlow builds data sets and writes event files; it need not talk about itself.
@@ -37,13 +39,13 @@ data: $(VENV)/.installed
 	    $(addprefix --manual_dir=,$(MANUAL_DIR)) $(addprefix --data_dir=,$(DATA_DIR))
 
 test: $(VENV)/.installed-dev
-	$(RUN) -m pytest -m "not slow"
+	$(RUN) $(PYTEST) -m "not slow"
 
 test-all: $(VENV)/.installed-dev
-	$(RUN) -m pytest
+	$(RUN) $(PYTEST)
 
 test-next: $(VENV_NEXT)/.installed-dev
-	$(VENV_NEXT)/bin/python -m pytest -m "not slow"
+	$(VENV_NEXT)/bin/python $(PYTEST) -m "not slow"
 
 lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff check $(FILES)

@@ -46,6 +46,7 @@ def protocol(**changes):
         "input": "plain",
         "tile": (0, 0, 0),
         "overlap": (0, 0, 0),
+        "multiple": (1, 1, 1),
     }
     return ml_collections.ConfigDict(fields | changes)
 

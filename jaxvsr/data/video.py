@@ -52,9 +52,10 @@ def write_video(path: pathlib.Path, frames: Iterable[np.ndarray], rate: int) -> 
     with av.open(path, "w") as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
         stream.pix_fmt = "yuv420p"
-        for frame in frames:
+        for i, frame in enumerate(frames):
             even = frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2]
-            stream.height, stream.width = even.shape[:2]
+            if i == 0:
+                stream.height, stream.width = even.shape[:2]
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
             container.mux(stream.encode(picture))
         container.mux(stream.encode())

@@ -29,8 +29,8 @@ FIELDS = {  # ours -> the official code's
         )
     },
 }
-CASES = ("vrt_tiny", "vrt_tiny_pa6", "vrt_tiny_vfi")
-SLOW_CASES = ("vrt_tiny_pa4", "vrt_tiny_deblur", "vrt_tiny_denoise")
+CASES = ("vrt_tiny", "vrt_tiny_vfi")
+SLOW_CASES = ("vrt_tiny_pa4", "vrt_tiny_pa6", "vrt_tiny_deblur", "vrt_tiny_denoise")
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
@@ -95,7 +95,8 @@ def test_gradients_golden(case):
     reference.assert_gradients(gradients, RULES.official_name, manifest, arrays, 3e-2)
 
 
-@pytest.mark.parametrize("number", [0, slow(1), slow(2)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1, 2])
 def test_tiling_golden(number):
     """The official test script's tiles, and its padding of what is not tiled, in evaluation."""
     _, variables, manifest, arrays, _ = official("vrt_tiling")
@@ -244,6 +245,7 @@ def test_frames_do_meet_both_ways(tiny):
     assert (np.abs(other[0] - tiny.expected[0]).max((1, 2, 3)) > 1e-3).all()
 
 
+@pytest.mark.slow
 def test_remat_changes_nothing_and_bfloat16_little(tiny):
     for setting, bar in (({"remat": True}, 1e-5), ({"dtype": "bfloat16"}, 1e-1)):
         apply = jax.jit(tiny.model.clone(**setting).apply, compiler_options=QUICKLY_COMPILED)
