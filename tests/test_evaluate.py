@@ -150,11 +150,12 @@ def test_masks_are_drawn_of_the_first_clip_or_a_tile_of_it(monkeypatch):
     monkeypatch.setattr(evaluate.mask_pictures, "masks_of", masks_of)
     variables = {"params": jnp.zeros(())}
     for tile, expected in (((0, 0, 0), (3, 12, 16, 3)), ((2, 8, 0), (2, 8, 16, 3))):
-        drawn, film = evaluate.draw_masks(None, Source(), protocol(tile=tile), variables)
+        model = models.create("miavsr")
+        drawn, film = evaluate.draw_masks(model, Source(), protocol(tile=tile), variables)
         assert seen[-1] == expected and len(film) == expected[0]
         assert drawn["masks"].shape[0] == 22 + expected[1]
-    monkeypatch.setattr(evaluate.mask_pictures, "masks_of", lambda *_: {})
-    assert evaluate.draw_masks(None, Source(), protocol(), variables) == ({}, [])
+    without = models.create("iiavsr")
+    assert evaluate.draw_masks(without, Source(), protocol(), variables) == ({}, [])
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_dead_layers_and_buffers_are_passed_over_and_nothing_else():
 
 @pytest.mark.parametrize(("step", "expected"), [(0, (5, 5, 5)), (1, (1, 5, 0)), (2, (1, 5, 2))])
 def test_what_stands_in_for_the_frames_not_met_yet(step, expected):
-    cell = PSRTCell(None, (), (), 0.0, jnp.float32)
+    cell = PSRTCell(None, (3, 8, 8), (), (), 0.0, jnp.float32)
     current, n1, n2 = (jnp.full((1, 2, 2, 1), x) for x in (5.0, 1.0, 2.0))
     n2 = n2 if step > 1 else jnp.zeros_like(n2)
     frames = cell.stack(jnp.int32(step), current, n1, n2)
