@@ -195,23 +195,23 @@ def closest_field(config: ml_collections.ConfigDict, path: str) -> str:
 
 
 class UnknownVariantError(ValueError):
-    """There is no such variant of a config.
+    """There is no such variant of a config. (Absl makes it anew, of a message alone.)
 
     Attributes:
         known: those that there are.
     """
 
-    def __init__(self, arg: str, known: tuple[str, ...]) -> None:
-        closest = difflib.get_close_matches(arg, known, n=1, cutoff=0)[0]
-        super().__init__(
-            f"there is no variant {arg!r}, only {', '.join(known)}; the closest is {closest!r}"
-        )
-        self.known = known
+    known: tuple[str, ...] = ()
 
 
 def unknown_variant(arg: str, *known: str) -> UnknownVariantError:
     """The error of a config's variant that there is not."""
-    return UnknownVariantError(arg, known)
+    closest = difflib.get_close_matches(arg, known, n=1, cutoff=0)[0]
+    error = UnknownVariantError(
+        f"there is no variant {arg!r}, only {', '.join(known)}; the closest is {closest!r}"
+    )
+    error.known = known
+    return error
 
 
 def variants(path: pathlib.Path) -> dict[str, ml_collections.ConfigDict]:
