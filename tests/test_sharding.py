@@ -74,6 +74,7 @@ def run_on_two_devices(code):
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_only_sums_go_between_devices():
     """Each device keeps its clips from the first layer to the loss: frames are never gathered."""
     assert run_on_two_devices(CODE) == "['all-reduce']"

@@ -148,6 +148,7 @@ def test_sigterm_saves_and_stops(whole, data_dir, tmp_path):
     assert reports(workdir) == reports(whole[0])
 
 
+@pytest.mark.slow
 def test_four_devices_give_the_losses_of_one(data_dir, tmp_path):
     changes = {"train.steps": 3, "data.crop": 64, "eval.every": 1000}
     runs = [
@@ -243,6 +244,7 @@ def test_a_step_is_the_published_arithmetic(small):
     assert other["keep_ratio"] != metrics["keep_ratio"]
 
 
+@pytest.mark.slow
 def test_training_in_bfloat16_stays_near(small):
     model, config, optimizer, state, batch = small
     exact, rounded = (

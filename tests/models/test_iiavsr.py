@@ -37,7 +37,11 @@ def official(case, **more):
 
 @pytest.mark.parametrize(
     ("case", "fields"),
-    [(case, {}) for case in CASES] + [("miavsr_tiny", GATED), ("miavsr_tiny_ragged", GATED)],
+    [
+        *((case, {}) for case in CASES),
+        ("miavsr_tiny", GATED),
+        pytest.param("miavsr_tiny_ragged", GATED, marks=pytest.mark.slow),
+    ],
 )
 def test_golden(case, fields):
     model, variables, manifest, arrays, lq = official(case, **fields)
