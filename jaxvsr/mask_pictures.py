@@ -12,6 +12,7 @@ import numpy as np
 from jaxvsr import pictures
 
 WIDTH = 3840  # pixels that a row of panels may take
+NARROW = 160  # pixels of a panel, at least, where a row has room
 WIDE = 640  # pixels of a panel of the video, at least
 
 
@@ -55,13 +56,16 @@ def draw_blocks(masks: Mapping[str, np.ndarray], lq: np.ndarray, t: int) -> np.n
     """
     branches = by_branch(masks)
     columns = 1 + max(len(blocks) for blocks in branches.values())
-    step = -(-lq.shape[2] * columns // WIDTH)
+    factor = -(-NARROW // lq.shape[2])  # what small frames are enlarged by, for their titles
+    step = -(-factor * lq.shape[2] * columns // WIDTH)
     rows = []
     for branch, blocks in branches.items():
         shares = {branch: np.mean([mask[t] for mask in blocks.values()], axis=0)}
         shares |= {name: mask[t].astype(float) for name, mask in blocks.items()}
         panels = {
-            f"{name}: {share.mean():.0%}": pictures.heat(share, lq[t])[::step, ::step]
+            f"{name}: {share.mean():.0%}": pictures.enlarge(pictures.heat(share, lq[t]), factor)[
+                ::step, ::step
+            ]
             for name, share in shares.items()
         }
         rows.append(pictures.side_by_side(panels))

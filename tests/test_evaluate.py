@@ -153,7 +153,7 @@ def test_masks_are_drawn_of_the_first_clip_or_a_tile_of_it(monkeypatch):
         model = models.create("miavsr")
         drawn, film = evaluate.draw_masks(model, Source(), protocol(tile=tile), variables)
         assert seen[-1] == expected and len(film) == expected[0]
-        assert drawn["masks"].shape[0] == 22 + expected[1]
+        assert drawn["masks"].shape[0] == 22 + 10 * expected[1]  # small frames are enlarged
     without = models.create("iiavsr")
     assert evaluate.draw_masks(without, Source(), protocol(), variables) == ({}, [])
 
