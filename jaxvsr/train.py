@@ -144,13 +144,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
     # What can be wrong is found out first.
     configs.check(config)
     model = models.create(**config.model)
-    source = TFDSClips(config.data.dataset, config.data.split, config.data.dir)
-    pipeline.check(config.data, source, model.scale)
-    eval_source = TFDSClips(config.eval.dataset, config.eval.split, config.data.dir)
-    evaluate.check(config.eval, eval_source, model)
-    if config.data.gt_frames:
-        evaluate.check_chosen(config.data, "data", model, (config.data.crop // model.scale,) * 2)
-    evaluate.warn_of_other_degradation(source.degradation, eval_source, config.eval.dataset)
+    source, eval_source = open_sources(config, model)
     make_workdir(workdir)
     for difference in configs.check_fits(config, workdir):
         say(f"going on with another value than before:{difference}")
@@ -231,6 +225,20 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
         say(f"SIGTERM: saved at step {done}, the same command goes on from there")
         sys.exit(128 + signal.SIGTERM)
     return evaluate.run(config, workdir)
+
+
+def open_sources(
+    config: ml_collections.ConfigDict, model: nn.Module
+) -> tuple[TFDSClips, TFDSClips]:
+    """What is trained on and what is evaluated; raises InputError if the model cannot take them."""
+    source = TFDSClips(config.data.dataset, config.data.split, config.data.dir)
+    pipeline.check(config.data, source, model.scale)
+    eval_source = TFDSClips(config.eval.dataset, config.eval.split, config.data.dir)
+    evaluate.check(config.eval, eval_source, model)
+    if config.data.gt_frames:
+        evaluate.check_chosen(config.data, "data", model, (config.data.crop // model.scale,) * 2)
+    evaluate.warn_of_other_degradation(source.degradation, eval_source, config.eval.dataset)
+    return source, eval_source
 
 
 def first_state(

@@ -77,14 +77,14 @@ def parameter_count(name, **fields):
 class Tiny:
     """A network of small random weights and two clips."""
 
-    def __init__(self, model, size=(18, 23), **how):
+    def __init__(self, model, size=(18, 23), frames=3, spread=0.1, **how):
         self.model = model
-        self.lq = jax.random.uniform(jax.random.key(0), (2, 3, *size, 3))
+        self.lq = jax.random.uniform(jax.random.key(0), (2, frames, *size, 3))
         # Some layers would start as zero: what is behind them must matter.
         shapes = jax.eval_shape(model.init, jax.random.key(0), self.lq)
         rng = np.random.default_rng(1)
         self.variables = jax.tree.map(
-            lambda leaf: np.float32(0.1 * rng.normal(size=leaf.shape)), shapes
+            lambda leaf: np.float32(spread * rng.normal(size=leaf.shape)), shapes
         )
         self.apply = jax.jit(model.apply, **how)
 
@@ -97,16 +97,26 @@ class Tiny:
             alone = self.apply(self.variables, self.lq[i : i + 1])
             np.testing.assert_allclose(self.expected[i], alone[0], atol=1e-5)
 
-    def assert_speed_settings_change_nothing(self):
-        for setting in ({"remat": True}, {"unroll": 2}):
-            model = self.model.clone(**setting)
-            sr = jax.jit(model.apply)(self.variables, self.lq)
-            np.testing.assert_allclose(sr, self.expected, atol=1e-5)
+    def assert_clips_do_not_meet_and_every_frame_counts(self, least):
+        """What is seen late in a clip changes all of its frames, and no other clip's."""
+        other = self.apply(self.variables, self.lq.at[0, -1, :, self.lq.shape[3] // 2 :].set(0.5))
+        np.testing.assert_allclose(other[1], self.expected[1], atol=1e-5)
+        assert (np.abs(other[0] - self.expected[0]).max((1, 2, 3)) > least).all()
 
-    def assert_single_frame_and_bfloat16_work(self):
-        exact = self.apply(self.variables, self.lq[:, :1])
-        half = jax.jit(self.model.clone(dtype="bfloat16").apply)(self.variables, self.lq[:, :1])
-        scale = self.model.scale
-        assert exact.shape == (2, 1, *(scale * side for side in self.lq.shape[2:4]), 3)
+    def assert_speed_settings_change_nothing(self, *settings, atol=1e-5):
+        for setting in settings or ({"remat": True}, {"unroll": 2}):
+            sr = jax.jit(self.model.clone(**setting).apply)(self.variables, self.lq)
+            np.testing.assert_allclose(sr, self.expected, atol=atol)
+
+    def assert_bfloat16_is_near(self, frames=None):
+        lq = self.lq[:, :frames]
+        exact = self.apply(self.variables, lq)
+        half = jax.jit(self.model.clone(dtype="bfloat16").apply)(self.variables, lq)
         assert half.dtype == jnp.float32
         assert reference.relative_error(half, exact) < 3e-2
+        return exact
+
+    def assert_single_frame_and_bfloat16_work(self):
+        scale = self.model.scale
+        sr = self.assert_bfloat16_is_near(frames=1)
+        assert sr.shape == (2, 1, *(scale * side for side in self.lq.shape[2:4]), 3)

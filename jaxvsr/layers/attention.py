@@ -1,6 +1,7 @@
 """Window attention with a learned bias per relative position."""
 
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -58,20 +59,6 @@ def attend(
     return out.reshape(*out.shape[:-2], -1).astype(v.dtype)
 
 
-class FusedDense(nn.Module):
-    """A dense layer of which a call may compute some of the output columns only."""
-
-    features: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array, columns: slice = slice(None)) -> jax.Array:
-        kernel = self.param("kernel", linear_init, (x.shape[-1], self.features), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-        kernel, bias = kernel[:, columns].astype(self.dtype), bias[columns].astype(self.dtype)
-        return x.astype(self.dtype) @ kernel + bias
-
-
 @functools.lru_cache(maxsize=32)
 def sine_position(height: int, width: int, dim: int) -> np.ndarray:
     """A code of the place in a window: sines and cosines of y, then of x, from slow to fast.
@@ -95,16 +82,12 @@ def sine_position(height: int, width: int, dim: int) -> np.ndarray:
 
 
 class WindowAttention(nn.Module):
-    """Attention in windows of several frames; the last `query_frames` of them ask.
-
-    All frames ask in PSRT. In IIA-VSR (intra & inter-frame attention) only the last one does, the
-    current frame, and its bias is looked up as if it were the first: the published index. In VRT's
-    mutual attention, windows hold two frames, each of which is asked by the other one, too.
+    """Self-attention in windows of several frames and, if `mutual`, VRT's mutual attention beside
+    it: windows then hold two frames, each of which is asked by the other one, too.
 
     Attributes:
         num_heads: number of heads.
         window_size: (wt, wh, ww); a window of fewer tokens takes the first ones' biases.
-        query_frames: frames that ask, 1..wt.
         dtype: of the computation; logits and softmax are float32.
         relative: whether there is a bias per relative position.
         mutual: whether mutual attention is joined to self-attention; of two frames only.
@@ -112,38 +95,36 @@ class WindowAttention(nn.Module):
 
     num_heads: int
     window_size: tuple[int, int, int]
-    query_frames: int
     dtype: Any = jnp.float32
     relative: bool = True
     mutual: bool = False
 
     @nn.compact
     def __call__(self, tokens: jax.Array, regions: np.ndarray | None = None) -> jax.Array:
-        """tokens (b, n, wt*wh*ww, c), regions (n, wt*wh*ww) or None -> (b, n, queries, c)."""
-        keys, dim = tokens.shape[-2:]
-        wt, wh, ww = self.window_size
-        queries = min(self.query_frames * wh * ww, keys)
+        """tokens (b, n, wt*wh*ww, c), regions (n, wt*wh*ww) or None -> (b, n, wt*wh*ww, c)."""
+        count, dim = tokens.shape[-2:]
         bias = jnp.zeros((self.num_heads, 1, 1))
         if self.relative:
-            rows = (wt + self.query_frames - 1) * (2 * wh - 1) * (2 * ww - 1)
+            rows = math.prod(2 * side - 1 for side in self.window_size)
             table = self.param(
                 "relative_position_bias_table", linear_init, (rows, self.num_heads), jnp.float32
             )
-            index = relative_position_index(self.window_size)[:queries, :keys]
+            index = relative_position_index(self.window_size)[:count, :count]
             bias = table[index].transpose(2, 0, 1)
         allowed = None
         if regions is not None:
-            allowed = jnp.asarray(regions)[:, -queries:, None] == jnp.asarray(regions)[:, None, :]
-
-        qkv = FusedDense(3 * dim, self.dtype, name="qkv")
-        q = qkv(tokens[:, :, -queries:], slice(0, dim))
-        # What masks never spare is found again by this name (jaxvsr.measure).
-        with jax.named_scope("keys_values"):
-            k, v = jnp.split(qkv(tokens, slice(dim, None)), 2, axis=-1)
+            allowed = jnp.asarray(regions)[:, :, None] == jnp.asarray(regions)[:, None, :]
+        q, k, v = self.queries_keys_values(tokens, "qkv")
         out = attend(q, k, v, bias, allowed)
         if self.mutual:
             out = jnp.concatenate([self.mutual_attention(tokens, regions), out], axis=-1)
         return nn.Dense(dim, kernel_init=linear_init, dtype=self.dtype, name="proj")(out)
+
+    def queries_keys_values(self, tokens: jax.Array, name: str) -> list[jax.Array]:
+        """(..., c) -> three of (..., c)."""
+        features = 3 * tokens.shape[-1]
+        qkv = nn.Dense(features, kernel_init=linear_init, dtype=self.dtype, name=name)(tokens)
+        return jnp.split(qkv, 3, axis=-1)
 
     def mutual_attention(self, tokens: jax.Array, regions: np.ndarray | None) -> jax.Array:
         """Each of two frames asked by the other: what is found stands where it was found.
@@ -159,12 +140,11 @@ class WindowAttention(nn.Module):
         """
         b, n, keys, dim = tokens.shape
         position = np.tile(sine_position(*self.window_size[1:], dim), (2, 1))
-        qkv = FusedDense(3 * dim, self.dtype, name="qkv_mut")(tokens + position)
-        q, k, v = jnp.split(qkv.reshape(b, n, 2, keys // 2, 3 * dim), 3, axis=-1)
+        q, k, v = self.queries_keys_values(tokens + position, "qkv_mut")
         allowed = None
         if regions is not None:
             first = jnp.asarray(regions)[:, : keys // 2]
             allowed = jnp.repeat(first[:, :, None] == first[:, None, :], 2, axis=0)
-        frames = (b, 2 * n, keys // 2, dim)
-        q, k, v = (x.reshape(frames) for x in (q[:, :, ::-1], k, v))
+        q = q.reshape(b, n, 2, keys // 2, dim)[:, :, ::-1]
+        q, k, v = (x.reshape(b, 2 * n, keys // 2, dim) for x in (q, k, v))
         return attend(q, k, v, jnp.zeros((self.num_heads, 1, 1)), allowed).reshape(tokens.shape)

@@ -48,7 +48,6 @@ class WindowBlock(nn.Module):
         attn = WindowAttention(
             self.num_heads,
             self.window_size,
-            self.window_size[0],
             self.dtype,
             self.relative,
             self.mutual,

@@ -75,7 +75,7 @@ def test_relative_position_index_golden():
 
 
 def test_tokens_of_other_regions_have_no_influence():
-    attention = WindowAttention(2, (1, 2, 4), 1)
+    attention = WindowAttention(2, (1, 2, 4))
     tokens = jax.random.normal(jax.random.key(0), (1, 1, 8, 8))
     regions = np.int32([[0, 0, 1, 1, 0, 0, 1, 1]])
     variables = attention.init(jax.random.key(1), tokens, regions)
@@ -89,7 +89,7 @@ def test_tokens_of_other_regions_have_no_influence():
 
 def test_bfloat16_keeps_the_result_near():
     tokens = jax.random.normal(jax.random.key(0), (1, 2, 192, 24))
-    full, half = (WindowAttention(3, WINDOW, 1, dtype) for dtype in (jnp.float32, jnp.bfloat16))
+    full, half = (WindowAttention(3, WINDOW, dtype) for dtype in (jnp.float32, jnp.bfloat16))
     variables = full.init(jax.random.key(1), tokens)
     out = half.apply(variables, tokens)
     assert out.dtype == jnp.bfloat16

@@ -7,13 +7,34 @@ import numpy as np
 import pytest
 import reference
 
-from jaxvsr.layers.attention import WindowAttention
+from jaxvsr.layers.attention import relative_position_index
 from jaxvsr.layers.blocks import MLP, layer_norm
 from jaxvsr.layers.windows import inside_frame, merge, partition, shift_regions
 from jaxvsr.models.iiavsr import IIABlock, neighbours
 from jaxvsr.models.psrt import PSRTBlock
 
 WINDOW = (3, 8, 8)
+
+
+class PlainAttention(nn.Module):
+    """In windows, of which the last `frames` frames ask."""
+
+    frames: int
+
+    @nn.compact
+    def __call__(self, tokens, regions):
+        queries, dim, heads = 64 * self.frames, tokens.shape[-1], 2
+        q, k, v = jnp.split(nn.Dense(3 * dim, name="qkv")(tokens), 3, axis=-1)
+        q, k, v = (x.reshape(*x.shape[:-1], heads, -1) for x in (q, k, v))
+        logits = jnp.einsum("bnqhd,bnkhd->bnhqk", q, k)[..., -queries:, :] * (dim // heads) ** -0.5
+        rows = (2 + self.frames) * 15 * 15
+        table = self.param("relative_position_bias_table", nn.initializers.zeros, (rows, heads))
+        logits += table[relative_position_index(WINDOW)[:queries]].transpose(2, 0, 1)
+        if regions is not None:
+            apart = regions[:, -queries:, None] != regions[:, None, :]
+            logits -= 100 * apart[:, None]
+        out = jnp.einsum("bnhqk,bnkhd->bnqhd", nn.softmax(logits), v)
+        return nn.Dense(dim, name="proj")(out.reshape(*out.shape[:3], dim))
 
 
 class PlainBlock(nn.Module):
@@ -28,7 +49,7 @@ class PlainBlock(nn.Module):
         shift = (0, 4, 4) if self.shifted else (0, 0, 0)
         regions = shift_regions(size, WINDOW, shift) if self.shifted else None
         tokens = partition(layer_norm(clip, name="norm1"), WINDOW, shift)
-        attn = WindowAttention(2, WINDOW, frames, name="attn")(tokens, regions)
+        attn = PlainAttention(frames, name="attn")(tokens, regions)
         cut = (frames, *size[1:]), (frames, 8, 8), shift
         x = clip[:, 3 - frames :] + merge(attn, *cut)
         return x + MLP(2.0, name="mlp")(layer_norm(x, name="norm2"))

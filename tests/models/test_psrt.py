@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import recurrent
 import reference
 
 from jaxvsr import models, weights
@@ -96,36 +97,20 @@ def test_what_stands_in_for_the_frames_not_met_yet(step, expected):
 
 @pytest.fixture(scope="module")
 def tiny():
-    """A network of random weights without flow, two clips, and what it makes of them."""
     model = models.create("psrt", **TINY, align=False)
-    rng = np.random.default_rng(0)
-    lq = jnp.asarray(rng.random((2, 3, 18, 21, 3), np.float32))
-    shapes = jax.eval_shape(model.init, jax.random.key(0), lq)
-    # Initial weights are near zero: larger ones make the attention matter.
-    variables = jax.tree.map(lambda p: jnp.asarray(0.2 * rng.normal(size=p.shape), p.dtype), shapes)
-    apply = jax.jit(model.apply)
-    with jax.default_matmul_precision("highest"):  # as in the tests: else it is compiled twice
-        return model, variables, lq, apply, apply(variables, lq)
+    return recurrent.Tiny(model, (18, 21), frames=3, spread=0.2)
 
 
 def test_clips_of_a_batch_do_not_meet_and_every_frame_counts(tiny):
-    _, variables, lq, apply, expected = tiny
-    other = apply(variables, lq.at[0, 2, :, 12:].set(0.5))
-    np.testing.assert_allclose(other[1], expected[1], atol=1e-5)
-    assert (np.abs(other[0] - expected[0]).max((1, 2, 3)) > 1e-3).all()
+    tiny.assert_clips_do_not_meet_and_every_frame_counts(1e-3)
 
 
 def test_speed_settings_change_neither_parameters_nor_result(tiny):
-    model, variables, lq, _, expected = tiny
-    actual = jax.jit(model.clone(remat=True, unroll=2).apply)(variables, lq)
-    np.testing.assert_allclose(actual, expected, atol=1e-4)
+    tiny.assert_speed_settings_change_nothing({"remat": True, "unroll": 2}, atol=1e-4)
 
 
 def test_bfloat16_is_near_and_returns_float32(tiny):
-    model, variables, lq, _, expected = tiny
-    half = jax.jit(model.clone(dtype="bfloat16").apply)(variables, lq)
-    assert half.dtype == jnp.float32
-    assert reference.relative_error(half, expected) < 3e-2
+    tiny.assert_bfloat16_is_near()
 
 
 def test_drop_path_takes_a_clip_whole():

@@ -122,36 +122,20 @@ def test_flows_between_clips_are_those_between_frames_in_a_row(reverse):
 
 @pytest.fixture(scope="module")
 def tiny():
-    """A network of random weights without flow, two clips, and what it makes of them."""
     model = models.create("rvrt", **TINY, align=False)
-    rng = np.random.default_rng(0)
-    lq = jnp.asarray(rng.random((2, 4, 9, 11, 3), np.float32))
-    shapes = jax.eval_shape(model.init, jax.random.key(0), lq)
-    # Initial weights are near zero, or zero: larger ones make what is behind them matter.
-    variables = jax.tree.map(lambda p: jnp.asarray(0.2 * rng.normal(size=p.shape), p.dtype), shapes)
-    apply = jax.jit(model.apply)
-    with jax.default_matmul_precision("highest"):  # as in the tests: else it is compiled twice
-        return model, variables, lq, apply, apply(variables, lq)
+    return recurrent.Tiny(model, (9, 11), frames=4, spread=0.2)
 
 
 def test_clips_of_a_batch_do_not_meet_and_every_frame_counts(tiny):
-    _, variables, lq, apply, expected = tiny
-    other = apply(variables, lq.at[0, 3, :, 6:].set(0.5))
-    np.testing.assert_allclose(other[1], expected[1], atol=1e-5)
-    assert (np.abs(other[0] - expected[0]).max((1, 2, 3)) > 1e-4).all()
+    tiny.assert_clips_do_not_meet_and_every_frame_counts(1e-4)
 
 
 def test_speed_settings_change_neither_parameters_nor_result(tiny):
-    model, variables, lq, _, expected = tiny
-    actual = jax.jit(model.clone(remat=True, unroll=2).apply)(variables, lq)
-    np.testing.assert_allclose(actual, expected, atol=1e-4)
+    tiny.assert_speed_settings_change_nothing({"remat": True, "unroll": 2}, atol=1e-4)
 
 
 def test_bfloat16_is_near_and_returns_float32(tiny):
-    model, variables, lq, _, expected = tiny
-    half = jax.jit(model.clone(dtype="bfloat16").apply)(variables, lq)
-    assert half.dtype == jnp.float32
-    assert reference.relative_error(half, expected) < 3e-2
+    tiny.assert_bfloat16_is_near()
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3])
