@@ -19,6 +19,8 @@ SAME_WEIGHTS = (
     *("dtype", "remat", "unroll", "drop_path"),
     *("use_mask", "gating", "threshold", "keep_share", "window_masks"),
 )
+# Fields in which the hosts of a run may differ.
+HOSTS_OWN = ("data.dir", "data.workers")
 
 
 def defaults() -> ml_collections.ConfigDict:
@@ -171,6 +173,11 @@ def check(config: ml_collections.ConfigDict) -> None:
         )
     if config.eval.channel not in ("rgb", "y"):
         raise InputError(f"eval.channel={config.eval.channel!r} is neither 'rgb' nor 'y'")
+
+
+def check_batch(config: ml_collections.ConfigDict) -> None:
+    """Raises InputError for a batch that cannot be divided among the devices of all hosts."""
+    data, train = config.data, config.train
     part = train.accumulate * jax.device_count()
     if data.batch % part:
         raise InputError(

@@ -143,6 +143,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
     """
     # What can be wrong is found out first.
     configs.check(config)
+    configs.check_batch(config)
     model = models.create(**config.model)
     source, eval_source = open_sources(config, model)
     make_workdir(workdir)

@@ -156,6 +156,20 @@ def test_intervals_are_numbers_from_one_on(intervals):
         configs.check(config)
 
 
+def test_training_needs_a_batch_that_the_devices_divide(monkeypatch):
+    monkeypatch.setattr("jax.device_count", lambda: 3)
+    config = load("miavsr", "tiny")
+    configs.check(config)  # which is all that scoring and restoring need
+    message = "data.batch=4 cannot be divided among 3 devices .* must be a multiple of 3"
+    with pytest.raises(InputError, match=message):
+        configs.check_batch(config)
+    config.data.batch, config.train.accumulate = 6, 4
+    with pytest.raises(InputError, match="in train.accumulate=4 parts: .* a multiple of 12"):
+        configs.check_batch(config)
+    config.data.batch = 12
+    configs.check_batch(config)
+
+
 def test_closest_field_goes_by_the_whole_path():
     config = load("miavsr")
     assert configs.closest_field(config, "train.step") == "train.steps"

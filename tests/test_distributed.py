@@ -1,5 +1,6 @@
 """Several processes, as the hosts of a Slurm job or with flags, train together."""
 
+import json
 import os
 import re
 import shutil
@@ -7,9 +8,13 @@ import socket
 import subprocess
 import time
 
+import numpy as np
 import pytest
 import yaml
 from test_train import REPOSITORY, command, finish, reports, wait_for
+
+from jaxvsr import hosts
+from jaxvsr.errors import InputError
 
 LAUNCH = REPOSITORY / "launch"
 
@@ -54,11 +59,13 @@ def by_slurm(args):
     ]
 
 
-def by_flags(args):
-    """The same."""
+def by_flags(args, *others):
+    """The same; what the second one is told besides."""
     port = free_port()
     flags = [f"--coordinator=localhost:{port}", "--processes=2"]
-    return [start(2, args, {}, [*flags, f"--process={i}"]) for i in range(2)]
+    return [
+        start(2, args, {}, [*flags, f"--process={i}", *more]) for i, more in enumerate(((), others))
+    ]
 
 
 def assert_equal(one, two, tolerance):
@@ -89,6 +96,59 @@ def test_a_host_that_cannot_start_does_not_keep_the_others(data_dir, tmp_path):
     begin = time.monotonic()
     there.communicate(timeout=60)
     assert there.returncode != 0 and time.monotonic() - begin < 60
+
+
+def test_different_settings_are_found_at_the_start(data_dir, tmp_path):
+    args = command("swrn", data_dir, tmp_path / "run")
+    begin = time.monotonic()
+    both = by_flags(args, "--config.train.steps=13", "--config.optim.lr=1.0")
+    for output in [finish(process, code=1) for process in both]:
+        assert re.search(
+            r"^error: .* started with different settings:\n"
+            r"  optim.lr: 0.001 in process 0; 1.0 in process 1\n"
+            r"  train.steps: 12 in process 0; 13 in process 1\n",
+            output,
+            re.MULTILINE,
+        ), output
+    assert time.monotonic() - begin < 60 and not (tmp_path / "run").exists()
+
+
+def test_what_differs_is_named_with_who_has_what(monkeypatch):
+    settings = [{"a": 1}, {"a": 2, "long": "x" * 99}, {"a": 1}, {"a": 1}, {"a": 1}, {"a": 1}]
+    texts = [np.frombuffer(json.dumps(each).encode(), np.uint8) for each in settings]
+
+    def gather(x):  # as if the others had called it, too
+        if x.ndim == 0:
+            return np.array([len(text) for text in texts])
+        return np.stack([np.pad(text, (0, len(x) - len(text))) for text in texts])
+
+    monkeypatch.setattr(hosts.multihost_utils, "process_allgather", gather)
+    message = r"  a: 1 in process 0, 2, 3, 4 and others; 2 in process 1\n  long: None in .*'x+' in"
+    for each in settings[:2]:
+        with pytest.raises(InputError, match=message):
+            hosts.check_same(each)
+    settings[1] = settings[0]
+    texts = [texts[0]] * 6
+    hosts.check_same(settings[0])
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_a_host_that_finds_no_other_says_so_and_ends(process, data_dir, tmp_path):
+    args = command("swrn", data_dir, tmp_path / "run")
+    place = f"localhost:{free_port()}"
+    flags = [f"--coordinator={place}", "--processes=2", f"--process={process}"]
+    output = finish(start(2, args, {}, [*flags, "--connect_timeout=2"]), code=1)
+    (message,) = output.splitlines()
+    said = (
+        f"error: process {process} of 2 has not found the others within 2 s: either .* at {place}, "
+    )
+    assert re.match(said, message) and not (tmp_path / "run").exists()
+
+
+def test_hosts_wait_for_each_other_less_than_a_minute():
+    from jaxvsr import main
+
+    assert main.CONNECT_TIMEOUT.default <= 55
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ ALLOWED = {
     "losses": set(),
     "progress": set(),
     "sharding": {"errors"},
+    "hosts": {"errors"},
     "optimizer": set(),
     "state": {"models"},
     "cli": {"config", "errors"},

@@ -23,6 +23,8 @@ TINY = "--config=configs/swrn.py:tiny"
         ([TINY, "train.steps=7"], "what is 'train.steps=7'"),
         ([TINY, "--mode=test"], "should be one of"),
         ([TINY, "--mode=eval"], "W holds no run"),
+        ([TINY, "--process=1"], "--coordinator, --processes and --process belong together"),
+        ([TINY, "--distributed"], "cannot be connected by the scheduler's environment: "),
         ([TINY, "--config.data.dir=nowhere"], "'dead_leaves/small' is not prepared in nowhere"),
     ],
 )
