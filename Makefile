@@ -13,19 +13,20 @@ DATA_DIR ?=
 WORKDIR ?= runs/demo
 # Compiling, which tests do most of the time, takes one core: files run side by side.
 PYTEST = -m pytest --numprocesses=2 --dist=loadfile
-FILES = jaxvsr configs tests tfds_builders benchmarks
+FILES = jaxvsr configs tests tfds_builders benchmarks notebooks
 
 # TensorFlow builds data sets and writes event files; it need not talk about itself.
 export TF_CPP_MIN_LOG_LEVEL = 2
 export TF_ENABLE_ONEDNN_OPTS = 0
 
-.PHONY: help demo data test test-all test-next lint clean
+.PHONY: help demo data test test-all test-next notebooks lint clean
 
 help:
 	@echo "make demo      train the tiny MIA-VSR on the embedded data set, score it, draw a picture"
 	@echo "make data      prepare a data set: DATASET=reds MANUAL_DIR=/where/it/is [DATA_DIR=/where/to]"
 	@echo "make test      the tests that take minutes; make test-all: all of them"
 	@echo "make test-next the tests on the newest supported stack ($(PYTHON_NEXT), $(JAX_NEXT))"
+	@echo "make notebooks execute the notebooks, with small settings"
 	@echo "make lint      style and types"
 
 demo: $(VENV)/.installed
@@ -46,6 +47,9 @@ test-all: $(VENV)/.installed-dev
 
 test-next: $(VENV_NEXT)/.installed-dev
 	$(VENV_NEXT)/bin/python $(PYTEST) -m "not slow"
+
+notebooks: $(VENV)/.installed-dev
+	$(RUN) -m pytest tests/test_notebooks.py
 
 lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff check $(FILES)
