@@ -40,6 +40,8 @@ OUTPUTS = {
         "pictures": "image/png",
         "profile": "image/png",
         "masks": "image/png",
+        "ranks": "| miavsr",
+        "ranked": "image/png",
         "film": "<video controls loop",
         "upscale": "written: ",
         "result": "<video controls loop",
