@@ -148,7 +148,7 @@ def test_a_host_that_finds_no_other_says_so_and_ends(process, data_dir, tmp_path
 def test_hosts_wait_for_each_other_less_than_a_minute():
     from jaxvsr import main
 
-    assert main.CONNECT_TIMEOUT.default <= 55
+    assert main.CONNECT_TIMEOUT.default <= 50
 
 
 @pytest.mark.slow
