@@ -18,7 +18,10 @@ COORDINATOR = flags.DEFINE_string(
 PROCESSES = flags.DEFINE_integer("processes", None, "How many there are, with --coordinator")
 PROCESS = flags.DEFINE_integer("process", None, "The number of this one, from 0 on")
 CONNECT_TIMEOUT = flags.DEFINE_integer(
-    "connect_timeout", 45, "Seconds in which several processes have to find each other"
+    "connect_timeout",
+    45,
+    "Seconds in which several processes have to find each other",
+    lower_bound=1,
 )
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, or score a run's checkpoint")
 
