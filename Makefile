@@ -12,7 +12,7 @@ MANUAL_DIR ?=
 DATA_DIR ?=
 WORKDIR ?= runs/demo
 # Compiling, which tests do most of the time, takes one core: files run side by side.
-PYTEST = -m pytest --numprocesses=2 --dist=loadfile
+PYTEST = -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 FILES = jaxvsr configs tests tfds_builders benchmarks notebooks
 
 # TensorFlow builds data sets and writes event files; it need not talk about itself.

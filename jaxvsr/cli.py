@@ -48,7 +48,8 @@ def _parse(
         for name in required:
             if not flags.FLAGS[name].present:
                 raise SystemExit(f"error: --{name} is missing\n{usage}")
-        flags.FLAGS.config.get("model")
+        if flags.FLAGS["config"].present:
+            flags.FLAGS.config.get("model")
     except (flags.Error, AttributeError, KeyError, OSError) as error:
         raise SystemExit(f"error: {_explain(error, argv)}") from None
     count = len(arguments)

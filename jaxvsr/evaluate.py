@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import ml_collections
 import numpy as np
+from jax.experimental import multihost_utils
 
 from jaxvsr import config as configs
 from jaxvsr import mask_pictures, metrics, models, pictures, sharding, tiles
@@ -128,7 +129,7 @@ def evaluate(
     baseline: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
-    """Scores a model. Every host does the whole, on its own devices, clips side by side.
+    """Scores a model. Clips go to the hosts in turn, and there to as many devices side by side.
 
     Args:
         restore: of `make_restorer`.
@@ -139,18 +140,22 @@ def evaluate(
         baseline: whether bicubic enlargement is scored beside the model; at scale 1, the input.
         stop: asked after each clip; if it says so, there is no result.
 
+    Returns:
+        The scores of all clips, on every host; the picture is the first host's.
+
     Raises:
         Stopped: it was stopped.
     """
     clips = range(protocol.clips or len(source.clips))[: len(source.clips)]
+    own = clips[jax.process_index() :: jax.process_count()]
     unrestored = "bicubic" if source.scale > 1 else "input"
     methods = dict.fromkeys((unrestored, name) if baseline else (name,))
     scorers = _scorers(protocol)
     scores: dict = {method: {metric: {} for metric in scorers} for method in methods}
     scored = list(protocol.frames) or slice(None)
     picture = np.zeros((0, 0, 3), np.uint8)
-    restored = _restored(restore, source, protocol, variables, clips)
-    for i, lq, gt, sr, computed in counted(restored, len(clips), "clips"):
+    restored = _restored(restore, source, protocol, variables, own)
+    for i, lq, gt, sr, computed in counted(restored, len(own), "clips"):
         for method in methods:
             output = sr if method == name else imresize(lq, source.scale)
             for metric, score in scorers.items():
@@ -159,8 +164,33 @@ def evaluate(
             picture = _picture(source.scale, len(gt) // 2, lq, gt, sr, computed)
         if stop():
             raise Stopped
+    if jax.process_count() > 1:
+        scores = _of_all_hosts(scores, [source.clips[i].name for i in clips])
     said = {key: value for key, value in configs.plain(protocol).items() if key != "every"}
     return Evaluation(said | {"degradation": source.degradation}, scores, picture)
+
+
+def _of_all_hosts(scores: dict, names: list[str]) -> dict:
+    """Scores of all clips, as an `Evaluation` has them, of which each host has those of its own
+    clips; waits for all hosts."""
+    own = [
+        by_clip.get(name, ())
+        for by_metric in scores.values()
+        for by_clip in by_metric.values()
+        for name in names
+    ]
+    counts = multihost_utils.process_allgather(np.array([len(frames) for frames in own]))
+    table = np.zeros((len(own), counts.max()))
+    for row, frames in zip(table, own, strict=True):
+        row[: len(frames)] = frames
+    # As integers, since JAX would round to 32 bits.
+    tables = multihost_utils.process_allgather(table.view(np.uint32)).view(np.float64)
+    owners = counts.argmax(0)  # the one host that has scores
+    found = iter(tables[host, i, : counts[host, i]] for i, host in enumerate(owners))
+    return {
+        method: {metric: {name: next(found) for name in names} for metric in by_metric}
+        for method, by_metric in scores.items()
+    }
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluation:

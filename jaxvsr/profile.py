@@ -2,6 +2,7 @@
 
     python -m jaxvsr.profile --config=configs/miavsr.py:tiny --size=180x320
     python -m jaxvsr.profile --compare configs/swrn.py configs/basicvsr.py:tiny --json=costs.json
+    python -m jaxvsr.profile --config=configs/miavsr.py --sweep-keep --rounds=1
     python -m jaxvsr.profile --config=configs/swrn.py --topology=v5e:2x2 --train
 
 Any field of a config can be set: --config.model.unroll=2. Exit code: 0; 1 where a program does not
@@ -9,6 +10,8 @@ fit a topology; 2 where what was asked for cannot be done.
 """
 
 import argparse
+import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -17,17 +20,20 @@ import sys
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
 from jaxvsr import config as configs
-from jaxvsr import measure, models, sharding, tables, topology
+from jaxvsr import mask_sweep, measure, models, pictures, sharding, tables, topology
 from jaxvsr.data.files import Frames, PngFrames, numbered
 from jaxvsr.data.video import VideoFrames
 from jaxvsr.errors import InputError
+from jaxvsr.state import initial_weights
 
 SIZE = (180, 320)  # of REDS's inputs, and of the field's figures
 FRAMES = 10
+KEPT = (0.1, 0.3, 0.5, 0.75, 1.0)  # shares of the tokens that are swept over
 
 
 def main(argv: Sequence[str]) -> int:
@@ -43,8 +49,11 @@ def main(argv: Sequence[str]) -> int:
         if options.topology:
             return _compile(options, overrides)
         subjects = [_subject(name, options, overrides) for name in options.configs]
+        if options.sweep_keep and not getattr(subjects[0].model, "use_mask", False):
+            raise InputError(f"--sweep-keep: {subjects[0].name} has no masks")
         with sharding.enough_memory("lower --frames, --batch or --size"):
             profiles = measure.profile(subjects, options.rounds)
+            swept = _sweep(subjects[0], options.rounds) if options.sweep_keep else []
     except InputError as error:
         parser.error(str(error))
     if options.compare:
@@ -52,6 +61,11 @@ def main(argv: Sequence[str]) -> int:
     else:
         print(tables.report(profiles[0], options.depth, options.rows))
     found = {"device": jax.devices()[0].device_kind, "models": [tables.plain(p) for p in profiles]}
+    if swept:
+        print("\nBucketed gating over dense, with masks that are forced upon every block:\n")
+        print(mask_sweep.table(swept))
+        print(f"\n{pictures.save(mask_sweep.chart(swept), options.sweep_keep)}")
+        found["sweep_keep"] = [dataclasses.asdict(row) for row in swept]
     _write(options.json, found)
     return 0
 
@@ -76,6 +90,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--depth", type=_count, help="levels of modules that the table of layers has")
     add("--rows", type=_count, default=12, help="layers that it has")
     add("--json", type=pathlib.Path, help="the file that receives everything, for machines")
+    add(
+        "--sweep-keep",
+        type=pathlib.Path,
+        nargs="?",
+        const=pathlib.Path("sweep_keep.png"),
+        metavar="PNG",
+        help="bucketed against dense gating by the share of tokens kept: a table and a plot",
+    )
     add("--topology", help="compile for these TPUs instead, e.g. v5e:2x2: do they suffice?")
     add("--train", action="store_true", help="with --topology: the training step")
     return parser
@@ -87,16 +109,19 @@ def _check(options: argparse.Namespace) -> None:
     if (options.config is None) == (options.compare is None):
         raise InputError("either --config or --compare says what is measured")
     for name, others in (
-        ("compare", ("topology", "workdir")),
-        ("topology", ("workdir", "input")),
+        ("compare", ("topology", "workdir", "sweep_keep")),
+        ("topology", ("workdir", "input", "sweep_keep")),
     ):
         for other in others:
             if getattr(options, name) and getattr(options, other):
+                other = other.replace("_", "-")
                 raise InputError(f"--{name} and --{other} do not go together")
     if options.train and not options.topology:
         raise InputError("--train needs --topology: what training costs here, main.py says")
     if options.rounds < 0:
         raise InputError(f"--rounds={options.rounds} must be at least 0")
+    if options.sweep_keep and options.rounds == 0:
+        raise InputError("--sweep-keep times calls: --rounds must be at least 1")
     if options.dtype not in (None, "float32", "bfloat16"):
         raise InputError(f"--dtype={options.dtype} is neither float32 nor bfloat16")
 
@@ -126,6 +151,17 @@ def _subject(name: str, options: argparse.Namespace, overrides: dict[str, str]) 
         step, variables, _ = trained(config, model, options.workdir)
         variables, origin = jax.device_get(variables), f"step {step} of {options.workdir}"
     return measure.Subject(name, model, lq, clip, variables, origin)
+
+
+def _sweep(subject: measure.Subject, rounds: int) -> list[mask_sweep.Row]:
+    """Times a masked network, dense and bucketed, by kinds of masks and kept shares."""
+    wanted = [(kind, share) for kind in mask_sweep.KINDS for share in KEPT]
+    variables = subject.variables
+    if variables is None:
+        init = functools.partial(initial_weights, subject.model, ema=False)
+        variables = jax.jit(init)(jax.random.key(0)).variables
+    programs = mask_sweep.network(subject.model, variables, jnp.asarray(subject.lq))
+    return mask_sweep.compare(*programs, subject.lq.shape[2:4], wanted, rounds)
 
 
 def _clip(options: argparse.Namespace) -> tuple[np.ndarray, str]:

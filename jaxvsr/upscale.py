@@ -1,4 +1,4 @@
-"""python -m jaxvsr.upscale in.mp4 out.mp4 --config=configs/miavsr.py --checkpoint=runs/mia"""
+"""python -m jaxvsr.upscale in.mp4 out.mp4 [--config=configs/miavsr.py --checkpoint=runs/mia]"""
 
 import functools
 import pathlib
@@ -9,10 +9,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import ml_collections
 import numpy as np
 from absl import flags
 
-from jaxvsr import cli, models
+from jaxvsr import cli, models, presets
 from jaxvsr import config as configs
 from jaxvsr.errors import InputError
 from jaxvsr.state import initial_weights
@@ -67,18 +68,32 @@ def _nothing(line: str) -> None:
 
 def main(given: Mapping[str, flags.FlagHolder], source: str, output: str) -> None:
     """Restores what the command line names."""
+    value = {name: flag.value for name, flag in given.items()}
+    request = _request(value)
+    model, variables, origin = _network(value["config"], value["checkpoint"], value["preset"])
+    command.run(pathlib.Path(source), pathlib.Path(output), model, variables, request, origin)
+
+
+def _network(
+    config: ml_collections.ConfigDict | None, checkpoint: str, preset: str
+) -> tuple[nn.Module, Any, dict[str, Any]]:
+    """The network, its variables, and where they are from: a run, or the package itself."""
+    if config is None:
+        if checkpoint:
+            raise InputError("--checkpoint needs --config, that of the run")
+        model, variables, made = presets.load(preset or presets.DEFAULT)
+        return model, variables, {"preset": preset or presets.DEFAULT, **made["model"]}
+    if preset:
+        raise InputError("--preset is of a network of its own: leave out --config")
     from jaxvsr.evaluate import trained  # brings TensorFlow, which the rest does without
 
-    value = {name: flag.value for name, flag in given.items()}
-    request, config, checkpoint = _request(value), value["config"], value["checkpoint"]
     configs.check(config)
     model = models.create(**config.model)
     init = functools.partial(initial_weights, model, ema=False)
     if not checkpoint and jax.tree.leaves(jax.eval_shape(init, jax.random.key(0))):
         raise InputError(f"{config.model.name} needs --checkpoint, the folder of a run")
     step, variables, _ = trained(config, model, pathlib.Path(checkpoint))
-    origin = {"checkpoint": checkpoint, "step": step, **configs.plain(config.model)}
-    command.run(pathlib.Path(source), pathlib.Path(output), model, variables, request, origin)
+    return model, variables, {"checkpoint": checkpoint, "step": step, **configs.plain(config.model)}
 
 
 def _request(value: Mapping[str, Any]) -> command.Request:
@@ -153,6 +168,11 @@ def define_flags() -> dict[str, flags.FlagHolder]:
         for flag in (
             cli.define_config(),
             text("checkpoint", "", "The folder of a run; its best checkpoint is taken"),
+            text(
+                "preset",
+                "",
+                f"Built-in weights, {' or '.join(presets.names())}, if no --config is given",
+            ),
             text("start", "", "Where to begin: 90, 1:30 or 0:01:30.5"),
             text("end", "", "Where to end"),
             text("fps", "", "Frames a second of a folder of images; 25 if not given"),
@@ -183,4 +203,4 @@ def define_flags() -> dict[str, flags.FlagHolder]:
 if __name__ == "__main__":
     # Defined here, so that a program that imports this module keeps its own flags.
     main_ = functools.partial(main, define_flags())
-    cli.run(main_, __doc__, ["config"], ["an input", "an output"])
+    cli.run(main_, __doc__, [], ["an input", "an output"])

@@ -84,6 +84,17 @@ def test_two_hosts_give_the_losses_of_one(data_dir, tmp_path):
     assert "step 4/4" not in outputs[1] and "| swrn" not in outputs[1]
     assert_equal(reports(tmp_path / "one"), reports(tmp_path / "two"), 1e-4)
 
+    # Two clips, a host each; what the file of scores holds is that of one host.
+    scored = [*command("swrn", data_dir, tmp_path / "one"), "--mode=eval"]
+    scored.append("--config.eval.split=train")
+    finish(start(1, scored, {}))
+    table = tmp_path / "one" / "eval" / "dead_leaves_test_train_00000004.csv"
+    alone = table.read_bytes()
+    table.unlink()
+    for process in by_flags(scored):
+        finish(process)
+    assert table.read_bytes() == alone and len(alone.splitlines()) > 2 * 2 * 3
+
 
 def test_a_host_that_cannot_start_does_not_keep_the_others(data_dir, tmp_path):
     args = command("swrn", data_dir, tmp_path / "run")

@@ -28,6 +28,7 @@ ALLOWED = {
     "data": {"errors"},
     "models": {"layers"},
     "weights": {"models", "errors"},
+    "presets": {"models", "errors"},
     "tracing": {"progress", "errors"},
     "config": {"models", "tracing", "errors"},
     "checkpoints": {"state", "errors"},

@@ -225,6 +225,22 @@ def test_a_runs_weights_are_taken(tmp_path, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, subject.variables, state.weights.variables)
 
 
+def test_gatings_are_swept_over_the_share_that_is_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("jaxvsr.profile.KEPT", (0.5,))
+    small = {"dim": 4, "depths": (1,), "num_heads": (1,), "mid_channels": 4, "features_hr": 4}
+    words = [f"--config.model.{field}={value}" for field, value in small.items()]
+    words += ["--size=12x20", "--frames=2", "--rounds=1", f"--json={tmp_path / 'costs.json'}"]
+    assert main([MIA, *words, f"--sweep-keep={tmp_path / 'swept.png'}"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(
+        r"^\| blobs \| 50% \| .*^\| scattered \| 50% \| ", said, re.DOTALL | re.MULTILINE
+    )
+    with Image.open(tmp_path / "swept.png") as picture:
+        assert picture.size == (640, 400)
+    rows = json.loads((tmp_path / "costs.json").read_text())["sweep_keep"]
+    assert [(row["kind"], row["share"]) for row in rows] == [("blobs", 0.5), ("scattered", 0.5)]
+
+
 def fails_with(words, message, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(words)
@@ -313,6 +329,9 @@ class TestCompilingForTPUs:
         ([SWRN, "--compare", "configs/swrn.py"], "either --config or --compare"),
         (["--compare", "configs/swrn.py", "--topology=v5e:2x2"], "--compare and --topology do not"),
         ([SWRN, "--workdir=W", "--topology=v5e:2x2"], "--topology and --workdir do not"),
+        ([SWRN, "--sweep-keep"], "--sweep-keep: configs/swrn.py has no masks"),
+        ([MIA, "--sweep-keep", "--rounds=0"], "--rounds must be at least 1"),
+        ([MIA, "--sweep-keep", "--topology=v5e:2x2"], "--topology and --sweep-keep do not"),
         ([SWRN, "--train"], "--train needs --topology"),
         ([SWRN, "--workdir=nowhere"], "nowhere holds no run"),
         ([SWRN, "--input=nowhere.mp4"], "--input: .*nowhere.mp4"),

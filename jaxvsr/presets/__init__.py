@@ -1,0 +1,50 @@
+"""Built-in weights: small networks that restore right after installation.
+
+Each is two files beside this one: `<name>.safetensors`, the variables, and `<name>.json`, the whole
+config of the run that made them, with the seed of what was random.
+"""
+
+import json
+import pathlib
+from typing import Any
+
+import flax.linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors.numpy import load_file, save_file
+
+from jaxvsr import models
+from jaxvsr.errors import InputError
+
+FOLDER = pathlib.Path(__file__).parent
+DEFAULT = "swrn"
+
+
+def names(folder: pathlib.Path = FOLDER) -> list[str]:
+    """What there is."""
+    return sorted(path.stem for path in folder.glob("*.safetensors"))
+
+
+def load(name: str, folder: pathlib.Path = FOLDER) -> tuple[nn.Module, Any, dict[str, Any]]:
+    """A network with its weights.
+
+    Args:
+        name: one of `names()`.
+        folder: where the files are.
+
+    Returns:
+        The network, its variables for `model.apply`, and the config of the run that made them.
+
+    Raises:
+        InputError: there is no such preset.
+    """
+    if name not in names(folder):
+        raise InputError(f"there is no preset {name!r}, only {', '.join(names(folder))}")
+    config = json.loads((folder / f"{name}.json").read_text())
+    variables = unflatten_dict(load_file(folder / f"{name}.safetensors"), sep="/")
+    return models.create(**config["model"]), variables, config
+
+
+def save(name: str, variables: Any, config: dict[str, Any], folder: pathlib.Path = FOLDER) -> None:
+    """Writes a preset: variables as arrays of NumPy, and the plain config that made them."""
+    save_file(flatten_dict(variables, sep="/"), folder / f"{name}.safetensors")
+    (folder / f"{name}.json").write_text(json.dumps(config, indent=2) + "\n")
