@@ -65,7 +65,7 @@ def test_golden(case, fields):
         ratios = []
         for branch in BRANCHES:
             blocks = [aux[branch][f"group_{g}"][f"block_{i}"] for g, i in np.ndindex(2, 2)]
-            per_frame = np.stack([block["keep_ratio"][0] for block in blocks], axis=1)
+            per_frame = np.stack([block["keep_ratio"][0][:, 0] for block in blocks], axis=1)
             met = per_frame[::-1] if branch.startswith("backward") else per_frame
             np.testing.assert_array_equal(met[0], 1)
             ratios.append(met[1:])
