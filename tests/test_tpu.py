@@ -51,4 +51,5 @@ def test_the_published_training_of_mia_vsr_fits_eight_chips(tmp_path, monkeypatc
     words += ["--config.train.accumulate=3", "--config.model.depths=(2,)"]
     found = compiled([*words, "--config.model.num_heads=(6,)"], tmp_path)
     assert "24 clips of 16 frames of 64x64, bfloat16" in found["title"]
+    assert found["temporaries"] < 3 * 2**30
     assert list(found["traffic"]["collectives"]) == ["all-reduce"]  # of gradients: no frame moves

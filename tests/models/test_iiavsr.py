@@ -151,6 +151,22 @@ def test_speed_settings_change_neither_parameters_nor_result(tiny):
         np.testing.assert_allclose(jax.jit(other.apply)(variables, lq), expected, atol=1e-5)
 
 
+def test_remat_keeps_of_each_step_its_inputs_alone():
+    """Two frames' features and what each block's masks look back at."""
+    model = models.create("miavsr", **TINY, align=False, remat=True)
+    clips, frames, (h, w) = 2, 5, (16, 24)
+    lq = jnp.zeros((clips, frames, h, w, 3))
+    params = jax.eval_shape(model.init, jax.random.key(0), lq)["params"]
+
+    def kept(params):
+        return jax.vjp(lambda params: model.apply({"params": params}, lq, train=True), params)[1]
+
+    leaves = jax.tree.leaves(jax.eval_shape(kept, params))
+    inside = {leaf.shape for leaf in leaves if leaf.ndim > 2 and leaf.shape[0] == frames}
+    windows = clips * h * w // 64
+    assert inside == {(frames, clips, h, w, model.dim), (frames, windows, 64, model.dim)}
+
+
 def test_same_rng_same_bits_and_no_rng_no_noise(tiny):
     model, variables, lq, _ = tiny
 
