@@ -6,7 +6,8 @@
 
 Published scores (table 2): REDS4 32.78 dB / 0.9220, RGB (the authors' settings take the SSIM on
 Y); of the Vimeo-90K recipe, Vimeo-90K-T 38.22 / 0.9532 and Vid4 28.20 / 0.8507, on Y.
-Published cost: 8 GPUs with 3 clips each; 1.61 TFLOP a frame of 180x320.
+Published cost: 8 GPUs with 3 clips each; 1.61 TFLOP a frame of 180x320. On 8 TPUs of 16 GiB
+--config.train.accumulate=3 computes the clips one after the other (docs/tpu.md).
 
 SpyNet gets no gradient here, since patch alignment rounds its flow. It needs its weights:
 --config.train.spynet_weights=spynet_sintel_final-3d2a1287.pth, which is a part of the authors'

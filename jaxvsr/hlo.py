@@ -184,6 +184,9 @@ def _memory(
         return 2 * size if operands[0] else size
     if opcode == UPDATE:
         return 2 * operands[1]
+    if opcode == "slice-start":  # ((the whole), the slice, a context): only the slice is moved
+        (_, from_main), (size, to_main) = instruction.arrays[:2]
+        return size * (from_main + to_main)
     if opcode.endswith("-start"):  # its result lists the operands once more
         return sum(size for size, in_main in instruction.arrays[:1] if in_main) + sum(operands)
     if opcode == "custom-call" and not operands:  # space is set aside

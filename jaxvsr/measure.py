@@ -225,7 +225,7 @@ class _Run:
     def keep_ratios(self) -> dict[str, np.ndarray]:
         """Runs it once; block -> share of computed tokens of each frame."""
         _, kept = jax.block_until_ready(self._compiled(self._variables, self._lq))
-        return {name: np.atleast_1d(share) for name, share in kept.items()}
+        return {name: np.asarray(share).mean(1) for name, share in kept.items()}
 
     def seconds(self) -> float:
         """What a call takes."""

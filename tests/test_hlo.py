@@ -89,6 +89,17 @@ def test_arrays_take_whole_tiles_of_main_memory(shape, size):
     assert traffic(text).memory == size
 
 
+def test_of_what_is_sliced_on_the_way_to_fast_memory_only_the_slice_counts():
+    whole, part = "f32[64,128]{1,0:T(8,128)}", "f32[8,128]{1,0:T(8,128)S(1)}"
+    text = f"""ENTRY %main (whole: f32[64,128]) -> f32[8,128] {{
+  %whole = {whole} parameter(0)
+  %start = (({whole}), {part}, s32[]{{:S(2)}}) slice-start(%whole), slice={{[0:8], [0:128]}}
+  ROOT %part = {part} slice-done(%start)
+}}
+"""
+    assert traffic(text).memory == 4 * 8 * 128
+
+
 def test_of_a_conditional_the_dearest_branch_counts():
     def branch(name, size):
         return f"%{name} (a: f32[]) -> f32[] {{\n  ROOT %x = f32[{size}]{{0}} broadcast()\n}}\n"

@@ -25,8 +25,8 @@ class MIABlock(IIABlock):
     state holds, of the step before and without gradient, the normalised tokens of the current
     frame and the outputs of the attention and the MLP, all in windows (b*n, wh*ww, c).
 
-    The share of the tokens that are computed, padding included, is sown as "keep_ratio"; outside
-    training the mask (b, h, w) is sown as "mask".
+    Each clip's share (b,) of the tokens that are computed, padding included, is sown as
+    "keep_ratio"; outside training the mask (b, h, w) is sown as "mask".
 
     Attributes:
         use_mask, gating, threshold, keep_share, window_masks: as MIAVSR's.
@@ -64,7 +64,7 @@ class MIABlock(IIABlock):
             kept = (mask[..., 0] > 0) & own
             attn, hidden = compute_kept(refine, weights, windows, kept, tuple(last))
         if self.use_mask and not self.is_initializing():
-            self.sow("aux", "keep_ratio", mask.mean())
+            self.sow("aux", "keep_ratio", mask.reshape(x.shape[0], -1).mean(1))
             if not self.train:
                 self.sow("aux", "mask", self.merge(mask, x)[..., 0])
         x = self.merge(windows.x + windows.drop_attn * attn + hidden, x)

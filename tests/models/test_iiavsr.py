@@ -65,7 +65,7 @@ def test_golden(case, fields):
         ratios = []
         for branch in BRANCHES:
             blocks = [aux[branch][f"group_{g}"][f"block_{i}"] for g, i in np.ndindex(2, 2)]
-            per_frame = np.stack([block["keep_ratio"][0] for block in blocks], axis=1)
+            per_frame = np.stack([block["keep_ratio"][0][:, 0] for block in blocks], axis=1)
             met = per_frame[::-1] if branch.startswith("backward") else per_frame
             np.testing.assert_array_equal(met[0], 1)
             ratios.append(met[1:])
@@ -149,6 +149,22 @@ def test_speed_settings_change_neither_parameters_nor_result(tiny):
     for setting in ({"remat": True}, {"unroll": 2}):
         other = model.clone(**setting)
         np.testing.assert_allclose(jax.jit(other.apply)(variables, lq), expected, atol=1e-5)
+
+
+def test_remat_keeps_of_each_step_its_inputs_alone():
+    """Two frames' features and what each block's masks look back at."""
+    model = models.create("miavsr", **TINY, align=False, remat=True)
+    clips, frames, (h, w) = 2, 5, (16, 24)
+    lq = jnp.zeros((clips, frames, h, w, 3))
+    params = jax.eval_shape(model.init, jax.random.key(0), lq)["params"]
+
+    def kept(params):
+        return jax.vjp(lambda params: model.apply({"params": params}, lq, train=True), params)[1]
+
+    leaves = jax.tree.leaves(jax.eval_shape(kept, params))
+    inside = {leaf.shape for leaf in leaves if leaf.ndim > 2 and leaf.shape[0] == frames}
+    windows = clips * h * w // 64
+    assert inside == {(frames, clips, h, w, model.dim), (frames, windows, 64, model.dim)}
 
 
 def test_same_rng_same_bits_and_no_rng_no_noise(tiny):
