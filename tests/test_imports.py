@@ -28,12 +28,12 @@ ALLOWED = {
     "models": {"layers"},
     "weights": {"models", "errors"},
     "tracing": {"progress", "errors"},
-    "config": {"models", "tracing", "errors"},
+    "config": {"models", "sharding", "tracing", "errors"},
     "checkpoints": {"state", "errors"},
     "summaries": {"pictures", "errors"},
     "tiles": set(),
     "reports": set(),
-    "restore": {"sharding", "tiles", "losses", "data"},
+    "restore": {"sharding", "tiles", "losses", "data", "layers"},
 }
 # Libraries that one file alone may import.
 ONLY = {
