@@ -103,7 +103,7 @@ def aligned(height: int, multiple: int) -> np.ndarray:
 def first(x: jax.Array, rows: int, axis: int = -3) -> jax.Array:
     """The first rows of frames (clips, ..., h, ...), divided anew."""
     if not divides(x.shape[axis]):
-        return jax.lax.slice_in_dim(x, 0, rows, axis=axis % x.ndim)
+        return jax.lax.slice_in_dim(x, 0, min(rows, x.shape[axis]), axis=axis % x.ndim)
     return take(x, np.arange(rows), axis)
 
 
