@@ -154,8 +154,8 @@ def restore_clips(
     def run(lq: list[np.ndarray], finish: Callable = list) -> list[np.ndarray]:
         # Devices that are left without a clip do the last one again.
         whole = np.stack(lq + lq[-1:] * (at_once - len(lq)))
-        advice = f"restore smaller tiles than {whole.shape[1:4]}: eval.tile, or let several devices"
-        with sharding.enough_memory(f"{advice} share each frame: eval.space"):
+        advice = "let more devices share each frame (eval.space), or restore smaller tiles than"
+        with sharding.enough_memory(f"{advice} {whole.shape[1:4]}: eval.tile"):
             sr, computed = restore(variables, jax.device_put(whole, sharding.split(mesh)))
             outputs = [sr] if computed is None else [sr, computed[..., None]]
             outputs = jax.device_get(finish(outputs))
