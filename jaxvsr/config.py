@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from jaxvsr import models, tracing
+from jaxvsr import models, sharding, tracing
 from jaxvsr.errors import InputError
 
 # Fields of a model that change nothing about what a checkpoint of it holds.
@@ -91,6 +91,7 @@ def defaults() -> ml_collections.ConfigDict:
     evaluation.tile = (0, 0, 0)  # frames, height, width restored at once, input pixels; 0: all
     evaluation.overlap = (2, 20, 20)  # of neighbouring tiles
     evaluation.multiple = (1, 1, 1)  # which sides that are not tiled are mirrored up to
+    evaluation.space = 1  # devices that share each frame, where one's memory is too small
     evaluation.clips = 0  # how many clips, from the first on; 0: all
     return config
 
@@ -145,6 +146,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             raise InputError(f"data.{name}={data[name]} must be at least 1")
     if data.noise and not (len(data.noise) == 2 and 0 <= data.noise[0] <= data.noise[1]):
         raise InputError(f"data.noise={data.noise} must be two levels, the lower one first")
+    sharding.check_space(config.eval.space, jax.local_device_count(), "eval.space")
     if config.eval.noise < 0:
         raise InputError(f"eval.noise={config.eval.noise} must be a level of noise, or 0")
     for name, section in (("data", data), ("eval", config.eval)):

@@ -166,7 +166,8 @@ def evaluate(
             raise Stopped
     if jax.process_count() > 1:
         scores = _of_all_hosts(scores, [source.clips[i].name for i in clips])
-    said = {key: value for key, value in configs.plain(protocol).items() if key != "every"}
+    plain = configs.plain(protocol).items()
+    said = {key: value for key, value in plain if key not in ("every", "space")}
     return Evaluation(said | {"degradation": source.degradation}, scores, picture)
 
 
@@ -214,7 +215,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluation:
     check(protocol, source, model)
     warn_of_other_degradation(trained_on or source.degradation, source, protocol.dataset)
     make_workdir(workdir)
-    restore, name = make_restorer(model), config.model.name
+    restore, name = make_restorer(model, protocol.space), config.model.name
     result = evaluate(restore, source, protocol, variables, name=name, baseline=True)
     drawn = draw(restore, source, protocol, variables, result.scores[name]["psnr"])
     masks, film = draw_masks(model, source, protocol, variables)
@@ -310,7 +311,8 @@ def draw(
 def draw_masks(
     model: nn.Module, source: TFDSClips, protocol: ml_collections.ConfigDict, variables: Any
 ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-    """What each block of a masked network computes of the first clip, or of a tile of it.
+    """What each block of a masked network computes of the first clip, or of as much of it as a
+    device restores.
 
     Returns:
         "masks" -> a picture of the middle frame (h, w, 3) uint8, and the frames of a video; both
@@ -320,6 +322,7 @@ def draw_masks(
         return {}, []
     frames, height, width = (side or None for side in protocol.tile)
     length = min(source.clips[0].length, frames or FILM_FRAMES, FILM_FRAMES)
+    height = height or source.clips[0].height // source.scale // protocol.space
     lq = source.read(0, range(length))["lq"][:, :height, :width]
     here = sharding.make_mesh(jax.local_devices()[:1])
     masks = mask_pictures.masks_of(model, sharding.replicate_here(variables, here), lq)
@@ -420,6 +423,7 @@ def _restored(
         tile=tuple(protocol.tile),
         overlap=tuple(protocol.overlap),
         multiple=tuple(protocol.multiple),
+        space=protocol.space,
     )
     for (i, frames), sr, computed in restored:
         yield i, frames["lq"], frames["gt"], sr, computed

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec
 
 from jaxvsr import sharding, tiles
 from jaxvsr.data.degradations import device
+from jaxvsr.layers import space as spaces
 from jaxvsr.losses import sown
 
 Restorer = Callable[[Any, jax.Array], tuple[jax.Array, jax.Array | None]]
@@ -22,31 +23,34 @@ Item = TypeVar("Item")
 INPUTS = ("plain", "mirror", "repeat")
 
 
-def make_restorer(model: nn.Module) -> Restorer:
+def make_restorer(model: nn.Module, space: int = 1) -> Restorer:
     """Compiles a model for inference on this host's devices, each of which restores its own clips.
+
+    Args:
+        model: the network.
+        space: how many devices share each clip, each of which holds some of the frames' rows.
 
     Returns:
         A function of variables and lq (b, t, h, w, 3) uint8, or as `seen_by` takes it, that gives
         sr (b, t, H, W, 3) float32, not clipped, and, for a model with masks, the share of blocks
-        that computed each token (b, t, h, w).
+        that computed each token (b, t, h, w). Shared frames end with rows that do not count.
     """
+    mesh = sharding.make_mesh(jax.local_devices(), space)
 
-    # Not left to the compiler: how long the loops over kept tokens are differs from clip to clip.
-    @jax.jit
-    @functools.partial(
-        jax.shard_map,
-        mesh=sharding.make_mesh(jax.local_devices()),
-        in_specs=(PartitionSpec(), PartitionSpec("data")),
-        out_specs=PartitionSpec("data"),
-        check_vma=False,
-    )
     def restore(variables: Any, lq: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         sr, state = model.apply(variables, seen_by(model, lq), mutable="aux")
         masks = sown(state.get("aux", {}), "mask")  # each (t, b, h, w)
         computed = jnp.moveaxis(sum(masks) / len(masks), 0, 1) if masks else None
         return sr, computed
 
-    return restore
+    if space > 1:
+        return jax.jit(spaces.by_rows(restore, mesh))
+    # Not left to the compiler: how long the loops over kept tokens are differs from clip to clip.
+    clips = PartitionSpec("data")
+    specs = PartitionSpec(), clips
+    return jax.jit(
+        jax.shard_map(restore, mesh=mesh, in_specs=specs, out_specs=clips, check_vma=False)
+    )
 
 
 def seen_by(model: nn.Module, lq: jax.Array) -> jax.Array:
@@ -120,8 +124,9 @@ def restore_clips(
     tile: tiles.Triple = (0, 0, 0),
     overlap: tiles.Triple = (0, 0, 0),
     multiple: tiles.Triple = (1, 1, 1),
+    space: int = 1,
 ) -> Iterator[tuple[Item, np.ndarray, np.ndarray | None]]:
-    """Restores clips, as many at once as there are devices on this host, one or its tiles each.
+    """Restores clips, or a clip's tiles, as many at once as this host's devices can.
 
     Args:
         restore: of `make_restorer`.
@@ -132,6 +137,7 @@ def restore_clips(
         overlap: of neighbouring tiles, likewise.
         multiple: clips are mirrored at the end of each axis that is not tiled, to multiples of
             these; what comes out is cropped.
+        space: as `make_restorer`'s.
 
     Yields:
         Of each clip: what came with it, sr (t, H, W, 3) uint8, and the share of blocks that
@@ -140,51 +146,44 @@ def restore_clips(
     Raises:
         InputError: a device's memory is too small for a clip, or a tile.
     """
-    mesh = sharding.make_mesh(jax.local_devices())
+    mesh = sharding.make_mesh(jax.local_devices(), space)
+    at_once = mesh.shape["data"]
     variables = sharding.replicate_here(variables, mesh)
     whole = [1 if side else n for side, n in zip(tile, multiple, strict=True)]
 
-    def run(lq: list[np.ndarray], finish: Callable) -> Any:
+    def run(lq: list[np.ndarray], finish: Callable = list) -> list[np.ndarray]:
         # Devices that are left without a clip do the last one again.
-        whole = np.stack(lq + lq[-1:] * (mesh.size - len(lq)))
-        with sharding.enough_memory(f"restore smaller tiles than {whole.shape[1:4]}: eval.tile"):
-            outputs = restore(variables, jax.device_put(whole, sharding.split(mesh)))
-            return jax.device_get(finish(outputs))
-
-    def run_tiles(lq: list[np.ndarray]) -> list[np.ndarray]:
-        sr, computed = run(lq, lambda outputs: outputs)
-        return [sr] if computed is None else [sr, computed[..., None]]
+        whole = np.stack(lq + lq[-1:] * (at_once - len(lq)))
+        advice = "let more devices share each frame (eval.space), or restore smaller tiles than"
+        with sharding.enough_memory(f"{advice} {whole.shape[1:4]}: eval.tile"):
+            sr, computed = restore(variables, jax.device_put(whole, sharding.split(mesh)))
+            outputs = [sr] if computed is None else [sr, computed[..., None]]
+            outputs = jax.device_get(finish(outputs))
+        return [tiles.crop_ends(x, whole.shape[1:], whole.shape[1:]) for x in outputs]
 
     if any(tile):
         for lq, item in clips:
             given = as_input(lq, rule)
             padded = tiles.mirror_ends(given, whole)
-            outputs = tiles.by_tiles(run_tiles, padded, tile, overlap, mesh.size)
+            outputs = tiles.by_tiles(run, padded, tile, overlap, at_once)
             outputs = [tiles.crop_ends(x, padded.shape, given.shape) for x in outputs]
             sr, *computed = (as_output(output, rule) for output in outputs)
             yield item, to_uint8(sr), computed[0][..., 0] if computed else None
         return
     for _, alike in itertools.groupby(clips, key=lambda clip: clip[0].shape):
-        while group := list(itertools.islice(alike, mesh.size)):
+        while group := list(itertools.islice(alike, at_once)):
             inputs = [as_input(lq, rule) for lq, _ in group]
             mirrored = [tiles.mirror_ends(lq, whole) for lq in inputs]
-            shapes = {"padded": mirrored[0].shape, "given": inputs[0].shape}
-            sr, computed = run(mirrored, functools.partial(_finish, rule=rule, **shapes))
+            finish = functools.partial(_finish, rule=rule, length=len(inputs[0]))
+            outputs = run(mirrored, finish)
             for i, (_, item) in enumerate(group):
-                yield item, sr[i], None if computed is None else computed[i]
+                shapes = mirrored[i].shape, inputs[i].shape
+                sr, *computed = (tiles.crop_ends(x[i], *shapes) for x in outputs)
+                yield item, sr, computed[0][..., 0] if computed else None
 
 
-@functools.partial(jax.jit, static_argnames=("rule", "padded", "given"))
-def _finish(
-    outputs: tuple[jax.Array, jax.Array | None],
-    rule: str,
-    padded: tuple[int, ...],
-    given: tuple[int, ...],
-) -> tuple:
-    """What is sent to the host: sr in 8 bits, a fourth of what float32 takes."""
-
-    def output(x: jax.Array) -> jax.Array:
-        return as_output(tiles.crop_ends(x, padded, given), rule)
-
-    sr, computed = outputs
-    return to_uint8(output(sr)), None if computed is None else output(computed[..., None])[..., 0]
+@functools.partial(jax.jit, static_argnames=("rule", "length"))
+def _finish(outputs: list[jax.Array], rule: str, length: int) -> list[jax.Array]:
+    """What is sent to the host, of so many frames: sr in 8 bits, a fourth of what float32 takes."""
+    sr, *computed = (as_output(x[:, :length], rule) for x in outputs)
+    return [to_uint8(sr), *computed]

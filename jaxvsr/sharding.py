@@ -11,10 +11,33 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxvsr.errors import InputError
 
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Devices, all those of all hosts if not given, along one axis, "data"."""
+def make_mesh(devices: Sequence[jax.Device] | None = None, space: int = 1) -> Mesh:
+    """A mesh whose axis "data" clips are divided along.
+
+    Args:
+        devices: of the mesh; None: all those of all hosts.
+        space: how many devices share each clip, whose rows are divided along a second axis,
+            "space" (`layers.space`); 1: there is none.
+    """
     devices = jax.devices() if devices is None else devices
-    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+    shape = (len(devices),) if space == 1 else (len(devices) // space, space)
+    names, kinds = ("data", "space")[: len(shape)], (AxisType.Auto,) * len(shape)
+    return jax.make_mesh(shape, names, axis_types=kinds, devices=devices)
+
+
+def check_space(space: int, devices: int, name: str) -> None:
+    """Raises InputError unless devices can share clips, so many each.
+
+    Args:
+        space: as `make_mesh`'s.
+        devices: how many there are.
+        name: of the setting.
+    """
+    if space < 1 or devices % space:
+        raise InputError(
+            f"{name}={space}: so many devices cannot share each frame, where there are {devices}: "
+            "it must be a divisor of that"
+        )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -23,7 +46,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def split(mesh: Mesh) -> NamedSharding:
-    """The first axis divided among the devices."""
+    """The first axis divided along "data"."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 

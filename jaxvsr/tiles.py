@@ -48,14 +48,14 @@ def crop_ends(x: Any, padded: Sequence[int], size: Sequence[int]) -> Any:
     """What `mirror_ends` has added, cut off a network's output.
 
     Args:
-        x: (..., t', s*h', s*w', c) of NumPy or JAX, of any scale s.
+        x: (..., t', s*h', s*w', c) of NumPy or JAX, of any scale s; rows may follow.
         padded: (t', h', w', ...), what the network was given.
         size: (t, h, w, ...), of the clip before.
 
     Returns:
         (..., t, s*h, s*w, c).
     """
-    (t, h, w), scale = size[:3], x.shape[-3] // padded[1]
+    (t, h, w), scale = size[:3], x.shape[-2] // padded[2]
     return x[..., :t, : scale * h, : scale * w, :]
 
 

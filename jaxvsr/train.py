@@ -172,7 +172,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
     )
     score = functools.partial(
         evaluate.evaluate,
-        make_restorer(model),
+        make_restorer(model, config.eval.space),
         eval_source,
         config.eval,
         name=config.model.name,

@@ -105,6 +105,7 @@ def _request(value: Mapping[str, Any]) -> command.Request:
                 overlap=value["overlap"],
                 tile=_pair(value["tile"]),
                 tile_overlap=value["tile_overlap"],
+                space=value["space"],
             ),
             wish=Wish(
                 codec=value["codec"],
@@ -193,6 +194,7 @@ def define_flags() -> dict[str, flags.FlagHolder]:
             whole("overlap", Settings.overlap, "Frames that chunks share", lower_bound=0),
             text("tile", "", "Width and height restored at once, as 320x180; empty: what fits"),
             whole("tile_overlap", Settings.tile_overlap, "Pixels that tiles share", lower_bound=0),
+            whole("space", 1, "Devices that share each frame, where it is too large for one"),
             whole("segment", command.SEGMENT, "Frames of a segment", lower_bound=1),
             number("resume", False, "Go on with a run that was broken off"),
             number("overwrite", False, "Replace what is there"),

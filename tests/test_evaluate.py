@@ -47,6 +47,7 @@ def protocol(**changes):
         "tile": (0, 0, 0),
         "overlap": (0, 0, 0),
         "multiple": (1, 1, 1),
+        "space": 1,
     }
     return ml_collections.ConfigDict(fields | changes)
 

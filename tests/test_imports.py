@@ -30,12 +30,12 @@ ALLOWED = {
     "weights": {"models", "errors"},
     "presets": {"models", "errors"},
     "tracing": {"progress", "errors"},
-    "config": {"models", "tracing", "errors"},
+    "config": {"models", "sharding", "tracing", "errors"},
     "checkpoints": {"state", "errors"},
     "summaries": {"pictures", "errors"},
     "tiles": set(),
     "reports": set(),
-    "restore": {"sharding", "tiles", "losses", "data"},
+    "restore": {"sharding", "tiles", "losses", "data", "layers"},
 }
 # Libraries that one file alone may import.
 ONLY = {

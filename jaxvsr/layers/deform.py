@@ -1,5 +1,6 @@
 """Deformable convolution and attention, in gathers that every platform has."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxvsr.layers import space
 from jaxvsr.layers.attention import attend
 from jaxvsr.layers.blocks import Conv, conv, leaky_relu, torch_uniform
 
@@ -66,7 +68,7 @@ def deform_conv2d(
     top, left = (stride * jnp.arange(n, dtype=jnp.float32) - padding for n in (rows, columns))
     ys = top[:, None, None, None] + dilation * tap_y[:, None] + offset[..., 0]
     xs = left[:, None, None] + dilation * tap_x[:, None] + offset[..., 1]
-    samples = _sample(x[:, None], jnp.int32(0), ys, xs)
+    samples = _sample(x[:, None], jnp.int32(0), ys, xs, axis=1)
     if mask is not None:
         mask = mask.reshape(b, rows, columns, deform_groups, taps).swapaxes(3, 4)
         samples = samples * mask[..., None]
@@ -123,11 +125,10 @@ def deform_attention(
     ys = rows[:, None, None, None, None] + (tap_y - kh // 2)[:, None] + offset[..., 0]
     xs = columns[:, None, None, None] + (tap_x - kw // 2)[:, None] + offset[..., 1]
     frames = (jnp.arange(t)[:, None] + jnp.arange(t)) % t
-    samples = _sample(kv, frames[:, None, None, :, None, None], ys, xs)
-    samples = samples.astype(kv.dtype).reshape(b * t, h * w, points, 2 * c)
+    samples = _sample(kv, frames[:, None, None, :, None, None], ys, xs, axis=2)
+    samples = samples.astype(kv.dtype).reshape(b, t, h, w, points, 2 * c)
     k, v = jnp.split(samples, 2, axis=-1)
-    out = attend(q.reshape(b * t, h * w, 1, c), k, v, jnp.zeros((num_heads, 1, 1)))
-    return out.reshape(b, t, h, w, c)
+    return attend(q[..., None, :], k, v, jnp.zeros((num_heads, 1, 1)))[..., 0, :]
 
 
 class DeformConv(nn.Module):
@@ -200,7 +201,7 @@ class FlowGuidedDeformConv(nn.Module):
         return deform(feats, offset, nn.sigmoid(mask))
 
 
-def _sample(x: jax.Array, frame: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Array:
+def _sample(x: jax.Array, frame: jax.Array, ys: jax.Array, xs: jax.Array, axis: int) -> jax.Array:
     """Samples clips bilinearly; zero outside.
 
     The four pixels around a position lie together in memory, so that a sample is one row of a
@@ -210,10 +211,15 @@ def _sample(x: jax.Array, frame: jax.Array, ys: jax.Array, xs: jax.Array) -> jax
         x: (b, t, h, w, d*n).
         frame: int32 of a shape that broadcasts to that of `ys`, the frame that is sampled.
         ys, xs: (b, ..., d) float32.
+        axis: of their rows.
 
     Returns:
         (b, ..., d, n) float32.
     """
+    return space.sample(functools.partial(_sample_whole, frame), x, ys, xs, axis=axis)
+
+
+def _sample_whole(frame: jax.Array, x: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Array:
     b, t, height, width, c = x.shape
     d = ys.shape[-1]
     padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))

@@ -13,6 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxvsr.layers import space
+
 TEMPERATURE = 2 / 3  # of the relaxed Bernoulli variable
 CPU_WINDOWS = 8  # in a turn: what they need stays in a core's cache
 TURNS = 8  # elsewhere: for all windows; many enough not to waste a turn, few enough to fill a chip
@@ -41,8 +43,9 @@ class MaskPredictor(nn.Module):
     by_window: bool = False
 
     @nn.compact
-    def __call__(self, change: jax.Array) -> jax.Array:
-        """Absolute differences (b, n, tokens, c) -> mask (b, n, tokens, 1) float32 of 0 and 1."""
+    def __call__(self, change: jax.Array, own: int | None = None) -> jax.Array:
+        """Absolute differences (b, n, tokens, c) -> mask (b, n, tokens, 1) float32 of 0 and 1;
+        only the first `own` windows, all if not given, count where tokens compete."""
         # In float32: a rounded logit would flip tokens near the threshold.
         logit = nn.Dense(1, kernel_init=nn.initializers.normal(0.02), name="linear")(
             change.astype(jnp.float32)
@@ -53,7 +56,7 @@ class MaskPredictor(nn.Module):
             noise = jax.random.gumbel(self.make_rng("gumbel"), (2, *logit.shape), logit.dtype)
             logit = logit + noise[0] - noise[1]
         if self.share:
-            logit = logit - jax.lax.stop_gradient(_lowest_of_highest(logit, self.share))
+            logit = logit - jax.lax.stop_gradient(_lowest_of_highest(logit[:, :own], self.share))
         elif not self.train:
             logit = logit - self.threshold
         hard = (logit >= 0).astype(jnp.float32)
@@ -88,6 +91,10 @@ def in_turns(compute: Callable[[Any, Any], Any], weights: Any, inputs: Any) -> A
         weights: a tree.
         inputs: of all n windows.
     """
+    return space.by_windows(functools.partial(_in_turns, compute), weights, inputs)
+
+
+def _in_turns(compute: Callable[[Any, Any], Any], weights: Any, inputs: Any) -> Any:
     n = jax.tree.leaves(inputs)[0].shape[0]
     count = -(-n // CPU_WINDOWS)
     turn = -(-n // count)
@@ -138,6 +145,16 @@ def compute_kept(
     Returns:
         A tree of (n, tokens, c).
     """
+    return space.by_windows(functools.partial(_compute_kept, compute), weights, inputs, mask, old)
+
+
+def _compute_kept(
+    compute: Callable[[Any, Any, jax.Array | None], Any],
+    weights: Any,
+    inputs: Any,
+    mask: jax.Array,
+    old: Any,
+) -> Any:
     n, tokens = mask.shape
     kept = mask.sum(1)
     compute = functools.partial(compute, weights)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxvsr.layers import space
 from jaxvsr.layers.blocks import conv, leaky_relu
 
 
@@ -32,32 +33,46 @@ def resize(
     rows = _resize_matrix(x.shape[-3], size[0], method, align_corners)
     columns = _resize_matrix(x.shape[-2], size[1], method, align_corners)
     product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
-    out = product("Hh,...hwc->...Hwc", rows, x.astype(jnp.float32))
-    return product("Ww,...hwc->...hWc", columns, out).astype(x.dtype)
+    x, dtype = x.astype(jnp.float32), x.dtype
+    if space.divides(x.shape[-3]):
+        seen, weights = _by_device(rows, space.devices())
+        x = space.take(x, seen.ravel())
+        x = x.reshape(*x.shape[:-3], *seen.shape, *x.shape[-2:])
+        out = product("sHh,...shwc->...sHwc", weights, x)
+        out = space.first(out.reshape(*out.shape[:-4], -1, *out.shape[-2:]), size[0])
+    else:
+        out = space.split(product("Hh,...hwc->...Hwc", rows, x))
+    return product("Ww,...hwc->...hWc", columns, out).astype(dtype)
 
 
 def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
     """(..., h, w, c*f*f) -> (..., f*h, f*w, c): channel index c*f*f + i*f + j, as PyTorch's."""
+    height = factor * x.shape[-3]
+    x = space.take(x, space.aligned(x.shape[-3], 1))
     *batch, h, w, channels = x.shape
     x = x.reshape(*batch, h, w, channels // factor**2, factor, factor)
     x = jnp.moveaxis(x, (-2, -1), (-4, -2))
-    return x.reshape(*batch, h * factor, w * factor, -1)
+    return space.first(x.reshape(*batch, h * factor, w * factor, -1), height)
 
 
 def pixel_unshuffle(x: jax.Array, factor: int) -> jax.Array:
     """(..., f*h, f*w, c) -> (..., h, w, c*f*f): `pixel_shuffle` undone."""
+    height = x.shape[-3] // factor
+    x = space.take(x, space.aligned(x.shape[-3], factor))
     *batch, h, w, channels = x.shape
     x = x.reshape(*batch, h // factor, factor, w // factor, factor, channels)
     x = jnp.moveaxis(x, (-4, -2), (-2, -1))
-    return x.reshape(*batch, h // factor, w // factor, -1)
+    return space.first(x.reshape(*batch, h // factor, w // factor, -1), height)
 
 
 def depth_to_space(x: jax.Array, factor: int) -> jax.Array:
     """(..., h, w, f*f*c) -> (..., f*h, f*w, c): channel index (i*f + j)*c, as TensorFlow's."""
+    height = factor * x.shape[-3]
+    x = space.take(x, space.aligned(x.shape[-3], 1))
     *batch, h, w, channels = x.shape
     x = x.reshape(*batch, h, w, factor, factor, channels // factor**2)
     x = jnp.moveaxis(x, -3, -4)
-    return x.reshape(*batch, h * factor, w * factor, -1)
+    return space.first(x.reshape(*batch, h * factor, w * factor, -1), height)
 
 
 class PixelShuffleHead(nn.Module):
@@ -111,6 +126,22 @@ def _resize_matrix(size_in: int, size_out: int, method: str, align_corners: bool
     matrix = np.zeros((size_out, size_in))
     np.add.at(matrix, (index[:, None], np.clip(source, 0, size_in - 1).astype(int)), weights)
     return matrix.astype(np.float32)
+
+
+def _by_device(matrix: np.ndarray, devices: int) -> tuple[np.ndarray, np.ndarray]:
+    """What each of several devices needs of a matrix (H, h) of `_resize_matrix` for its own rows.
+
+    Returns:
+        The numbers of the input's rows that it sees, (devices, n), and the weights of these,
+        (devices, ceil(H / devices), n).
+    """
+    matrix = np.pad(matrix, ((0, -len(matrix) % devices), (0, 0)))
+    blocks = matrix.reshape(devices, -1, matrix.shape[1])
+    used, size = np.asarray(blocks.any(axis=1)), matrix.shape[1]
+    firsts = np.where(used.any(axis=1), used.argmax(axis=1), size)
+    width = (size - used[:, ::-1].argmax(axis=1) - firsts).max()
+    seen = np.minimum(firsts, size - width)[:, None] + np.arange(width)
+    return seen, np.take_along_axis(blocks, seen[:, None], axis=2)
 
 
 def _triangle(distance: np.ndarray) -> np.ndarray:

@@ -1,7 +1,11 @@
 """Warping: bilinear and nearest sampling by optical flow, and alignment of whole patches."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+
+from jaxvsr.layers import space
 
 
 def flow_warp(
@@ -38,18 +42,10 @@ def flow_warp(
         ys, xs = _reflect(ys, height), _reflect(xs, width)
 
     if interpolation == "nearest":
-        return _gather(x, jnp.round(ys), jnp.round(xs))
+        return space.sample(_gather, x, jnp.round(ys), jnp.round(xs))
     if interpolation != "bilinear":
         raise ValueError(f"interpolation {interpolation!r} is neither 'bilinear' nor 'nearest'")
-    y0, x0 = jnp.floor(ys), jnp.floor(xs)
-    wy, wx = (ys - y0)[..., None], (xs - x0)[..., None]
-    out = (
-        _gather(x, y0, x0) * ((1 - wy) * (1 - wx))
-        + _gather(x, y0, x0 + 1) * ((1 - wy) * wx)
-        + _gather(x, y0 + 1, x0) * (wy * (1 - wx))
-        + _gather(x, y0 + 1, x0 + 1) * (wy * wx)
-    )
-    return out.astype(x.dtype)
+    return space.sample(_bilinear, x, ys, xs)
 
 
 def nearest_corners(x: jax.Array, flow: jax.Array) -> jax.Array:
@@ -72,8 +68,12 @@ def nearest_corners(x: jax.Array, flow: jax.Array) -> jax.Array:
     ys = jnp.arange(height, dtype=jnp.float32)[:, None] + flow[..., 1]
     xs = jnp.arange(width, dtype=jnp.float32)[None, :] + flow[..., 0]
     roundings = jnp.floor, jnp.ceil
-    corners = [_gather(x, to_y(ys), to_x(xs)) for to_x in roundings for to_y in roundings]
-    return jnp.concatenate(corners, axis=-1)
+
+    def corners(x: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Array:
+        four = [_gather(x, to_y(ys), to_x(xs)) for to_x in roundings for to_y in roundings]
+        return jnp.concatenate(four, axis=-1)
+
+    return space.sample(corners, x, ys, xs)
 
 
 def patch_align(x: jax.Array, flow: jax.Array, patch: int = 8) -> jax.Array:
@@ -93,10 +93,10 @@ def patch_align(x: jax.Array, flow: jax.Array, patch: int = 8) -> jax.Array:
     Source: Shi et al., "Rethinking Alignment in Video Super-Resolution Transformers" (PSRT),
         section 4.2.
     """
-    b, height, width, c = x.shape
-    bottom, right = -height % patch, -width % patch
-    flow = jnp.pad(flow, ((0, 0), (0, bottom), (0, right), (0, 0)), mode="reflect")
-    rows, columns = (height + bottom) // patch, (width + right) // patch
+    b, height, width, _ = x.shape
+    flow = space.extend(flow, -height % patch, -width % patch, "reflect")
+    flow = space.take(flow, space.aligned(flow.shape[1], patch))
+    rows, columns = flow.shape[1] // patch, flow.shape[2] // patch
     flow = flow.astype(jnp.float32).reshape(b, rows, patch, columns, patch, 2).mean((2, 4))
     shift = jax.lax.stop_gradient(jnp.round(flow))
 
@@ -104,6 +104,14 @@ def patch_align(x: jax.Array, flow: jax.Array, patch: int = 8) -> jax.Array:
     top = jnp.clip(jnp.arange(rows)[:, None] * patch + shift[..., 1], -patch, height)
     left = jnp.clip(jnp.arange(columns)[None, :] * patch + shift[..., 0], -patch, width)
     corners = jnp.stack([top, left], axis=-1).astype(jnp.int32) + patch
+    out = space.sample(functools.partial(_patches, patch=patch), x, corners)
+    return space.first(out, height)[:, :, :width]
+
+
+def _patches(x: jax.Array, corners: jax.Array, patch: int) -> jax.Array:
+    """x (b, h, w, c), whose border is `patch` zeros wide, at the upper left corners (b, rows,
+    columns, 2) -> (b, rows*patch, columns*patch, c)."""
+    b, _, _, c = x.shape
     padded = jnp.pad(x, ((0, 0), (patch, patch), (patch, patch), (0, 0)))
 
     def cut(frame: jax.Array, corner: jax.Array) -> jax.Array:
@@ -112,20 +120,33 @@ def patch_align(x: jax.Array, flow: jax.Array, patch: int = 8) -> jax.Array:
     cut_row = jax.vmap(cut, in_axes=(None, 0))
     cut_frame = jax.vmap(cut_row, in_axes=(None, 0))
     patches = jax.vmap(cut_frame)(padded, corners)  # (b, rows, columns, patch, patch, c)
-    out = patches.transpose(0, 1, 3, 2, 4, 5).reshape(b, rows * patch, columns * patch, c)
-    return out[:, :height, :width]
+    rows, columns = (side * patch for side in corners.shape[1:3])
+    return patches.transpose(0, 1, 3, 2, 4, 5).reshape(b, rows, columns, c)
+
+
+def _bilinear(x: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Array:
+    """x (b, h, w, c) at (ys, xs), each (b, rows, columns); zero outside."""
+    y0, x0 = jnp.floor(ys), jnp.floor(xs)
+    wy, wx = (ys - y0)[..., None], (xs - x0)[..., None]
+    out = (
+        _gather(x, y0, x0) * ((1 - wy) * (1 - wx))
+        + _gather(x, y0, x0 + 1) * ((1 - wy) * wx)
+        + _gather(x, y0 + 1, x0) * (wy * (1 - wx))
+        + _gather(x, y0 + 1, x0 + 1) * (wy * wx)
+    )
+    return out.astype(x.dtype)
 
 
 def _gather(x: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Array:
-    """x (b, h, w, c) at whole (ys, xs), each (b, h, w); zero outside."""
+    """x (b, h, w, c) at whole (ys, xs), each (b, rows, columns); zero outside."""
     b, height, width, c = x.shape
     inside = (ys >= 0) & (ys <= height - 1) & (xs >= 0) & (xs <= width - 1)
     # Clipped before the cast: a flow that has run away must not overflow the integers.
     ys = jnp.clip(ys, 0, height - 1).astype(jnp.int32)
     xs = jnp.clip(xs, 0, width - 1).astype(jnp.int32)
-    index = (ys * width + xs).reshape(b, height * width, 1)
+    index = (ys * width + xs).reshape(b, -1, 1)
     out = jnp.take_along_axis(x.reshape(b, height * width, c), index, axis=1)
-    return jnp.where(inside[..., None], out.reshape(b, height, width, c), 0)
+    return jnp.where(inside[..., None], out.reshape(*ys.shape, c), 0)
 
 
 def _reflect(position: jax.Array, size: int) -> jax.Array:

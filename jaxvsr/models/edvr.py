@@ -166,6 +166,9 @@ def double(x: jax.Array) -> jax.Array:
 
 def halve(x: jax.Array) -> jax.Array:
     """(n, h, w, c) -> (n, ceil(h/2), ceil(w/2), 2*c): the greatest of 3x3, and their mean."""
-    how: dict[str, Any] = {"strides": (2, 2), "padding": ((1, 1), (1, 1))}
-    pooled = nn.max_pool(x, (3, 3), **how), nn.avg_pool(x, (3, 3), **how)
-    return jnp.concatenate(pooled, axis=-1)
+    edge = (1, 1)
+    # Padded apart: of two poolings of one array, XLA's partitioner gives both the same padding.
+    padded = jnp.pad(x, ((0, 0), edge, edge, (0, 0)), constant_values=-jnp.inf)
+    greatest = nn.max_pool(padded, (3, 3), strides=(2, 2))
+    mean = nn.avg_pool(x, (3, 3), strides=(2, 2), padding=(edge, edge))
+    return jnp.concatenate([greatest, mean], axis=-1)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxvsr.layers import space
 from jaxvsr.layers.blocks import ResidualBlocks, conv
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
 from jaxvsr.layers.warp import flow_warp
@@ -85,8 +86,7 @@ class IconVSR(BasicVSR):
         """
         height, width = lq.shape[2:4]
         # EDVR halves twice.
-        edges = (0, 0), (0, 0), (0, -height % 4), (0, -width % 4), (0, 0)
-        lq = jnp.pad(lq, edges, mode="reflect")
+        lq = space.extend(lq, -height % 4, -width % 4, "reflect")
         flows_forward = flows_backward = None
         if self.align:
             flows_forward, flows_backward = clip_flows(SpyNet(name="spynet"), lq)
@@ -98,7 +98,7 @@ class IconVSR(BasicVSR):
 
         x = PixelShuffleHead(self.scale, self.features_hr, self.dtype, name="head")(feats)
         sr = x + resize(lq.astype(jnp.float32), (x.shape[2], x.shape[3]))
-        return sr[:, :, : self.scale * height, : self.scale * width]
+        return space.first(sr, self.scale * height)[..., : self.scale * width, :]
 
     def refill(self, lq: jax.Array) -> tuple[jax.Array, jax.Array]:
         """EDVR's features of the key frames.

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxvsr.layers.gating import MaskPredictor, compute_kept, gate, in_turns
 from jaxvsr.layers.window_block import BlockWeights, Windows, attention, mlp, refine
-from jaxvsr.layers.windows import partition
+from jaxvsr.layers.windows import count, partition
 from jaxvsr.models.iiavsr import IIAVSR, IIABlock
 
 
@@ -54,7 +54,7 @@ class MIABlock(IIABlock):
         """As IIABlock's."""
         weights, windows = self.weights(x.shape[-1]), self.windows(x, cond)
         last_normed, *last = state
-        mask = self.mask(weights.norm1.scale, windows.normed, last_normed, first, x.shape[0])
+        mask = self.mask(weights.norm1.scale, windows.normed, last_normed, first, x.shape)
         if self.train or self.is_initializing():
             attn, hidden = refine_all(weights, (windows, mask, *last))
         elif self.gating == "dense" or not self.use_mask:
@@ -64,14 +64,20 @@ class MIABlock(IIABlock):
             kept = (mask[..., 0] > 0) & own
             attn, hidden = compute_kept(refine, weights, windows, kept, tuple(last))
         if self.use_mask and not self.is_initializing():
-            self.sow("aux", "keep_ratio", mask.reshape(x.shape[0], -1).mean(1))
+            by_clip = mask.reshape(x.shape[0], -1, *mask.shape[1:])[:, : self.windows_of(x.shape)]
+            self.sow("aux", "keep_ratio", by_clip.mean((1, 2, 3)))
             if not self.train:
                 self.sow("aux", "mask", self.merge(mask, x)[..., 0])
         x = self.merge(windows.x + windows.drop_attn * attn + hidden, x)
         return x, jax.lax.stop_gradient((windows.normed, attn, hidden))
 
     def mask(
-        self, scale: jax.Array, normed: jax.Array, last: jax.Array, first: jax.Array, clips: int
+        self,
+        scale: jax.Array,
+        normed: jax.Array,
+        last: jax.Array,
+        first: jax.Array,
+        shape: tuple[int, ...],
     ) -> jax.Array:
         """Which tokens are computed.
 
@@ -80,18 +86,24 @@ class MIABlock(IIABlock):
             normed, last: (b*n, tokens, c) tokens of this step and of the one before, normalised
                 without the affine part; its offset is the same for both.
             first: () bool, whether there is no step before.
-            clips: b.
+            shape: (b, h, w, c) of the frames.
 
         Returns:
             (b*n, tokens, 1) float32, zeros and ones.
         """
         change = jnp.abs(scale) * jnp.abs(normed - last)
-        change = jax.lax.stop_gradient(change).reshape(clips, -1, *change.shape[1:])
+        change = jax.lax.stop_gradient(change).reshape(shape[0], -1, *change.shape[1:])
         predictor = MaskPredictor(
             self.train, self.threshold, self.keep_share, self.window_masks, name="predictor"
         )
-        mask = jnp.where(first | (not self.use_mask), 1.0, predictor(change))
+        mask = predictor(change, self.windows_of(shape))
+        mask = jnp.where(first | (not self.use_mask), 1.0, mask)
         return mask.reshape(-1, *mask.shape[2:])
+
+    def windows_of(self, shape: tuple[int, ...]) -> int:
+        """How many windows a frame has, of clips of shape (b, h, w, c)."""
+        _, wh, ww = self.window_size
+        return count((1, shape[1], shape[2]), (1, wh, ww))
 
 
 def refine_all(

@@ -49,14 +49,11 @@ class NeighbourhoodAttention(nn.Module):
         self, q: jax.Array, k: jax.Array, v: jax.Array, flows: None = None
     ) -> tuple[jax.Array, None]:
         """Aligns: as GuidedDeformAttention, but without flows."""
-        b, t, h, w, _ = q.shape
         project = functools.partial(dense, features=2 * self.dim, dtype=self.dtype)
         q, k, v = project(q, name="proj_q"), project(k, name="proj_k"), project(v, name="proj_v")
         # Each pixel's frames ask, and the neighbours in both frames answer.
-        q = q.transpose(0, 2, 3, 1, 4).reshape(b, h * w, t, -1)
-        k, v = (self.neighbours(x).reshape(b, h * w, -1, 2 * self.dim) for x in (k, v))
-        out = attend(q, k, v, jnp.zeros((self.num_heads, 1, 1)))
-        out = out.reshape(b, h, w, t, -1).transpose(0, 3, 1, 2, 4)
+        q, k, v = q.transpose(0, 2, 3, 1, 4), self.neighbours(k), self.neighbours(v)
+        out = attend(q, k, v, jnp.zeros((self.num_heads, 1, 1))).transpose(0, 3, 1, 2, 4)
         out = dense(out, self.dim, name="proj", dtype=self.dtype)
         return out + MLP(2.0, self.dtype, LightBlock.activation, name="mlp")(out), None
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxvsr import sharding
 from jaxvsr.errors import InputError
+from jaxvsr.layers import space as spaces
 from jaxvsr.upscaling.chunks import Chunk
 from jaxvsr.upscaling.grid import Grid
 from jaxvsr.upscaling.memory import free_memory, needed_memory
@@ -108,6 +109,7 @@ class Engine:
         tile: Size | None = None,
         overlap: int = 32,
         devices: list[jax.Device],
+        space: int = 1,
         say: Say = print,
     ) -> None:
         """Probes and compiles.
@@ -120,16 +122,19 @@ class Engine:
             tile: (h, w), input pixels; None: the largest that fits.
             overlap: of neighbouring tiles, input pixels.
             devices: that share the work.
+            space: how many share each frame.
             say: takes a line for the user.
 
         Raises:
             InputError: no tile fits, or the network cannot take such frames.
         """
         self._model, self._dtype, self._say, self._overlap = model, dtype, say, overlap
-        self._mesh = sharding.make_mesh(devices)
+        self._mesh = sharding.make_mesh(devices, space)
+        self._at_once = self._mesh.shape["data"]
         self._variables = jax.device_put(variables, sharding.replicated(self._mesh))
         self._stream = stream
-        self._function = jax.jit((streaming if stream else whole)(model, dtype))
+        function = (streaming if stream else whole)(model, dtype)
+        self._function = jax.jit(spaces.by_rows(function, self._mesh) if space > 1 else function)
         self._lq = lq
         self._size = self._smallest_that_works((lq.shape[1], lq.shape[2]))
         height, width = tile or self._size
@@ -168,7 +173,7 @@ class Engine:
         """While one batch of tiles is fetched and put in its place, the next is computed."""
         pieces = self._pieces(jobs, begun)
         before, computed = list[tuple[Task, int]](), jnp.zeros(0)
-        while batch := list(itertools.islice(pieces, self._mesh.size)):
+        while batch := list(itertools.islice(pieces, self._at_once)):
             coming = self._dispatch(batch)
             yield from self._collect(before, computed, begun)
             before, computed = batch, coming
@@ -187,7 +192,7 @@ class Engine:
     def _dispatch(self, batch: list[tuple[Task, int]]) -> jax.Array:
         """Sends tiles to the devices; those that are left without one do the last again."""
         lq = [self._padded(task.job.lq)[:, *self._grid.window(i)] for task, i in batch]
-        lq += lq[-1:] * (self._mesh.size - len(lq))
+        lq += lq[-1:] * (self._at_once - len(lq))
         on_devices = jax.device_put(np.stack(lq), sharding.split(self._mesh))
         place = batch[0][1]
         sr, self._states[place] = self._program(self._variables, self._states[place], on_devices)
@@ -201,7 +206,8 @@ class Engine:
         fetched = np.asarray(outputs)
         for (task, i), sr in zip(batch, fetched, strict=False):
             chunk, scale = task.job.chunk, self._model.scale
-            task.sr = self._grid.put(task.sr, sr[: len(chunk.items)], i, scale)
+            sr = sr[: len(chunk.items), : scale * self.tile[0]]
+            task.sr = self._grid.put(task.sr, sr, i, scale)
             task.left -= 1
             if not task.left:
                 begun.remove(task)
@@ -228,7 +234,7 @@ class Engine:
 
     def _compile(self, tile: Size) -> tuple[Any, float]:
         """The program for a tile, and how many bytes it needs; None if it was too much already."""
-        shape = (self._mesh.size, self._lq.shape[0], *tile, 3)
+        shape = (self._at_once, self._lq.shape[0], *tile, 3)
         lq = jax.ShapeDtypeStruct(shape, self._lq.dtype, sharding=sharding.split(self._mesh))
         try:
             lowered = self._function.lower(self._variables, self._initial(tile), lq)

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from jaxvsr import sharding
 from jaxvsr.errors import InputError
 from jaxvsr.upscaling import chunks
 from jaxvsr.upscaling.chunks import Chunk, Plan
@@ -30,6 +31,7 @@ class Settings:
         tile: (h, w) restored at once, input pixels.
         tile_overlap: of neighbouring tiles, input pixels.
         deep: whether the output is of 16 bits.
+        space: how many devices share each frame, all of whose rows one would not hold.
     """
 
     chunk: int = 0
@@ -37,6 +39,7 @@ class Settings:
     tile: tuple[int, int] = (0, 0)
     tile_overlap: int = 32
     deep: bool = False
+    space: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,13 +90,14 @@ class Stream:
             InputError: no frames, a setting that is not possible, or the memory is too small.
         """
         devices = devices or jax.local_devices()
+        sharding.check_space(settings.space, len(devices), "--space")
         self._frames = iter(frames)
         first = next(self._frames, None)
         if first is None:
             raise InputError("there are no frames to restore")
         size = first.pixels.shape[:2]
         self.streams = len(devices) == 1 and _has_state(model)
-        plan = _plan(model, settings, size, self.streams, len(devices))
+        plan = _plan(model, settings, size, self.streams, len(devices) // settings.space)
         head = [first, *itertools.islice(self._frames, plan.frames - 1)]
         if not self.streams and len(head) < plan.frames:
             plan = dataclasses.replace(plan, frames=len(head), overlap=0)
@@ -111,6 +115,7 @@ class Stream:
             tile=settings.tile if any(settings.tile) else None,
             overlap=settings.tile_overlap,
             devices=devices,
+            space=settings.space,
             say=say,
         )
         self.settings = dataclasses.replace(settings, chunk=plan.frames, tile=self._engine.tile)
