@@ -84,11 +84,16 @@ def test_two_hosts_give_the_losses_of_one(data_dir, tmp_path):
     assert "step 4/4" not in outputs[1] and "| swrn" not in outputs[1]
     assert_equal(reports(tmp_path / "one"), reports(tmp_path / "two"), 1e-4)
 
-    # Two clips, a host each; what the file of scores holds is that of one host.
-    scored = [*command("swrn", data_dir, tmp_path / "one"), "--mode=eval"]
-    scored.append("--config.eval.split=train")
+
+@pytest.mark.slow
+def test_hosts_share_the_clips_that_are_scored(data_dir, tmp_path):
+    """Two clips, a host each; the file of scores is that of one host."""
+    run = tmp_path / "run"
+    training = command("swrn", data_dir, run, **{"train.steps": 1, "train.checkpoint_every": 1})
+    finish(start(1, training, {}))
+    scored = [*training, "--mode=eval", "--config.eval.split=train"]
     finish(start(1, scored, {}))
-    table = tmp_path / "one" / "eval" / "dead_leaves_test_train_00000004.csv"
+    table = run / "eval" / "dead_leaves_test_train_00000001.csv"
     alone = table.read_bytes()
     table.unlink()
     for process in by_flags(scored):

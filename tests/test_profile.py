@@ -227,6 +227,8 @@ def test_a_runs_weights_are_taken(tmp_path, monkeypatch):
 
 def test_gatings_are_swept_over_the_share_that_is_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("jaxvsr.profile.KEPT", (0.5,))
+    costs = [swrn()]  # of anything: what a sweep is beside
+    monkeypatch.setattr(measure, "profile", lambda subjects, rounds: costs)
     small = {"dim": 4, "depths": (1,), "num_heads": (1,), "mid_channels": 4, "features_hr": 4}
     words = [f"--config.model.{field}={value}" for field, value in small.items()]
     words += ["--size=12x20", "--frames=2", "--rounds=1", f"--json={tmp_path / 'costs.json'}"]

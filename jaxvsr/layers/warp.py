@@ -144,7 +144,7 @@ def _gather(x: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Array:
     # Clipped before the cast: a flow that has run away must not overflow the integers.
     ys = jnp.clip(ys, 0, height - 1).astype(jnp.int32)
     xs = jnp.clip(xs, 0, width - 1).astype(jnp.int32)
-    index = (ys * width + xs).reshape(b, -1, 1)
+    index = (ys * width + xs).reshape(b, ys.shape[1] * ys.shape[2], 1)  # b may be 0
     out = jnp.take_along_axis(x.reshape(b, height * width, c), index, axis=1)
     return jnp.where(inside[..., None], out.reshape(*ys.shape, c), 0)
 
