@@ -11,7 +11,8 @@ DATASET ?= dead_leaves/small
 MANUAL_DIR ?=
 DATA_DIR ?=
 WORKDIR ?= runs/demo
-# Compiling, which tests do most of the time, takes one core: files run side by side.
+# Compiling, which tests do most of the time, takes one core: files run side by side, by name (else
+# files of few tests come last, and the longest are among them).
 PYTEST = -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 FILES = jaxvsr configs tests tfds_builders benchmarks notebooks
 
@@ -49,7 +50,7 @@ test-next: $(VENV_NEXT)/.installed-dev
 	$(VENV_NEXT)/bin/python $(PYTEST) -m "not slow"
 
 notebooks: $(VENV)/.installed-dev
-	$(RUN) -m pytest tests/test_notebooks.py
+	$(RUN) -m pytest -m slow tests/test_notebooks.py
 
 lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff check $(FILES)

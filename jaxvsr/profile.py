@@ -49,8 +49,8 @@ def main(argv: Sequence[str]) -> int:
         if options.topology:
             return _compile(options, overrides)
         subjects = [_subject(name, options, overrides) for name in options.configs]
-        if options.sweep_keep and not getattr(subjects[0].model, "use_mask", False):
-            raise InputError(f"--sweep-keep: {subjects[0].name} has no masks")
+        if options.sweep_keep:
+            subjects = [_to_be_swept(subjects[0])]
         with sharding.enough_memory("lower --frames, --batch or --size"):
             profiles = measure.profile(subjects, options.rounds)
             swept = _sweep(subjects[0], options.rounds) if options.sweep_keep else []
@@ -153,14 +153,20 @@ def _subject(name: str, options: argparse.Namespace, overrides: dict[str, str]) 
     return measure.Subject(name, model, lq, clip, variables, origin)
 
 
+def _to_be_swept(subject: measure.Subject) -> measure.Subject:
+    """A subject with masks and with weights, fresh ones if it has none."""
+    if not getattr(subject.model, "use_mask", False):
+        raise InputError(f"--sweep-keep: {subject.name} has no masks")
+    if subject.variables is not None:
+        return subject
+    init = functools.partial(initial_weights, subject.model, ema=False)
+    return dataclasses.replace(subject, variables=jax.jit(init)(jax.random.key(0)).variables)
+
+
 def _sweep(subject: measure.Subject, rounds: int) -> list[mask_sweep.Row]:
     """Times a masked network, dense and bucketed, by kinds of masks and kept shares."""
     wanted = [(kind, share) for kind in mask_sweep.KINDS for share in KEPT]
-    variables = subject.variables
-    if variables is None:
-        init = functools.partial(initial_weights, subject.model, ema=False)
-        variables = jax.jit(init)(jax.random.key(0)).variables
-    programs = mask_sweep.network(subject.model, variables, jnp.asarray(subject.lq))
+    programs = mask_sweep.network(subject.model, subject.variables, jnp.asarray(subject.lq))
     return mask_sweep.compare(*programs, subject.lq.shape[2:4], wanted, rounds)
 
 

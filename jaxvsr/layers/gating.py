@@ -145,31 +145,25 @@ def compute_kept(
     Returns:
         A tree of (n, tokens, c).
     """
-    return space.by_windows(functools.partial(_compute_kept, compute), weights, inputs, mask, old)
 
+    def of_some(weights: Any, inputs: Any, mask: jax.Array, old: Any) -> Any:
+        n, tokens = mask.shape
+        kept = mask.sum(1)
+        one = functools.partial(compute, weights)
 
-def _compute_kept(
-    compute: Callable[[Any, Any, jax.Array | None], Any],
-    weights: Any,
-    inputs: Any,
-    mask: jax.Array,
-    old: Any,
-) -> Any:
-    n, tokens = mask.shape
-    kept = mask.sum(1)
-    compute = functools.partial(compute, weights)
+        def in_buckets(turn: int) -> Any:
+            values, below = old, 0
+            for size in sorted({-(-tokens // 4), -(-tokens // 2), tokens}):
+                chosen = (kept > below) & (kept <= size)
+                values = _compute_bucket(one, inputs, mask, values, chosen, size, turn)
+                below = size
+            return values
 
-    def in_buckets(turn: int) -> Any:
-        values, below = old, 0
-        for size in sorted({-(-tokens // 4), -(-tokens // 2), tokens}):
-            chosen = (kept > below) & (kept <= size)
-            values = _compute_bucket(compute, inputs, mask, values, chosen, size, turn)
-            below = size
-        return values
+        return jax.lax.platform_dependent(
+            cpu=lambda: in_buckets(min(CPU_WINDOWS, n)), default=lambda: in_buckets(-(-n // TURNS))
+        )
 
-    return jax.lax.platform_dependent(
-        cpu=lambda: in_buckets(min(CPU_WINDOWS, n)), default=lambda: in_buckets(-(-n // TURNS))
-    )
+    return space.by_windows(of_some, weights, inputs, mask, old)
 
 
 def _compute_bucket(
