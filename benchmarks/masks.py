@@ -1,15 +1,16 @@
 """Gated against dense computation of masked blocks, in one run.
 
     python benchmarks/masks.py                     # two blocks of 180x320, minutes
-    python benchmarks/masks.py --network           # MIA-VSR, 10 frames of 180x320
+    python benchmarks/masks.py --network           # MIA-VSR, 10 frames of 180x320, half an hour
 
 Blocks are MIA-VSR's: dim 120, 6 heads, windows of 8x8 of three frames, one at the origin and one
 shifted, two steps of a recurrence. Masks are forced: round areas, as trained predictors draw them,
-or scattered tokens. Dense and gated are timed in turn, since other work on the machine slows
-either; a ratio is the median over the rounds. A branch's first frame is computed in whole.
+or scattered tokens. Gated is timed right after dense, since other work on the machine slows either;
+a ratio is the median over the rounds. A branch's first frame is computed in whole.
 """
 
 import argparse
+import functools
 import pathlib
 import platform
 from typing import Any
@@ -53,7 +54,8 @@ def blocks(gating: str) -> mask_sweep.Program:
         with mask_sweep.forced_masks(mask):
             return jax.lax.scan(step, (x, [state, state]), length=STEPS)[0]
 
-    return lambda mask: run(variables, x, cond, state, mask)
+    compiled = run.lower(variables, x, cond, state, jnp.zeros(SIZE)).compile()
+    return functools.partial(compiled, variables, x, cond, state)
 
 
 def machine() -> str:

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import functools
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,6 +16,7 @@ from scipy.ndimage import gaussian_filter
 
 from jaxvsr import pictures
 from jaxvsr.layers.gating import MaskPredictor
+from jaxvsr.progress import counted
 
 Program = Callable[[jax.Array], Any]
 
@@ -81,7 +84,7 @@ def forced_masks(mask: jax.Array) -> Iterator[None]:
 
 
 def network(model: nn.Module, variables: Any, lq: jax.Array) -> tuple[Program, Program]:
-    """A masked network on a clip (b, t, h, w, 3), dense and gated."""
+    """A masked network on a clip (b, t, h, w, 3), dense and gated, both compiled."""
 
     def program(gating: str) -> Program:
         @jax.jit
@@ -89,7 +92,8 @@ def network(model: nn.Module, variables: Any, lq: jax.Array) -> tuple[Program, P
             with forced_masks(mask):
                 return model.clone(gating=gating).apply(variables, lq)
 
-        return lambda mask: run(variables, lq, mask)
+        mask = jax.ShapeDtypeStruct(lq.shape[2:4], jnp.float32)
+        return functools.partial(run.lower(variables, lq, mask).compile(), variables, lq)
 
     return program("dense"), program("bucketed")
 
@@ -101,10 +105,10 @@ def compare(
     wanted: Sequence[tuple[str, float]],
     rounds: int,
 ) -> list[Row]:
-    """Times a dense and a gated program in turn, round by round, after a call that is not timed.
+    """Times a gated program right after a dense one, mask by mask and round by round.
 
     Args:
-        dense, gated: of a mask (h, w) give something to wait for.
+        dense, gated: compiled; of a mask (h, w) give something to wait for.
         size: (h, w).
         wanted: kinds of masks and kept shares.
         rounds: times that each is timed.
@@ -113,17 +117,19 @@ def compare(
         A row for each that is wanted; ratios are the median over the rounds.
     """
     masks = [jnp.asarray(KINDS[kind](share, *size)) for kind, share in wanted]
-    difference = [_difference(gated(mask), dense(mask)) for mask in masks]
-    rows = []
-    found = np.array(
-        [[_time(dense, masks[0]), *(_time(gated, mask) for mask in masks)] for _ in range(rounds)]
-    )
-    ratios = np.median(found[:, 1:] / found[:, :1], axis=0)
-    for (kind, share), mask, (wall, work), error in zip(
-        wanted, masks, ratios, difference, strict=True
-    ):
-        rows.append(Row(kind, share, _windows(np.asarray(mask)), wall, work, error))
-    return rows
+    ratios, difference = np.empty((rounds, len(masks), 2)), np.empty(len(masks))
+    pairs = itertools.product(range(rounds), range(len(masks)))
+    for turn, index in counted(pairs, rounds * len(masks), "pairs of calls"):
+        full, reference = _timed(dense, masks[index])
+        spared, found = _timed(gated, masks[index])
+        ratios[turn, index] = spared / full
+        difference[index] = _difference(found, reference)
+    return [
+        Row(kind, share, _windows(np.asarray(mask)), wall, work, error)
+        for (kind, share), mask, (wall, work), error in zip(
+            wanted, masks, np.median(ratios, axis=0), difference, strict=True
+        )
+    ]
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -151,11 +157,11 @@ def chart(rows: Sequence[Row]) -> np.ndarray:
     return pictures.chart(lines, "share of tokens kept", "time / dense")
 
 
-def _time(program: Program, mask: jax.Array) -> tuple[float, float]:
-    """Wall and processor time of a call in seconds."""
-    wall, work = time.perf_counter(), time.process_time()
-    jax.block_until_ready(program(mask))
-    return time.perf_counter() - wall, time.process_time() - work
+def _timed(program: Program, mask: jax.Array) -> tuple[np.ndarray, Any]:
+    """Wall and processor time of a call in seconds, and what it gives."""
+    begin = np.array([time.perf_counter(), time.process_time()])
+    result = jax.block_until_ready(program(mask))
+    return [time.perf_counter(), time.process_time()] - begin, result
 
 
 def _difference(a: Any, b: Any) -> float:
