@@ -35,7 +35,7 @@ def blocks(gating: str) -> mask_sweep.Program:
     cond = neighbours(jnp.stack(others, axis=1), WINDOW, jnp.float32)
     state = MIABlock.initial_state(x, WINDOW)
     pair = [
-        MIABlock(HEADS, WINDOW, shifted, 2.0, 0.0, False, jnp.float32, gating=gating)
+        MIABlock(HEADS, WINDOW, shifted, 2.0, False, jnp.float32, gating=gating)
         for shifted in (False, True)
     ]
     again = jnp.array(False)

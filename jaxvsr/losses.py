@@ -36,7 +36,7 @@ def keep_ratio(aux: Any) -> jax.Array:
     of which every token is computed.
 
     Args:
-        aux: what a model sowed; each block's "keep_ratio" is an array (t, b).
+        aux: what a model sowed; "keep_ratio" of a block is an array (t, b), of several (t, ..., b).
 
     Returns:
         () float32; 1 for a model without masks.
@@ -47,4 +47,5 @@ def keep_ratio(aux: Any) -> jax.Array:
     frames = shares[0].shape[0] if shares else 1
     if frames == 1:
         return jnp.ones(())
-    return (jnp.stack(shares).mean((0, 2)).sum() - 1) / (frames - 1)
+    by_frame = jnp.concatenate([share.reshape(frames, -1) for share in shares], axis=1).mean(1)
+    return (by_frame.sum() - 1) / (frames - 1)

@@ -13,7 +13,7 @@ ALLOWED = {
     "metrics": set(),
     "pictures": set(),
     "mask_pictures": {"pictures"},
-    "mask_sweep": {"pictures", "layers"},
+    "mask_sweep": {"pictures", "progress", "layers"},
     "flops": set(),
     "hlo": set(),
     "measure": {"flops", "models", "state", "progress", "errors"},

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxvsr.layers.attention import WindowAttention
 from jaxvsr.layers.blocks import GEGLU, DropPath, layer_norm
+from jaxvsr.layers.repeated import run_alike
 from jaxvsr.layers.windows import Size, fit, merge, partition, shift_regions
 
 
@@ -85,42 +86,10 @@ class BlockGroup(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """(b, t, h, w, c) -> (b, t, h, w, c)."""
-        blocks = [self.block(i % 2 == 1, f"block_{i}") for i in range(len(self.drop_path))]
-        # One pair, or a block without a partner, needs no loop.
-        paired = len(blocks) // 2 * 2 if len(blocks) >= 4 and not self.is_initializing() else 0
-        x = self.run_pairs(x, paired) if paired else x
-        for block, rate in zip(blocks[paired:], self.drop_path[paired:], strict=True):
-            x = block(x, rate)
-        return x
 
-    def run_pairs(self, x: jax.Array, depth: int) -> jax.Array:
-        """Runs the first `depth` blocks, in a loop that is compiled for two of them."""
-        params = self.variables["params"]
+        def run(group: "BlockGroup", i: int, x: jax.Array, rate: ArrayLike) -> Any:
+            make = nn.remat(WindowBlock) if group.remat else WindowBlock
+            settings = (group.num_heads, group.window_size, i % 2 == 1, group.mutual)
+            return make(*settings, dtype=group.dtype, name=f"block_{i}")(x, rate), None
 
-        def stack(start: int) -> Any:
-            alike = [params[f"block_{i}"] for i in range(start, depth, 2)]
-            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *alike)
-
-        rates = jnp.array(self.drop_path[:depth]).reshape(-1, 2)
-        keys = None
-        if self.has_rng("droppath"):
-            keys = jax.random.split(self.make_rng("droppath"), (depth // 2, 2))
-        pair = [self.block(shifted, None) for shifted in (False, True)]
-
-        def turn(x: jax.Array, inputs: Any) -> tuple[jax.Array, None]:
-            weights, rates, keys = inputs
-            for i, block in enumerate(pair):
-                rngs = None if keys is None else {"droppath": keys[i]}
-                x = jnp.asarray(block.apply({"params": weights[i]}, x, rates[i], rngs=rngs))
-            return x, None
-
-        return jax.lax.scan(turn, x, ((stack(0), stack(1)), rates, keys))[0]
-
-    def block(self, shifted: bool, name: str | None) -> WindowBlock:
-        """A block of the group, or, without a name, one that its weights are given to."""
-        # Outside of a loop the compiler would take what is computed again for a repetition.
-        block = nn.remat(WindowBlock, prevent_cse=bool(name)) if self.remat else WindowBlock
-        make = functools.partial(
-            block, self.num_heads, self.window_size, shifted, self.mutual, dtype=self.dtype
-        )
-        return make(name=name) if name else make(parent=None)
+        return run_alike(run, self, "block", x, zip(self.drop_path), period=2)[0]

@@ -12,10 +12,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxvsr.layers.blocks import DropPath, conv, layer_norm, normalize
 from jaxvsr.layers.gating import in_turns
 from jaxvsr.layers.propagation import scan_frames, second_order_flows
+from jaxvsr.layers.repeated import run_alike
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
 from jaxvsr.layers.warp import patch_align
 from jaxvsr.layers.window_block import (
@@ -42,7 +44,6 @@ class IIABlock(nn.Module):
         window_size: (3, wh, ww).
         shifted: whether the windows lie half a window off the origin.
         mlp_ratio: width of the MLP over that of the features.
-        drop_path: rate of stochastic depth.
         train: whether masks, where a block has them, are trained.
         dtype: of the computation.
 
@@ -53,7 +54,6 @@ class IIABlock(nn.Module):
     window_size: tuple[int, int, int]
     shifted: bool
     mlp_ratio: float
-    drop_path: float
     train: bool
     dtype: Any
 
@@ -66,7 +66,7 @@ class IIABlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, cond: Any, state: Any, first: jax.Array
+        self, x: jax.Array, cond: Any, state: Any, first: jax.Array, drop_path: ArrayLike = 0.0
     ) -> tuple[jax.Array, Any]:
         """Refines the current frame.
 
@@ -75,11 +75,12 @@ class IIABlock(nn.Module):
             cond: of `neighbours`, the aligned frames two steps and one step before.
             state: what the block remembers of the step before.
             first: () bool, whether there is no step before.
+            drop_path: rate of stochastic depth.
 
         Returns:
             (b, h, w, c) and the state for the next step.
         """
-        weights, windows = self.weights(x.shape[-1]), self.windows(x, cond)
+        weights, windows = self.weights(x.shape[-1]), self.windows(x, cond, drop_path)
         if self.train or self.is_initializing():
             attn, hidden = refine(weights, windows)
         else:
@@ -93,17 +94,17 @@ class IIABlock(nn.Module):
         mlp = MLPWeights(self.mlp_ratio, name="mlp")
         return BlockWeights(norm1, *attn(dim), norm2, *mlp(dim))
 
-    def windows(self, x: jax.Array, cond: Any) -> Windows:
-        """Cuts what the block is called with; `x` is as its."""
+    def windows(self, x: jax.Array, cond: Any, drop_path: ArrayLike) -> Windows:
+        """Cuts what the block is called with; arguments are as its."""
         clips, size = x.shape[0], (3, x.shape[-3], x.shape[-2])
         tokens = self.partition(x)
         regions = None
         if self.shifted:
             regions = tiled(shift_regions(size, self.window_size, self.shift), clips)
         # Stochastic depth is by clip, and drawn for each of the two ways.
-        drop_path = DropPath(self.drop_path)
+        drop = DropPath(drop_path)
         one, each = jnp.ones((clips, 1, 1), x.dtype), tokens.shape[0] // clips
-        drop_attn, drop_mlp = (jnp.repeat(drop_path(one), each, axis=0) for _ in range(2))
+        drop_attn, drop_mlp = (jnp.repeat(drop(one), each, axis=0) for _ in range(2))
         return Windows(
             x=tokens,
             normed=normalize(tokens, self.dtype),
@@ -165,33 +166,36 @@ class ResidualGroup(nn.Module):
     """Blocks in a row, a convolution, and the way around them.
 
     Attributes:
-        block: makes a block from its `num_heads`, `shifted`, `drop_path` and `name`.
+        block: makes a block from its `num_heads`, `shifted` and `name`.
         num_heads: attention heads.
-        drop_path: each block's rate of stochastic depth; as many as there are blocks.
+        loop: whether pairs of blocks run in a loop.
         dtype: of the computation.
     """
 
     block: Callable[..., nn.Module]
     num_heads: int
-    drop_path: tuple[float, ...]
+    loop: bool
     dtype: Any
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, cond: Any, states: tuple, first: jax.Array
+        self, x: jax.Array, cond: Any, states: tuple, first: jax.Array, drop_path: tuple
     ) -> tuple[jax.Array, tuple]:
-        """What its blocks take, each block's state -> x refined, the next states.
+        """What its blocks take, each block's state and rate -> x refined, the next states.
 
         `x` may be one frame (b, h, w, c) or several (b, n, h, w, c): the convolution is by frame.
         """
-        y, new_states = x, []
-        for i, (rate, state) in enumerate(zip(self.drop_path, states, strict=True)):
-            block = self.block(
-                num_heads=self.num_heads, shifted=i % 2 == 1, drop_path=rate, name=f"block_{i}"
-            )
-            y, state = block(y, cond, state, first)
-            new_states.append(state)
-        return x + conv(y, x.shape[-1], name="conv", dtype=self.dtype), tuple(new_states)
+
+        def run(
+            group: "ResidualGroup", i: int, y: jax.Array, state: Any, rate: ArrayLike
+        ) -> tuple[jax.Array, Any]:
+            block = group.block(num_heads=group.num_heads, shifted=i % 2 == 1, name=f"block_{i}")
+            return block(y, cond, state, first, rate)
+
+        blocks = zip(states, drop_path, strict=True)
+        period = 2 if self.loop else len(states)
+        y, states = run_alike(run, self, "block", x, blocks, period)
+        return x + conv(y, x.shape[-1], name="conv", dtype=self.dtype), states
 
 
 class PropagationCell(nn.Module):
@@ -206,6 +210,8 @@ class PropagationCell(nn.Module):
         depths: blocks of each group.
         num_heads: attention heads of each group.
         drop_path: rate of the last block; it rises linearly from 0.
+        loop: whether groups, if they are alike, and pairs of blocks run in loops: a program that
+            is compiled sooner, and copies what blocks remember.
         dtype: of the computation.
 
     Source: section 3.1, equations 1 to 3.
@@ -216,6 +222,7 @@ class PropagationCell(nn.Module):
     depths: tuple[int, ...]
     num_heads: tuple[int, ...]
     drop_path: float
+    loop: bool
     dtype: Any
 
     @nn.compact
@@ -242,17 +249,23 @@ class PropagationCell(nn.Module):
         frames = self.stack(step, feat_current, feat_n1_aligned, feat_n2_aligned)
         frames = layer_norm(frames, name="patch_embed", dtype=self.dtype)
         x, cond = self.split(frames)
-        rates = tuple(np.linspace(0, self.drop_path, sum(self.depths)).tolist())
-        new_states, start = [], 0
-        for i, (depth, heads) in enumerate(zip(self.depths, self.num_heads, strict=True)):
-            group_rates = rates[start : start + depth]
-            group = ResidualGroup(self.block, heads, group_rates, self.dtype, name=f"group_{i}")
-            x, state = group(x, cond, states[i], first)
-            new_states.append(state)
-            start += depth
+        rates = np.linspace(0, self.drop_path, sum(self.depths))
+
+        def run(
+            cell: "PropagationCell", i: int, x: jax.Array, states: tuple, rates: tuple
+        ) -> tuple[jax.Array, tuple]:
+            heads, name = cell.num_heads[i], f"group_{i}"
+            group = ResidualGroup(cell.block, heads, cell.loop, cell.dtype, name=name)
+            return group(x, cond, states, first, rates)
+
+        by_group = map(tuple, np.split(rates, np.cumsum(self.depths)[:-1]))
+        groups = zip(states, by_group, strict=True)
+        alike = len(set(zip(self.depths, self.num_heads, strict=True))) == 1
+        period = 1 if self.loop and alike else len(self.depths)
+        x, states = run_alike(run, self, "group", x, groups, period)
         x = layer_norm(self.current(x), name="norm", dtype=self.dtype)
         feat = feat_current + conv(x, x.shape[-1], name="conv_after_body", dtype=self.dtype)
-        return (feat, feat_n1, tuple(new_states)), feat
+        return (feat, feat_n1, states), feat
 
     def stack(self, step: jax.Array, current: jax.Array, n1: jax.Array, n2: jax.Array) -> jax.Array:
         """The current frame and the aligned ones, each (b, h, w, c) -> (b, 3, h, w, c)."""
@@ -371,6 +384,7 @@ class IIAVSR(nn.Module):
             self.depths,
             self.num_heads,
             self.drop_path,
+            train,
             self.dtype,
             name=branch,
         )

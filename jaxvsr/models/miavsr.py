@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxvsr.layers.gating import MaskPredictor, compute_kept, gate, in_turns
 from jaxvsr.layers.window_block import BlockWeights, Windows, attention, mlp, refine
@@ -49,10 +50,10 @@ class MIABlock(IIABlock):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, cond: Any, state: Any, first: jax.Array
+        self, x: jax.Array, cond: Any, state: Any, first: jax.Array, drop_path: ArrayLike = 0.0
     ) -> tuple[jax.Array, Any]:
         """As IIABlock's."""
-        weights, windows = self.weights(x.shape[-1]), self.windows(x, cond)
+        weights, windows = self.weights(x.shape[-1]), self.windows(x, cond, drop_path)
         last_normed, *last = state
         mask = self.mask(weights.norm1.scale, windows.normed, last_normed, first, x.shape)
         if self.train or self.is_initializing():

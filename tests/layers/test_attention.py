@@ -40,7 +40,7 @@ def official_name(block):
 def test_block_golden(kind, shifted):
     manifest, tensors, arrays = reference.load("op_window_block")
     block = (AllBlock if kind == "psrt" else CurrentBlock)(
-        3, WINDOW, bool(shifted), 2.0, 0.0, False, jnp.float32
+        3, WINDOW, bool(shifted), 2.0, False, jnp.float32
     )
     name = f"{kind}{shifted}"
     own = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(name)}

@@ -69,7 +69,7 @@ def test_folded_weights_equal_the_plain_form(frames, shifted):
         (clip, None) if frames == 3 else (clip[:, 2], neighbours(clip[:, :2], WINDOW, "float32"))
     )
     for train in (False, True):  # in turns, and as a whole
-        block = make(2, WINDOW, shifted, 2.0, 0.0, train, jnp.float32)
+        block = make(2, WINDOW, shifted, 2.0, train, jnp.float32)
         out, _ = jax.jit(block.apply)(variables, x, cond, (), jnp.array(False))
         assert reference.relative_error(out.reshape(expected.shape), expected) < 2e-6
 

@@ -46,7 +46,7 @@ def test_block_golden(shifted, size):
     u1 = u0 + tensors[f"du1_{size}"]
     u = (u0, u1, u1 + tensors[f"du2_{size}"])
     hard, gated, soft = (
-        MIABlock(3, WINDOW, bool(shifted), 2.0, 0.0, train, jnp.float32, gating=gating)
+        MIABlock(3, WINDOW, bool(shifted), 2.0, train, jnp.float32, gating=gating)
         for train, gating in ((False, "dense"), (False, "bucketed"), (True, "bucketed"))
     )
     state = MIABlock.initial_state(u0[:, 2], WINDOW)
