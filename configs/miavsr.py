@@ -81,6 +81,7 @@ def tiny(config: ml_collections.ConfigDict) -> None:
         align=False,
         dtype="float32",
         drop_path=0.0,
+        remat=False,
     )
     protocols.embedded(config)
     config.eval.every = 400

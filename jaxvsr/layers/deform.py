@@ -125,8 +125,8 @@ def deform_attention(
     ys = rows[:, None, None, None, None] + (tap_y - kh // 2)[:, None] + offset[..., 0]
     xs = columns[:, None, None, None] + (tap_x - kw // 2)[:, None] + offset[..., 1]
     frames = (jnp.arange(t)[:, None] + jnp.arange(t)) % t
-    samples = _sample(kv, frames[:, None, None, :, None, None], ys, xs, axis=2)
-    samples = samples.astype(kv.dtype).reshape(b, t, h, w, points, 2 * c)
+    samples = _sample(kv, frames[:, None, None, :, None], ys, xs, axis=2)
+    samples = samples.reshape(b, t, h, w, points, 2 * c)
     k, v = jnp.split(samples, 2, axis=-1)
     return attend(q[..., None, :], k, v, jnp.zeros((num_heads, 1, 1)))[..., 0, :]
 
@@ -209,12 +209,12 @@ def _sample(x: jax.Array, frame: jax.Array, ys: jax.Array, xs: jax.Array, axis: 
 
     Args:
         x: (b, t, h, w, d*n).
-        frame: int32 of a shape that broadcasts to that of `ys`, the frame that is sampled.
-        ys, xs: (b, ..., d) float32.
+        frame: int32 that broadcasts to (b, ..., d), the frame that is sampled.
+        ys, xs: (b, ..., taps, d) float32.
         axis: of their rows.
 
     Returns:
-        (b, ..., d, n) float32.
+        (b, ..., taps, d, n) in the dtype of `x`.
     """
     return space.sample(functools.partial(_sample_whole, frame), x, ys, xs, axis=axis)
 
@@ -227,14 +227,23 @@ def _sample_whole(frame: jax.Array, x: jax.Array, ys: jax.Array, xs: jax.Array) 
     corners = [padded[:, :, i : height + 1 + i, j : width + 1 + j] for i in (0, 1) for j in (0, 1)]
     table = jnp.stack(corners, axis=5).reshape(b, -1, 4 * (c // d))
 
-    y0, x0 = jnp.floor(ys), jnp.floor(xs)
-    wy, wx = ys - y0, xs - x0
-    inside = (y0 >= -1) & (y0 < height) & (x0 >= -1) & (x0 < width)
-    # Clipped before the cast: an offset that has run away must not overflow the integers.
-    y0 = jnp.clip(y0, -1, height - 1).astype(jnp.int32) + 1
-    x0 = jnp.clip(x0, -1, width - 1).astype(jnp.int32) + 1
-    index = ((frame * (height + 1) + y0) * (width + 1) + x0) * d + jnp.arange(d)
-    rows = jnp.take_along_axis(table, index.reshape(b, -1, 1), axis=1)
-    weights = jnp.stack([(1 - wy) * (1 - wx), (1 - wy) * wx, wy * (1 - wx), wy * wx], axis=-1)
-    weights = jnp.where(inside[..., None], weights, 0)
-    return (rows.reshape(*ys.shape, 4, c // d) * weights[..., None]).sum(-2)
+    @jax.checkpoint
+    def sample(place: tuple[jax.Array, jax.Array]) -> jax.Array:
+        ys, xs = place
+        y0, x0 = jnp.floor(ys), jnp.floor(xs)
+        wy, wx = ys - y0, xs - x0
+        inside = (y0 >= -1) & (y0 < height) & (x0 >= -1) & (x0 < width)
+        # Clipped before the cast: an offset that has run away must not overflow the integers.
+        y0 = jnp.clip(y0, -1, height - 1).astype(jnp.int32) + 1
+        x0 = jnp.clip(x0, -1, width - 1).astype(jnp.int32) + 1
+        index = ((frame * (height + 1) + y0) * (width + 1) + x0) * d + jnp.arange(d)
+        rows = jnp.take_along_axis(table, index.reshape(b, -1, 1), axis=1)
+        weights = jnp.stack([(1 - wy) * (1 - wx), (1 - wy) * wx, wy * (1 - wx), wy * wx], axis=-1)
+        weights = jnp.where(inside[..., None], weights, 0)
+        rows = rows.reshape(*ys.shape, 4, c // d)
+        product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+        return product("...kc,...k->...c", rows, weights).astype(x.dtype)
+
+    # Tap by tap: what is gathered is four times what it becomes, and of a layout that TPUs fill up.
+    taps = tuple(jnp.moveaxis(place, -2, 0) for place in (ys, xs))
+    return jnp.moveaxis(jax.lax.map(sample, taps), 0, -3)

@@ -299,7 +299,8 @@ class IIAVSR(nn.Module):
         align: whether earlier frames are patch-aligned by SpyNet's flow. Without, they stay where
             they are, and there is no SpyNet.
         dtype: of the computation; flows, logits, statistics and the image are float32.
-        remat: whether each step's activations are computed again in the backward pass.
+        remat: whether each step's activations, and within it each block's, are computed again in
+            the backward pass.
         unroll: frames that are compiled into one turn of the recurrence.
     """
 
@@ -364,8 +365,10 @@ class IIAVSR(nn.Module):
 
     def make_block(self, train: bool) -> Callable[..., nn.Module]:
         """What makes a block of this network from what differs between its blocks."""
+        # Within steps that are computed again: or the loops would store and copy their logits.
+        block = nn.remat(self.block) if self.remat else self.block
         return functools.partial(
-            self.block,
+            block,
             window_size=self.window_size,
             mlp_ratio=self.mlp_ratio,
             train=train,
@@ -376,7 +379,7 @@ class IIAVSR(nn.Module):
         self, feats: jax.Array, flows: jax.Array | None, branch: str, train: bool
     ) -> jax.Array:
         """Runs a branch over features (b, t, h, w, c), flows (b, t-1, h, w, 2) or None."""
-        # Steps, not blocks: what lies around the blocks, in float32, would need as much memory.
+        # Not blocks alone: what lies around them, in float32, would need as much memory.
         make_cell = nn.remat(self.cell, prevent_cse=False) if self.remat else self.cell
         cell = make_cell(
             self.make_block(train),
