@@ -21,6 +21,34 @@ def define_config() -> flags.FlagHolder:
     )
 
 
+def define_hosts() -> dict[str, flags.FlagHolder]:
+    """The flags of a command that may be one of several processes, mostly on several hosts."""
+    number = flags.DEFINE_integer
+    return {
+        flag.name: flag
+        for flag in (
+            flags.DEFINE_bool(
+                "distributed",
+                False,
+                "One of several processes, of which the scheduler's environment tells",
+            ),
+            flags.DEFINE_string(
+                "coordinator",
+                None,
+                "One of several processes, of which process 0 is reached at host:port",
+            ),
+            number("processes", None, "How many there are, with --coordinator"),
+            number("process", None, "The number of this one, from 0 on"),
+            number(
+                "connect_timeout",
+                45,
+                "Seconds in which several processes have to find each other",
+                lower_bound=1,
+            ),
+        )
+    }
+
+
 def run(
     command: Callable[..., None],
     usage: str | None,

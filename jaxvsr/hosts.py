@@ -21,6 +21,32 @@ from jaxvsr.errors import InputError
 HEARTBEAT = 30
 
 
+@contextlib.contextmanager
+def connected(given: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[None]:
+    """Inside, this is one of several processes, if the command line says so; an error ends it.
+
+    Args:
+        given: flags of `cli.define_hosts`.
+        settings: what all processes have to share: name -> what JSON can hold.
+
+    Raises:
+        InputError: as `connect` and `check_same`.
+    """
+    place = given["coordinator"].value, given["processes"].value, given["process"].value
+    if not given["distributed"].value:
+        if place == (None, None, None):
+            yield
+            return
+        if None in place:
+            raise InputError("--coordinator, --processes and --process belong together")
+    connect(*place, timeout=given["connect_timeout"].value)
+    try:
+        check_same(settings)
+        yield
+    except Exception as error:
+        leave(error)
+
+
 def connect(
     coordinator: str | None, processes: int | None, process: int | None, timeout: int
 ) -> None:

@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 from absl import flags
 
-from jaxvsr import cli, models, presets
+from jaxvsr import cli, hosts, models, presets
 from jaxvsr import config as configs
 from jaxvsr.errors import InputError
 from jaxvsr.state import initial_weights
@@ -21,6 +21,12 @@ from jaxvsr.upscaling import run as command
 from jaxvsr.upscaling.encoder import Wish
 from jaxvsr.upscaling.reader import Frame, Span
 from jaxvsr.upscaling.stream import Settings, Stream
+
+OWN = (
+    "config",
+    "process",
+    "connect_timeout",
+)  # flags that each of several processes has for itself
 
 
 def stream(
@@ -69,9 +75,14 @@ def _nothing(line: str) -> None:
 def main(given: Mapping[str, flags.FlagHolder], source: str, output: str) -> None:
     """Restores what the command line names."""
     value = {name: flag.value for name, flag in given.items()}
+    config = value["config"]
     request = _request(value)
-    model, variables, origin = _network(value["config"], value["checkpoint"], value["preset"])
-    command.run(pathlib.Path(source), pathlib.Path(output), model, variables, request, origin)
+    told = {name: str(value[name]) for name in value if name not in OWN}
+    told |= {"input": source, "output": output}
+    told |= dict(configs.fields(configs.plain(config))) if config else {}
+    with hosts.connected(given, told):
+        model, variables, origin = _network(config, value["checkpoint"], value["preset"])
+        command.run(pathlib.Path(source), pathlib.Path(output), model, variables, request, origin)
 
 
 def _network(
@@ -199,7 +210,7 @@ def define_flags() -> dict[str, flags.FlagHolder]:
             number("resume", False, "Go on with a run that was broken off"),
             number("overwrite", False, "Replace what is there"),
         )
-    }
+    } | cli.define_hosts()
 
 
 if __name__ == "__main__":

@@ -6,10 +6,12 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
+import videos
 import yaml
 from test_train import REPOSITORY, command, finish, reports, wait_for
 
@@ -59,12 +61,13 @@ def by_slurm(args):
     ]
 
 
-def by_flags(args, *others):
+def by_flags(args, *others, devices=2):
     """The same; what the second one is told besides."""
     port = free_port()
     flags = [f"--coordinator=localhost:{port}", "--processes=2"]
     return [
-        start(2, args, {}, [*flags, f"--process={i}", *more]) for i, more in enumerate(((), others))
+        start(devices, args, {}, [*flags, f"--process={i}", *more])
+        for i, more in enumerate(((), others))
     ]
 
 
@@ -99,6 +102,23 @@ def test_hosts_share_the_clips_that_are_scored(data_dir, tmp_path):
     for process in by_flags(scored):
         finish(process)
     assert table.read_bytes() == alone and len(alone.splitlines()) > 2 * 2 * 3
+
+
+def test_hosts_share_a_video(tmp_path):
+    """Segments, a half each; they are those of one host with as many devices, to the bit."""
+    source = videos.write(tmp_path / "a.mkv", videos.blocks(22), sound=True)
+
+    def command(output, *flags):
+        cut = ["--chunk=8", "--overlap=4", "--tile=64x48", "--segment=5", "--lossless"]
+        return [sys.executable, "-m", "jaxvsr.upscale", source, tmp_path / output, *cut, *flags]
+
+    finish(start(2, command("one.mkv"), {}))
+    first, second = (finish(process) for process in by_flags(command("two.mkv"), devices=1))
+    assert "15 frames in" in first and "written" in first and "frames" not in second
+    one, two = (videos.read(tmp_path / name) for name in ("one.mkv", "two.mkv"))
+    np.testing.assert_array_equal(two.frames, one.frames)
+    assert two.times == one.times and two.sound == one.sound and len(two.frames) == 22
+    assert not list(tmp_path.glob("*.parts"))
 
 
 def test_a_host_that_cannot_start_does_not_keep_the_others(data_dir, tmp_path):

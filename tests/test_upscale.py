@@ -359,3 +359,30 @@ def test_a_network_that_is_named_wrongly_is_explained(tmp_path, flags, message):
     done = upscale_by_command(tmp_path / "a.mkv", *flags)
     assert done.returncode == 1 and re.search(f"^error: .*{message}", done.stderr, re.MULTILINE)
     assert not list(tmp_path.iterdir())
+
+
+def test_hosts_go_on_after_a_stop_each_in_its_own_segments(tmp_path):
+    """Of segments 0 and 1 one is whole, of those from 2 on another one."""
+    frames = [(i, np.zeros((4, 4, 3), np.uint8), None) for i in range(4)]
+
+    def work(*place):
+        return segments.Work(tmp_path / "out", {"asked": 1}, *place)
+
+    def open_part(_):
+        return segments.ImagesPart(work().folder, ".png", 95, 0)
+
+    first, second = (range(2), 0), (range(2, 2**31), 6)
+    work().begin()
+    for place in (first, second):
+        work(*place).write(frames[:3], open_part, 3)
+    assert sorted(path.stem for path in work().folder.glob("*.png")) == [
+        f"{i:08d}" for i in (0, 1, 2, 6, 7, 8)
+    ]
+    for place, count in ((first, 1), (second, 2)):
+        again = work(*place)
+        again.resume()
+        assert again.done == place[1] + 3
+        again.write(frames[: 3 * count - 2], open_part, 3)
+    whole = work()
+    whole.resume()
+    assert whole.counts == [3, 1, 3, 3, 1]

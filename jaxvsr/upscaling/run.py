@@ -13,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from jaxvsr.errors import InputError
 from jaxvsr.progress import counted, say
@@ -86,30 +87,54 @@ def run(
     if output.suffix:
         coding = _coding(output, info, model.scale, request)
         settings = dataclasses.replace(settings, deep=is_deep(coding.pixel_format))
-    work = segments.Work(output, _asked(source, request, settings, info, origin))
-    begun = work.exists and request.resume
-    if begun:
-        work.resume()
-        say(f"going on after {work.done} frames")
-    elif work.exists and not request.overwrite:
+    total, segment = _total(info, request.span), request.segment
+    share = _share(-(-total // segment))
+    asked = _asked(source, request, settings, info, origin)
+    work = segments.Work(output, asked, share, share.start * segment)
+    begun, leads = work.exists and request.resume, jax.process_index() == 0
+    if work.exists and not (request.resume or request.overwrite):
         raise InputError(
             f"{work.folder} is of a run that was broken off: go on with --resume, or start anew "
             "with --overwrite"
         )
-    else:
+    _meet("all have looked")
+    if begun and leads:
+        work.resume()
+        say(f"going on after {work.done} frames")
+    elif leads:
         work.begin()
     copied = _copied(media, request)
     try:
-        if coding:
+        if coding and leads:
             container.rehearse(work.folder, output.suffix, coding, copied)
-        if request.preview is not None:
+        if request.preview is not None and leads:
             _preview(media, output, model, variables, request, settings, info)
         _restore(media, info, model, variables, settings, request, work, coding)
     except BaseException:
-        if not work.done:
+        if not work.done and jax.process_count() == 1:
             work.remove()
         raise
-    _finish(output, work, coding, copied, info)
+    _meet("all segments are whole")
+    if leads:
+        work = segments.Work(output, asked)
+        work.resume()
+        if work.done < total:
+            say(f"warning: the input says that it has {total} frames, {work.done} could be read")
+        _finish(output, work, coding, copied, info)
+    _meet("the output is written")
+
+
+def _share(count: int) -> range:
+    """The numbers of the segments that are this host's, of so many or a few more."""
+    hosts, host = jax.process_count(), jax.process_index()
+    first, after = (-(-count * i // hosts) for i in (host, host + 1))
+    return range(first, segments.ALL.stop if host + 1 == hosts else after)
+
+
+def _meet(where: str) -> None:
+    """Waits for all other hosts, if there are any."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(where)
 
 
 def _restore(
@@ -124,9 +149,16 @@ def _restore(
 ) -> None:
     """Reads, restores and writes at the same time, into segments."""
     height, width = info.size
+    leads = jax.process_index() == 0
+    if not leads:  # the first host chooses
+        _meet("it is known how frames are cut")
+        if not work.exists:
+            raise InputError(f"{work.folder} is not here: hosts need a disk that all of them see")
+        work.resume()
     frames = Ahead(media.frames(request.span, say), _depth(height * width * 3))
     settings = dataclasses.replace(settings, **_chosen(work.chosen))
-    restorer = Stream(model, variables, frames, settings, say=say)
+    alone = jax.process_count() == 1
+    restorer = Stream(model, variables, frames, settings, whole=alone, say=say)
     settings = restorer.settings
     segment = request.segment
     if restorer.streams:
@@ -134,24 +166,24 @@ def _restore(
     state = None
     if work.done and restorer.streams:
         state = work.state(restorer.like_state)
-    work.chosen = {"chunk": settings.chunk, "tile": settings.tile}
-    work.save()
-    outputs = Ahead(
-        restorer.outputs(work.done, state, segment if restorer.streams else 0),
-        _depth(height * width * 3 * model.scale**2),
-    )
-    total = _total(info, request.span)
+    if leads:
+        work.chosen = {"chunk": settings.chunk, "tile": settings.tile}
+        work.save()
+        _meet("it is known how frames are cut")
+    end = work.share.stop * segment
+    restored = restorer.outputs(work.done, state, segment if restorer.streams else 0)
+    ours = itertools.takewhile(lambda output: output.number < end, restored)
+    outputs = Ahead(ours, _depth(height * width * 3 * model.scale**2))
+    total = min(_total(info, request.span), end) - work.before
     begin, done = time.perf_counter(), work.done
     work.write(
-        _pictures(counted(outputs, total, "frames", 5, done), request.compare),
+        _pictures(counted(outputs, total, "frames", 5, done - work.before), request.compare),
         _open_part(coding, work.folder, request),
         segment,
     )
     seconds, count = time.perf_counter() - begin, work.done - done
     waited = (frames.starved + outputs.blocked) / seconds
     say(f"{count} frames in {seconds:.0f} s; the devices waited for {waited:.0%} of it")
-    if 0 < work.done < total:
-        say(f"warning: the input says that it has {total} frames, {work.done} could be read")
 
 
 def _finish(
@@ -267,7 +299,8 @@ def _asked(
         "images": request.images,
         "compare": request.compare,
         "segment": request.segment,
-        "devices": jax.local_device_count(),
+        "devices": jax.device_count(),
+        "hosts": jax.process_count(),
     }
 
 

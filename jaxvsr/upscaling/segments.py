@@ -21,6 +21,8 @@ from PIL import Image
 from jaxvsr.errors import InputError
 from jaxvsr.upscaling.encoder import Coding, Encoder
 
+ALL = range(2**31)  # numbers of segments
+
 
 class Part(Protocol):
     """A segment that is being written."""
@@ -81,25 +83,35 @@ class Work:
         folder: where it is.
         asked: what a run that goes on has to ask for, too; as JSON has it.
         chosen: what the run that began chose by itself, and one that goes on takes over.
-        counts: frames of each segment that is whole.
+        share: numbers of the segments that are ours to write; hosts may share a folder.
+        before: frames of the segments before those.
+        counts: frames of each of our segments that is whole.
     """
 
-    def __init__(self, output: pathlib.Path, asked: dict[str, Any]) -> None:
+    def __init__(
+        self, output: pathlib.Path, asked: dict[str, Any], share: range = ALL, before: int = 0
+    ) -> None:
         """Names the folder, and makes none.
 
         Args:
             output: the file or folder to be.
-            asked: see the class.
+            asked, share, before: see the class.
         """
         self.folder = output.with_name(output.name + ".parts")
         self.asked = json.loads(json.dumps(asked))
         self.chosen: dict[str, Any] = {}
+        self.share, self.before = share, before
         self.counts: list[int] = []
 
     @property
     def done(self) -> int:
-        """Frames of the segments that are whole."""
-        return sum(self.counts)
+        """Number of the frame after the segments that are whole."""
+        return self.before + sum(self.counts)
+
+    @property
+    def next(self) -> int:
+        """Number of the segment after those that are whole."""
+        return self.share.start + len(self.counts)
 
     @property
     def exists(self) -> bool:
@@ -143,8 +155,8 @@ class Work:
                 + "\nAsk for what is there, or start anew with --overwrite."
             )
         self.chosen = there["chosen"]
-        while self._path(len(self.counts), "json").exists():
-            self.counts.append(len(self._list(len(self.counts))["times"]))
+        while self.next in self.share and self._path(self.next, "json").exists():
+            self.counts.append(len(self._list(self.next)["times"]))
 
     def write(
         self,
@@ -168,7 +180,7 @@ class Work:
         with explained(self.folder):
             for time, pixels, state in frames:
                 if part is None:
-                    part, times = open_part(self._path(len(self.counts), "packets")), []
+                    part, times = open_part(self._path(self.next, "packets")), []
                 part.add(pixels, self.done + len(times))
                 times.append(time)
                 if len(times) == size:
@@ -180,7 +192,7 @@ class Work:
     def state(self, like: Any) -> Any:
         """The network's state after the last segment, None where the video ends with it; `like` is
         a tree of the same structure."""
-        path = self._path(len(self.counts) - 1, "npz")
+        path = self._path(self.next - 1, "npz")
         if not path.exists():
             return None
         leaves, structure = jax.tree.flatten(like)
@@ -225,7 +237,7 @@ class Work:
         shutil.rmtree(self.folder)
 
     def _close(self, part: Part, times: list[int], state: Any) -> None:
-        number = len(self.counts)
+        number = self.next
         entry = {"times": times, "contents": part.close()}
         if state is not None:
             with self._path(number, "npz").open("wb") as file:

@@ -75,6 +75,7 @@ class Stream:
         settings: Settings,
         *,
         devices: list[jax.Device] | None = None,
+        whole: bool = True,
         say: Say = print,
     ) -> None:
         """Reads the first frames, decides how to cut, and compiles.
@@ -84,6 +85,8 @@ class Stream:
             frames: from the first on, all of one size and dtype.
             settings: says how.
             devices: of this host that share the work; None: all.
+            whole: whether all frames are restored here; otherwise outputs may begin anywhere, and
+                a network that goes on from frame to frame gets chunks.
             say: takes a line for the user.
 
         Raises:
@@ -96,7 +99,7 @@ class Stream:
         if first is None:
             raise InputError("there are no frames to restore")
         size = first.pixels.shape[:2]
-        self.streams = len(devices) == 1 and _has_state(model)
+        self.streams = whole and len(devices) == 1 and _has_state(model)
         plan = _plan(model, settings, size, self.streams, len(devices) // settings.space)
         head = [first, *itertools.islice(self._frames, plan.frames - 1)]
         if not self.streams and len(head) < plan.frames:
