@@ -47,5 +47,5 @@ def keep_ratio(aux: Any) -> jax.Array:
     frames = shares[0].shape[0] if shares else 1
     if frames == 1:
         return jnp.ones(())
-    by_frame = jnp.concatenate([share.reshape(frames, -1) for share in shares], axis=1).mean(1)
-    return (by_frame.sum() - 1) / (frames - 1)
+    by_block = [share.mean(-1).reshape(frames, -1) for share in shares]
+    return (jnp.concatenate(by_block, axis=1).mean(1).sum() - 1) / (frames - 1)
