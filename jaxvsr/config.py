@@ -197,6 +197,12 @@ def fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
+def shared_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The leaves, as JSON has them, in which all hosts of a run have to agree, by their names."""
+    leaves = dict(fields(plain(config)))
+    return {name: leaves[name] for name in leaves if name not in HOSTS_OWN}
+
+
 def closest_field(config: ml_collections.ConfigDict, path: str) -> str:
     """The field that a mistyped "train.step" was probably meant to be."""
     known = [name for name, _ in fields(config)]

@@ -20,9 +20,8 @@ def main() -> None:
 
     config, workdir = CONFIG.value, pathlib.Path(WORKDIR.value)
     run = {"train": train.train, "eval": evaluate.run}[MODE.value]
-    fields = dict(configs.fields(configs.plain(config)))
-    shared = {name: fields[name] for name in fields if name not in configs.HOSTS_OWN}
-    with hosts.connected(HOSTS, {"mode": MODE.value, "workdir": str(workdir), **shared}):
+    told = {"mode": MODE.value, "workdir": str(workdir), **configs.shared_fields(config)}
+    with hosts.connected(HOSTS, told):
         run(config, workdir)
 
 

@@ -22,11 +22,8 @@ from jaxvsr.upscaling.encoder import Wish
 from jaxvsr.upscaling.reader import Frame, Span
 from jaxvsr.upscaling.stream import Settings, Stream
 
-OWN = (
-    "config",
-    "process",
-    "connect_timeout",
-)  # flags that each of several processes has for itself
+# Flags that are each process's own, or of which the fields are compared.
+OWN = ("process", "connect_timeout", "config")
 
 
 def stream(
@@ -79,7 +76,7 @@ def main(given: Mapping[str, flags.FlagHolder], source: str, output: str) -> Non
     request = _request(value)
     told = {name: str(value[name]) for name in value if name not in OWN}
     told |= {"input": source, "output": output}
-    told |= dict(configs.fields(configs.plain(config))) if config else {}
+    told |= configs.shared_fields(config) if config else {}
     with hosts.connected(given, told):
         model, variables, origin = _network(config, value["checkpoint"], value["preset"])
         command.run(pathlib.Path(source), pathlib.Path(output), model, variables, request, origin)
