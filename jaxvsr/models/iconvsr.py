@@ -79,7 +79,7 @@ class IconVSR(BasicVSR):
 
         Args:
             lq: (b, t, h, w, 3) RGB in [0, 1], of 4 pixels a side at least.
-            train: without effect.
+            train: changes memory and time, not the result.
 
         Returns:
             (b, t, scale*h, scale*w, 3) float32, not clipped.
@@ -91,7 +91,7 @@ class IconVSR(BasicVSR):
         if self.align:
             flows_forward, flows_backward = clip_flows(SpyNet(name="spynet"), lq)
 
-        refill, is_key = self.refill(lq)
+        refill, is_key = self.refill(lq, train)
         backward = self.propagate((lq, refill, is_key), flows_backward, "backward")
         known = jnp.concatenate([lq.astype(self.dtype), backward], axis=-1)
         feats = self.propagate((known, refill, is_key), flows_forward, "forward")
@@ -100,11 +100,12 @@ class IconVSR(BasicVSR):
         sr = x + resize(lq.astype(jnp.float32), (x.shape[2], x.shape[3]))
         return space.first(sr, self.scale * height)[..., : self.scale * width, :]
 
-    def refill(self, lq: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def refill(self, lq: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """EDVR's features of the key frames.
 
         Args:
             lq: (b, t, h, w, 3).
+            train: whether key frames are computed side by side.
 
         Returns:
             (b, t, h, w, dim), zeros elsewhere, and which are key frames, (b, t) bool.
@@ -113,7 +114,18 @@ class IconVSR(BasicVSR):
         keys = np.union1d(np.arange(0, t, self.keyframe_stride), [t - 1])
         frames = lq[:, neighbours(t, self.temporal_padding)[keys]]
         edvr = EDVRFeatures(self.dim, self.dtype, name="edvr")
-        feats = edvr(frames.reshape(-1, *frames.shape[2:])).reshape(b, len(keys), h, w, self.dim)
+        if train:
+            feats = edvr(frames.reshape(-1, *frames.shape[2:])).reshape(b, -1, h, w, self.dim)
+        else:
+            # One after the other: each needs five times the memory of a step of the recurrence.
+            each = nn.scan(
+                lambda edvr, carry, frames: (carry, edvr(frames)),
+                variable_broadcast="params",
+                split_rngs={"params": False},
+                in_axes=1,
+                out_axes=1,
+            )
+            _, feats = each(edvr, None, frames)
         self.sow("intermediates", "feat_edvr", feats)
         is_key = jnp.broadcast_to(np.isin(np.arange(t), keys), (b, t))
         return jnp.zeros((b, t, h, w, self.dim), feats.dtype).at[:, keys].set(feats), is_key

@@ -63,6 +63,11 @@ def test_speed_settings_change_neither_parameters_nor_result(tiny):
     tiny.assert_speed_settings_change_nothing()
 
 
+def test_key_frames_computed_side_by_side_are_the_same(tiny):
+    together = jax.jit(functools.partial(tiny.model.apply, train=True))(tiny.variables, tiny.lq)
+    np.testing.assert_allclose(together, tiny.expected, atol=1e-5)
+
+
 def test_a_single_frame_and_bfloat16_work(tiny):
     tiny.assert_single_frame_and_bfloat16_work()
 
