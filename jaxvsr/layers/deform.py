@@ -1,7 +1,7 @@
 """Deformable convolution and attention, in gathers that every platform has."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxvsr.layers import space
-from jaxvsr.layers.attention import attend
 from jaxvsr.layers.blocks import Conv, conv, leaky_relu, torch_uniform
 
 
@@ -63,18 +62,13 @@ def deform_conv2d(
         raise ValueError(f"mask {mask.shape} must have half the channels of offset {offset.shape}")
 
     offset = offset.astype(jnp.float32).reshape(b, rows, columns, deform_groups, taps, 2)
-    offset = offset.swapaxes(3, 4)
     tap_y, tap_x = jnp.divmod(jnp.arange(taps, dtype=jnp.float32), kw)
     top, left = (stride * jnp.arange(n, dtype=jnp.float32) - padding for n in (rows, columns))
-    ys = top[:, None, None, None] + dilation * tap_y[:, None] + offset[..., 0]
-    xs = left[:, None, None] + dilation * tap_x[:, None] + offset[..., 1]
-    samples = _sample(x[:, None], jnp.int32(0), ys, xs, axis=1)
-    if mask is not None:
-        mask = mask.reshape(b, rows, columns, deform_groups, taps).swapaxes(3, 4)
-        samples = samples * mask[..., None]
-    samples = samples.astype(x.dtype).reshape(b, rows, columns, taps, groups, channels)
+    ys = top[:, None, None, None] + dilation * tap_y + offset[..., 0]
+    xs = left[:, None, None] + dilation * tap_x + offset[..., 1]
+    mask = jnp.ones_like(ys) if mask is None else mask.reshape(ys.shape)
     weight = weight.astype(x.dtype).reshape(taps, channels, groups, features // groups)
-    out = jnp.einsum("bhwkgi,kigo->bhwgo", samples, weight).reshape(b, rows, columns, features)
+    out = space.sample(functools.partial(_convolve, weight), x[:, None], ys, xs, mask, axis=1)
     return out if bias is None else out + bias.astype(x.dtype)
 
 
@@ -119,16 +113,12 @@ def deform_attention(
             f"offset {offset.shape} must be (b, t, h, w, 2*d*{points}) with d a divisor of {2 * c}"
         )
     offset = offset.astype(jnp.float32).reshape(b, t, h, w, t, groups, kh * kw, 2)
-    offset = offset.swapaxes(5, 6)
     tap_y, tap_x = jnp.divmod(jnp.arange(kh * kw, dtype=jnp.float32), kw)
     rows, columns = jnp.arange(h, dtype=jnp.float32), jnp.arange(w, dtype=jnp.float32)
-    ys = rows[:, None, None, None, None] + (tap_y - kh // 2)[:, None] + offset[..., 0]
-    xs = columns[:, None, None, None] + (tap_x - kw // 2)[:, None] + offset[..., 1]
-    frames = (jnp.arange(t)[:, None] + jnp.arange(t)) % t
-    samples = _sample(kv, frames[:, None, None, :, None], ys, xs, axis=2)
-    samples = samples.reshape(b, t, h, w, points, 2 * c)
-    k, v = jnp.split(samples, 2, axis=-1)
-    return attend(q[..., None, :], k, v, jnp.zeros((num_heads, 1, 1)))[..., 0, :]
+    ys = rows[:, None, None, None, None] + tap_y - kh // 2 + offset[..., 0]
+    xs = columns[:, None, None, None] + tap_x - kw // 2 + offset[..., 1]
+    q = q * jnp.asarray((c // num_heads) ** -0.5, q.dtype)
+    return space.sample(_attend, kv, q.reshape(b, t, h, w, num_heads, -1), ys, xs, axis=2)
 
 
 class DeformConv(nn.Module):
@@ -201,49 +191,114 @@ class FlowGuidedDeformConv(nn.Module):
         return deform(feats, offset, nn.sigmoid(mask))
 
 
-def _sample(x: jax.Array, frame: jax.Array, ys: jax.Array, xs: jax.Array, axis: int) -> jax.Array:
-    """Samples clips bilinearly; zero outside.
+def _convolve(
+    weight: jax.Array, x: jax.Array, ys: jax.Array, xs: jax.Array, mask: jax.Array
+) -> jax.Array:
+    """Sums over the taps.
+
+    Args:
+        weight: (taps, c / groups, groups, features / groups).
+        x: (b, 1, h, w, c).
+        ys, xs: (b, h', w', d, taps) float32, where each tap looks.
+        mask: the like.
+
+    Returns:
+        (b, h', w', features) in the dtype of `x`.
+    """
+    b, height, width, d, _ = ys.shape
+    _, channels, groups, features = weight.shape
+    look = _bilinear(x, d)
+
+    @jax.checkpoint
+    def tap(out: jax.Array, inputs: tuple) -> tuple[jax.Array, None]:
+        weight, ys, xs, mask = inputs
+        samples = look(jnp.int32(0), ys, xs, mask).reshape(b, -1, groups, channels)
+        return out + jnp.einsum(
+            "bngi,igo->bngo", samples, weight, preferred_element_type=jnp.float32
+        ), None
+
+    places = (x.reshape(b, -1, *x.shape[3:]).transpose(3, 0, 2, 1) for x in (ys, xs, mask))
+    out = jnp.zeros((b, height * width, groups, features), jnp.float32)
+    out, _ = jax.lax.scan(tap, out, (weight, *places))
+    return out.reshape(b, height, width, -1).astype(x.dtype)
+
+
+def _attend(kv: jax.Array, q: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Array:
+    """Attends to what lies at the taps.
+
+    Args:
+        kv: (b, t, h, w, 2*c).
+        q: (b, t, h', w', heads, c / heads), scaled.
+        ys, xs: (b, t, h', w', slots, d, taps) float32, where each tap looks.
+
+    Returns:
+        (b, t, h', w', c) in the dtype of `kv`.
+    """
+    b, t, height, width, slots, d, _ = ys.shape
+    q = q.reshape(b, t, height * width, *q.shape[4:])
+    frames = (jnp.arange(t)[:, None] + jnp.arange(slots)) % t
+    look = _bilinear(kv, d)
+
+    @jax.checkpoint
+    def tap(state: tuple, place: tuple) -> tuple[tuple, None]:
+        # Of the softmax so far: the greatest logit, the weights' sum, and the weighted values'.
+        most, total, out = state
+        samples = look(frames[:, :, None, None], *place, jnp.float32(1))
+        k, v = jnp.moveaxis(samples.reshape(*samples.shape[:-1], 2, *q.shape[3:]), -3, 0)
+        logits = jnp.einsum("btnhd,btsnhd->btsnh", q, k, preferred_element_type=jnp.float32)
+        more = jnp.maximum(most, jax.lax.stop_gradient(logits.max(2)))
+        weights, shrunk = jnp.exp(logits - more[:, :, None]), jnp.exp(most - more)
+        sums = jnp.einsum(
+            "btsnh,btsnhd->btnhd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
+        )
+        return (more, total * shrunk + weights.sum(2), out * shrunk[..., None] + sums), None
+
+    places = tuple(x.reshape(b, t, -1, *x.shape[4:]).transpose(5, 0, 1, 3, 4, 2) for x in (ys, xs))
+    zero = jnp.zeros(q.shape[:-1], jnp.float32)
+    state = (zero - jnp.inf, zero, jnp.zeros(q.shape, jnp.float32))
+    (_, total, out), _ = jax.lax.scan(tap, state, places)
+    return (out / total[..., None]).reshape(b, t, height, width, -1).astype(kv.dtype)
+
+
+def _bilinear(x: jax.Array, d: int) -> Callable[..., jax.Array]:
+    """What samples clips bilinearly; zero outside.
 
     The four pixels around a position lie together in memory, so that a sample is one row of a
     gather, and its gradient one row of a scatter.
 
     Args:
-        x: (b, t, h, w, d*n).
-        frame: int32 that broadcasts to (b, ..., d), the frame that is sampled.
-        ys, xs: (b, ..., taps, d) float32.
-        axis: of their rows.
+        x: (b, t, h, w, c).
+        d: groups of channels, which are sampled at positions of their own.
 
     Returns:
-        (b, ..., taps, d, n) in the dtype of `x`.
+        A function of `frame`, int32 that broadcasts to (b, ..., d, n), the frame that is sampled,
+        of `ys` and `xs`, (b, ..., d, n) float32, and of `scale`, float32 that broadcasts to them,
+        what samples are multiplied by; to (b, ..., n, c) in the dtype of `x`. Positions come last,
+        and are one axis, since there are more of them than a group has channels: a TPU fills up
+        rows of 128.
     """
-    return space.sample(functools.partial(_sample_whole, frame), x, ys, xs, axis=axis)
-
-
-def _sample_whole(frame: jax.Array, x: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Array:
     b, t, height, width, c = x.shape
-    d = ys.shape[-1]
     padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
-    padded = padded.reshape(b, t, height + 2, width + 2, d, -1)
+    padded = padded.reshape(b, t, height + 2, width + 2, d, c // d)
     corners = [padded[:, :, i : height + 1 + i, j : width + 1 + j] for i in (0, 1) for j in (0, 1)]
     table = jnp.stack(corners, axis=5).reshape(b, -1, 4 * (c // d))
 
-    @jax.checkpoint
-    def sample(place: tuple[jax.Array, jax.Array]) -> jax.Array:
-        ys, xs = place
+    def look(frame: jax.Array, ys: jax.Array, xs: jax.Array, scale: jax.Array) -> jax.Array:
         y0, x0 = jnp.floor(ys), jnp.floor(xs)
-        wy, wx = ys - y0, xs - x0
         inside = (y0 >= -1) & (y0 < height) & (x0 >= -1) & (x0 < width)
+        scale = jnp.broadcast_to(scale, ys.shape)
+        wy, wx, inside, scale = (v.reshape(b, -1) for v in (ys - y0, xs - x0, inside, scale))
         # Clipped before the cast: an offset that has run away must not overflow the integers.
         y0 = jnp.clip(y0, -1, height - 1).astype(jnp.int32) + 1
         x0 = jnp.clip(x0, -1, width - 1).astype(jnp.int32) + 1
-        index = ((frame * (height + 1) + y0) * (width + 1) + x0) * d + jnp.arange(d)
+        index = ((frame * (height + 1) + y0) * (width + 1) + x0) * d + jnp.arange(d)[:, None]
         rows = jnp.take_along_axis(table, index.reshape(b, -1, 1), axis=1)
+        rows = rows.reshape(b, -1, 4, c // d)
         weights = jnp.stack([(1 - wy) * (1 - wx), (1 - wy) * wx, wy * (1 - wx), wy * wx], axis=-1)
-        weights = jnp.where(inside[..., None], weights, 0)
-        rows = rows.reshape(*ys.shape, 4, c // d)
+        weights = jnp.where(inside[..., None], weights * scale[..., None], 0)
         product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
-        return product("...kc,...k->...c", rows, weights).astype(x.dtype)
+        samples = product("brkc,brk->brc", rows, weights).astype(x.dtype)
+        samples = jnp.moveaxis(samples.reshape(*ys.shape, -1), -3, -2)
+        return samples.reshape(*samples.shape[:-2], c)
 
-    # Tap by tap: what is gathered is four times what it becomes, and of a layout that TPUs fill up.
-    taps = tuple(jnp.moveaxis(place, -2, 0) for place in (ys, xs))
-    return jnp.moveaxis(jax.lax.map(sample, taps), 0, -3)
+    return look
