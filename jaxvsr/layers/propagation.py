@@ -88,3 +88,28 @@ def scan_frames(
     steps = jnp.arange(jax.tree.leaves(inputs)[0].shape[0])
     carry, outputs = scan(cell, carry, (steps[::-1] if reverse else steps, inputs))
     return carry, jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), outputs)
+
+
+def frame_by_frame(module: nn.Module, x: jax.Array, train: bool) -> jax.Array:
+    """`module(x)` of frames that do not meet.
+
+    Args:
+        module: of arrays (n, ...), one set of parameters.
+        x: (b, t, ...).
+        train: whether all frames are computed at once, which gradients of convolutions are faster
+            for. Else one after the other: beside the outputs, memory is needed for one only.
+
+    Returns:
+        (b, t, ...).
+    """
+    if train:
+        y = module(x.reshape(-1, *x.shape[2:]))
+        return y.reshape(*x.shape[:2], *y.shape[1:])
+    scan = nn.scan(
+        lambda module, carry, x: (carry, module(x)),
+        variable_broadcast="params",
+        split_rngs={"params": False},
+        in_axes=1,
+        out_axes=1,
+    )
+    return scan(module, None, x)[1]

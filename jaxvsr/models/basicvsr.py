@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvsr.layers.blocks import ResidualBlocks, conv, leaky_relu
-from jaxvsr.layers.propagation import first_order_flows, scan_frames
+from jaxvsr.layers.propagation import first_order_flows, frame_by_frame, scan_frames
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
 from jaxvsr.layers.warp import flow_warp
 from jaxvsr.models.spynet import SpyNet, clip_flows
@@ -86,7 +86,7 @@ class BasicVSR(nn.Module):
 
         Args:
             lq: (b, t, h, w, 3) RGB in [0, 1].
-            train: without effect.
+            train: changes memory and time, not the result.
 
         Returns:
             (b, t, scale*h, scale*w, 3) float32, not clipped.
@@ -104,7 +104,8 @@ class BasicVSR(nn.Module):
         feats = leaky_relu(conv(feats, self.dim, 1, name="fusion", dtype=self.dtype))
 
         head = PixelShuffleHead(self.scale, self.features_hr, self.dtype, name="head")
-        return head(feats) + resize(lq.astype(jnp.float32), (self.scale * h, self.scale * w))
+        sr = frame_by_frame(head, feats, train)
+        return sr + resize(lq.astype(jnp.float32), (self.scale * h, self.scale * w))
 
     def propagate(self, known: Any, flows: jax.Array | None, branch: str) -> jax.Array:
         """Runs a branch.

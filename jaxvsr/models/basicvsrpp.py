@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxvsr.layers.blocks import ResidualBlocks, leaky_relu, strided_conv
 from jaxvsr.layers.deform import FlowGuidedDeformConv
-from jaxvsr.layers.propagation import scan_frames, second_order_flows
+from jaxvsr.layers.propagation import frame_by_frame, scan_frames, second_order_flows
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
 from jaxvsr.layers.warp import flow_warp
 from jaxvsr.models.spynet import SpyNet, clip_flows
@@ -110,7 +110,7 @@ class BasicVSRPP(nn.Module):
         Args:
             lq: (b, t, h, w, 3) RGB in [0, 1]; h and w at least 64 where SpyNet sees them. If not
                 of low resolution, multiples of 4, and SpyNet sees a quarter of them.
-            train: without effect.
+            train: changes memory and time, not the result.
 
         Returns:
             (b, t, scale*h, scale*w, 3) float32, not clipped.
@@ -136,7 +136,8 @@ class BasicVSRPP(nn.Module):
         x = jnp.concatenate(feats, axis=-1)
         x = ResidualBlocks(self.dim, 5, self.dtype, name="reconstruction")(x)
         enlargement = self.scale if self.is_low_res_input else REDUCTION
-        x = PixelShuffleHead(enlargement, self.features_hr, self.dtype, name="head")(x)
+        head = PixelShuffleHead(enlargement, self.features_hr, self.dtype, name="head")
+        x = frame_by_frame(head, x, train)
         return x + resize(lq.astype(jnp.float32), (x.shape[2], x.shape[3]))
 
     def flow_input(self, lq: jax.Array) -> jax.Array:

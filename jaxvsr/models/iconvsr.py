@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxvsr.layers import space
 from jaxvsr.layers.blocks import ResidualBlocks, conv
+from jaxvsr.layers.propagation import frame_by_frame
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
 from jaxvsr.layers.warp import flow_warp
 from jaxvsr.models.basicvsr import BasicVSR
@@ -96,7 +97,8 @@ class IconVSR(BasicVSR):
         known = jnp.concatenate([lq.astype(self.dtype), backward], axis=-1)
         feats = self.propagate((known, refill, is_key), flows_forward, "forward")
 
-        x = PixelShuffleHead(self.scale, self.features_hr, self.dtype, name="head")(feats)
+        head = PixelShuffleHead(self.scale, self.features_hr, self.dtype, name="head")
+        x = frame_by_frame(head, feats, train)
         sr = x + resize(lq.astype(jnp.float32), (x.shape[2], x.shape[3]))
         return space.first(sr, self.scale * height)[..., : self.scale * width, :]
 
@@ -105,7 +107,7 @@ class IconVSR(BasicVSR):
 
         Args:
             lq: (b, t, h, w, 3).
-            train: whether key frames are computed side by side.
+            train: as of `frame_by_frame`.
 
         Returns:
             (b, t, h, w, dim), zeros elsewhere, and which are key frames, (b, t) bool.
@@ -114,18 +116,7 @@ class IconVSR(BasicVSR):
         keys = np.union1d(np.arange(0, t, self.keyframe_stride), [t - 1])
         frames = lq[:, neighbours(t, self.temporal_padding)[keys]]
         edvr = EDVRFeatures(self.dim, self.dtype, name="edvr")
-        if train:
-            feats = edvr(frames.reshape(-1, *frames.shape[2:])).reshape(b, -1, h, w, self.dim)
-        else:
-            # One after the other: each needs five times the memory of a step of the recurrence.
-            each = nn.scan(
-                lambda edvr, carry, frames: (carry, edvr(frames)),
-                variable_broadcast="params",
-                split_rngs={"params": False},
-                in_axes=1,
-                out_axes=1,
-            )
-            _, feats = each(edvr, None, frames)
+        feats = frame_by_frame(edvr, frames, train)
         self.sow("intermediates", "feat_edvr", feats)
         is_key = jnp.broadcast_to(np.isin(np.arange(t), keys), (b, t))
         return jnp.zeros((b, t, h, w, self.dim), feats.dtype).at[:, keys].set(feats), is_key

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from jaxvsr.layers.blocks import DropPath, conv, layer_norm, normalize
 from jaxvsr.layers.gating import in_turns
-from jaxvsr.layers.propagation import scan_frames, second_order_flows
+from jaxvsr.layers.propagation import frame_by_frame, scan_frames, second_order_flows
 from jaxvsr.layers.repeated import run_alike
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
 from jaxvsr.layers.warp import patch_align
@@ -361,7 +361,8 @@ class IIAVSR(nn.Module):
 
         x = conv(feats, self.mid_channels, name="conv_before_upsample", dtype=self.dtype)
         head = PixelShuffleHead(self.scale, self.features_hr, self.dtype, name="head")
-        return head(x) + resize(lq.astype(jnp.float32), (self.scale * h, self.scale * w))
+        sr = frame_by_frame(head, x, train)
+        return sr + resize(lq.astype(jnp.float32), (self.scale * h, self.scale * w))
 
     def make_block(self, train: bool) -> Callable[..., nn.Module]:
         """What makes a block of this network from what differs between its blocks."""

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxvsr.layers import space
 from jaxvsr.layers.blocks import MLP, Conv, conv, dense, gelu, layer_norm, leaky_relu, strided_conv
 from jaxvsr.layers.deform import deform_attention
-from jaxvsr.layers.propagation import scan_frames, second_order_flows
+from jaxvsr.layers.propagation import frame_by_frame, scan_frames, second_order_flows
 from jaxvsr.layers.transformer import WindowBlock
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
 from jaxvsr.layers.warp import flow_warp
@@ -256,7 +256,7 @@ class ClipRecurrence(nn.Module):
             lq: (b, t, h, w, 3) RGB in [0, 1], t even; if denoising, (b, t, h, w, 4) with the
                 standard deviation of the noise, 1 being white. If scale is 1, h and w must exceed
                 128, and one that is no multiple of 4 is padded by its reverse to whole windows.
-            train: without effect.
+            train: changes memory and time, not the result.
 
         Returns:
             (b, t, scale*h, scale*w, 3) float32, not clipped.
@@ -284,7 +284,7 @@ class ClipRecurrence(nn.Module):
         x = conv(x, self.mid_channels, 1, name="conv_before_upsampler", dtype=self.dtype)
         enlargement = REDUCTION if self.scale == 1 else self.scale
         head = PixelShuffleHead(enlargement, self.features_hr, self.dtype, False, name="head")
-        x = head(leaky_relu(x))
+        x = frame_by_frame(head, leaky_relu(x), train)
         base = rgb if self.scale == 1 else resize(rgb, (x.shape[2], x.shape[3]))
         return space.first(x + base, height)[..., :width, :]
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxvsr.layers import space
 from jaxvsr.layers.blocks import GEGLU, conv, dense, layer_norm, torch_uniform
 from jaxvsr.layers.deform import FlowGuidedDeformConv
+from jaxvsr.layers.propagation import frame_by_frame
 from jaxvsr.layers.transformer import BlockGroup
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
 from jaxvsr.layers.warp import flow_warp, nearest_corners
@@ -208,7 +209,7 @@ class VRT(nn.Module):
         Args:
             lq: (b, t, h, w, 3) RGB in [0, 1], or 4 channels with `noise_level`. Padded by their
                 mirrored ends to multiples of 8, h and w are 8 windows at least.
-            train: without effect.
+            train: changes memory and time, not the result.
 
         Returns:
             (b, t, scale*h, scale*w, 3) float32, not clipped; one frame if interpolated.
@@ -238,7 +239,7 @@ class VRT(nn.Module):
         deep = self.body(x, flows)
         x = x + dense(deep, self.dims[0], name="conv_after_body", dtype=self.dtype)
 
-        x = self.interpolate(x) + mean if self.interpolation else self.enlarge(x, frames)
+        x = self.interpolate(x) + mean if self.interpolation else self.enlarge(x, frames, train)
         return space.first(x, self.scale * height)[..., : self.scale * width, :]
 
     def check(self, lq: jax.Array) -> None:
@@ -321,13 +322,13 @@ class VRT(nn.Module):
             self.sow("intermediates", f"feat_stage8_{i - 6}", x)
         return layer_norm(x, name="norm", dtype=self.dtype)
 
-    def enlarge(self, x: jax.Array, lq: jax.Array) -> jax.Array:
+    def enlarge(self, x: jax.Array, lq: jax.Array, train: bool) -> jax.Array:
         """Features (b, t, h, w, c), frames (b, t, h, w, 3) -> (b, t, scale*h, scale*w, 3)."""
         if self.scale == 1:
             return lq + conv(x, 3, name="conv_last", dtype=self.dtype).astype(jnp.float32)
         x = conv(x, self.features_hr, name="conv_before_upsample", dtype=self.dtype)
         head = PixelShuffleHead(self.scale, self.features_hr, self.dtype, False, name="head")
-        x = head(nn.leaky_relu(x, 0.01))
+        x = frame_by_frame(head, nn.leaky_relu(x, 0.01), train)
         return x + resize(lq, (x.shape[2], x.shape[3]))
 
     def interpolate(self, x: jax.Array) -> jax.Array:
