@@ -194,7 +194,7 @@ class FlowGuidedDeformConv(nn.Module):
 def _convolve(
     weight: jax.Array, x: jax.Array, ys: jax.Array, xs: jax.Array, mask: jax.Array
 ) -> jax.Array:
-    """Sums over the taps.
+    """Sums over the taps, one after the other: no more than one's samples are held.
 
     Args:
         weight: (taps, c / groups, groups, features / groups).
@@ -224,7 +224,7 @@ def _convolve(
 
 
 def _attend(kv: jax.Array, q: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Array:
-    """Attends to what lies at the taps.
+    """Attends to what lies at the taps, one after the other: no more than one's samples are held.
 
     Args:
         kv: (b, t, h, w, 2*c).
