@@ -96,8 +96,8 @@ def frame_by_frame(module: nn.Module, x: jax.Array, train: bool) -> jax.Array:
     Args:
         module: of arrays (n, ...), one set of parameters.
         x: (b, t, ...).
-        train: whether all frames are computed at once, which gradients of convolutions are faster
-            for. Else one after the other: beside the outputs, memory is needed for one only.
+        train: whether all frames are computed at once, since small crops fill a device only
+            together. Else one after the other: activations are those of one frame.
 
     Returns:
         (b, t, ...).

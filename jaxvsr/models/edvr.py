@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvsr.layers.blocks import ResidualBlock, conv, leaky_relu, strided_conv
+from jaxvsr.layers.blocks import Conv, ResidualBlock, conv, leaky_relu, strided_conv
 from jaxvsr.layers.deform import DeformConv
 from jaxvsr.layers.upsample import resize
 
@@ -33,7 +33,7 @@ class DeformPack(nn.Module):
         """x, guide (n, h, w, dim) -> (n, h, w, dim)."""
         # Starts as zero: at first nothing is displaced.
         init = nn.initializers.zeros_init()
-        layer = nn.Conv(27 * DEFORM_GROUPS, (3, 3), kernel_init=init, name="conv_offset")
+        layer = Conv(27 * DEFORM_GROUPS, (3, 3), kernel_init=init, name="conv_offset")
         offset, mask = jnp.split(layer(guide.astype(jnp.float32)), [18 * DEFORM_GROUPS], axis=-1)
         return DeformConv(x.shape[-1], self.dtype, name="deform")(x, offset, nn.sigmoid(mask))
 
