@@ -18,9 +18,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxvsr import mask_sweep, models, pictures
+from jaxvsr import models
 from jaxvsr.models.iiavsr import neighbours
 from jaxvsr.models.miavsr import MIABlock
+from jaxvsr.profiling import mask_sweep
+from jaxvsr.video.images import write_png
 
 SIZE = HEIGHT, WIDTH = 180, 320
 DIM, HEADS, WINDOW = 120, 6, (3, 8, 8)
@@ -89,7 +91,7 @@ def main() -> None:
     rows = mask_sweep.compare(*programs, SIZE, wanted, rounds)
     print(f"{what}, float32, {rounds} rounds:\n\n{mask_sweep.table(rows)}\n\n{machine()}")
     if options.plot:
-        print(pictures.save(mask_sweep.chart(rows), options.plot))
+        print(write_png(mask_sweep.chart(rows), options.plot))
 
 
 if __name__ == "__main__":

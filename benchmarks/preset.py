@@ -15,16 +15,18 @@ import jax
 import ml_collections
 import numpy as np
 
-from jaxvsr import evaluate, metrics, models, presets, reports, restore
+from jaxvsr import metrics, models, presets
 from jaxvsr.data.degradations import imresize
 from jaxvsr.data.files import PngFrames, numbered
+from jaxvsr.evaluation import reports, restoring
+from jaxvsr.training.checkpoints import load_best
 
 
 def make(name: str, run: pathlib.Path) -> None:
     """Writes the best weights of a run, and its config, as a preset."""
     plain = json.loads((run / "config.json").read_text())
     config = ml_collections.ConfigDict(plain)
-    step, variables, _ = evaluate.trained(config, models.create(**config.model), run)
+    step, variables, _ = load_best(config, models.create(**config.model), run)
     presets.save(name, jax.device_get(variables), plain)
     print(f"{name}: step {step} of {run}")
 
@@ -36,9 +38,9 @@ def scores(name: str, folder: pathlib.Path) -> list[list[str]]:
     height, width = (side // model.scale * model.scale for side in gt.shape[1:3])
     gt = gt[:, :height, :width]
     lq = imresize(gt, 1 / model.scale)
-    sr, _ = restore.make_restorer(model)(variables, lq[None])
+    sr, _ = restoring.make_restorer(model)(variables, lq[None])
     rows = []
-    for by, out in (("bicubic", imresize(lq, model.scale)), (name, restore.to_uint8(sr[0]))):
+    for by, out in (("bicubic", imresize(lq, model.scale)), (name, restoring.to_uint8(sr[0]))):
         found = [
             f"{metric(np.asarray(out), gt, 0, channel).mean():.{digits}f}"
             for channel in ("y", "rgb")

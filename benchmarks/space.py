@@ -20,8 +20,9 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 import jax.numpy as jnp
 
-from jaxvsr import models, restore, sharding
-from jaxvsr.layers import space
+from jaxvsr import models
+from jaxvsr.distributed import spatial_sharding
+from jaxvsr.distributed.mesh import make_mesh, placed, split_batch
 
 SIZE = (180, 320)
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
@@ -34,15 +35,15 @@ NETWORKS: Mapping[str, Mapping[str, Any]] = {
 def memory(name: str, size: tuple[int, int], frames: int, devices: int) -> int:
     """Bytes that each of several devices needs to restore a clip together."""
     model = models.create(name, **NETWORKS.get(name, {}))
-    mesh = sharding.make_mesh(jax.devices()[:devices], devices)
+    mesh = make_mesh(jax.devices()[:devices], devices)
 
     def run(variables: Any, lq: jax.Array) -> jax.Array:
-        return model.apply(variables, restore.seen_by(model, lq))
+        return model.apply(variables, models.network_input(model, lq))
 
     clip = models.example(model, frames, *size)
-    variables = sharding.placed(jax.eval_shape(model.init, jax.random.key(0), clip), mesh)
-    lq = jax.ShapeDtypeStruct((1, frames, *size, 3), jnp.uint8, sharding=sharding.split(mesh))
-    function = run if devices == 1 else space.by_rows(run, mesh)
+    variables = placed(jax.eval_shape(model.init, jax.random.key(0), clip), mesh)
+    lq = jax.ShapeDtypeStruct((1, frames, *size, 3), jnp.uint8, sharding=split_batch(mesh))
+    function = run if devices == 1 else spatial_sharding.by_rows(run, mesh)
     need: Any = jax.jit(function).lower(variables, lq).compile().memory_analysis()
     return need.temp_size_in_bytes + need.output_size_in_bytes
 

@@ -14,7 +14,7 @@ import pathlib
 import subprocess
 import sys
 
-from jaxvsr.reports import markdown
+from jaxvsr.evaluation.reports import markdown
 
 CLIP = ("--topology=v5e:1x1", "--size=180x320", "--frames=16", "--dtype=bfloat16")
 RECIPE = ("--config=configs/miavsr.py", "--train", "--config.train.accumulate=3")

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jaxvsr import models
-from jaxvsr.upscaling import run
+from jaxvsr.upscaling import pipeline
 
 
 def write(path: pathlib.Path, length: int, height: int, width: int) -> None:
@@ -41,8 +41,8 @@ def restore(source: pathlib.Path) -> None:
     model = models.create("swrn")
     variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 2, 64, 64, 3), np.float32))
     output = source.with_name("out.mp4")
-    request = run.Request(overwrite=True)
-    run.run(source, output, model, variables, request, {})
+    request = pipeline.Request(overwrite=True)
+    pipeline.run(source, output, model, variables, request, {})
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 

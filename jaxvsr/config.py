@@ -4,6 +4,7 @@ import ast
 import difflib
 import json
 import pathlib
+import re
 import runpy
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import jax
 import ml_collections
 
-from jaxvsr import models, sharding, tracing
+from jaxvsr import models
+from jaxvsr.distributed.mesh import check_space
 from jaxvsr.errors import InputError
 
 # Fields of a model that change nothing about what a checkpoint of it holds.
@@ -146,7 +148,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             raise InputError(f"data.{name}={data[name]} must be at least 1")
     if data.noise and not (len(data.noise) == 2 and 0 <= data.noise[0] <= data.noise[1]):
         raise InputError(f"data.noise={data.noise} must be two levels, the lower one first")
-    sharding.check_space(config.eval.space, jax.local_device_count(), "eval.space")
+    check_space(config.eval.space, jax.local_device_count(), "eval.space")
     if config.eval.noise < 0:
         raise InputError(f"eval.noise={config.eval.noise} must be a level of noise, or 0")
     for name, section in (("data", data), ("eval", config.eval)):
@@ -167,7 +169,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     for name in ("steps", "accumulate", "log_every", "checkpoint_every", "keep"):
         if train[name] < 1:
             raise InputError(f"train.{name}={train[name]} must be at least 1")
-    tracing.steps(train.profile_steps)
+    trace_steps(train.profile_steps)
     if train.init_from and train.spynet_weights:
         raise InputError(
             "train.init_from brings SpyNet's weights with all others: set it, or "
@@ -175,6 +177,18 @@ def check(config: ml_collections.ConfigDict) -> None:
         )
     if config.eval.channel not in ("rgb", "y"):
         raise InputError(f"eval.channel={config.eval.channel!r} is neither 'rgb' nor 'y'")
+
+
+def trace_steps(text: str) -> range:
+    """Numbers of steps done at which a trace is open, of "100:110"; none of "".
+
+    Raises:
+        InputError: it is no such pair, or an empty one.
+    """
+    found = re.fullmatch(r"(\d+):(\d+)", text)
+    if text and (not found or int(found[1]) >= int(found[2])):
+        raise InputError(f'train.profile_steps={text!r} must be like "100:110", first:last')
+    return range(*map(int, found.groups())) if found else range(0)
 
 
 def check_batch(config: ml_collections.ConfigDict) -> None:

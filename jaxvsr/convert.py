@@ -18,10 +18,10 @@ from ml_collections import config_flags
 
 from jaxvsr import cli, weights
 from jaxvsr import config as configs
-from jaxvsr.checkpoints import Checkpoints
+from jaxvsr.console import say
 from jaxvsr.errors import InputError
-from jaxvsr.progress import say
-from jaxvsr.state import Weights
+from jaxvsr.training.checkpoints import Checkpoints
+from jaxvsr.training.state import Weights
 from jaxvsr.weights.files import read
 from jaxvsr.weights.rules import Match, places, some
 

@@ -16,7 +16,8 @@ def main() -> None:
     """Trains or scores."""
     # Imported here: the processes that read data import this module, and need none of it.
     from jaxvsr import config as configs
-    from jaxvsr import evaluate, hosts, train
+    from jaxvsr import evaluate, train
+    from jaxvsr.distributed import hosts
 
     config, workdir = CONFIG.value, pathlib.Path(WORKDIR.value)
     run = {"train": train.train, "eval": evaluate.run}[MODE.value]

@@ -25,11 +25,14 @@ import ml_collections
 import numpy as np
 
 from jaxvsr import config as configs
-from jaxvsr import mask_sweep, measure, models, pictures, sharding, tables, topology
+from jaxvsr import models
 from jaxvsr.data.files import Frames, PngFrames, numbered
 from jaxvsr.data.video import VideoFrames
+from jaxvsr.distributed.mesh import enough_memory, make_mesh
 from jaxvsr.errors import InputError
-from jaxvsr.state import initial_weights
+from jaxvsr.profiling import mask_sweep, measuring, tables, topologies
+from jaxvsr.training.state import initial_weights
+from jaxvsr.video.images import write_png
 
 SIZE = (180, 320)  # of REDS's inputs, and of the field's figures
 FRAMES = 10
@@ -51,8 +54,8 @@ def main(argv: Sequence[str]) -> int:
         subjects = [_subject(name, options, overrides) for name in options.configs]
         if options.sweep_keep:
             subjects = [_to_be_swept(subjects[0])]
-        with sharding.enough_memory("lower --frames, --batch or --size"):
-            profiles = measure.profile(subjects, options.rounds)
+        with enough_memory("lower --frames, --batch or --size"):
+            profiles = measuring.profile(subjects, options.rounds)
             swept = _sweep(subjects[0], options.rounds) if options.sweep_keep else []
     except InputError as error:
         parser.error(str(error))
@@ -64,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     if swept:
         print("\nBucketed gating over dense, with masks that are forced upon every block:\n")
         print(mask_sweep.table(swept))
-        print(f"\n{pictures.save(mask_sweep.chart(swept), options.sweep_keep)}")
+        print(f"\n{write_png(mask_sweep.chart(swept), options.sweep_keep)}")
         found["sweep_keep"] = [dataclasses.asdict(row) for row in swept]
     _write(options.json, found)
     return 0
@@ -139,21 +142,23 @@ def _config(
     return config
 
 
-def _subject(name: str, options: argparse.Namespace, overrides: dict[str, str]) -> measure.Subject:
+def _subject(
+    name: str, options: argparse.Namespace, overrides: dict[str, str]
+) -> measuring.Subject:
     """A model of a config, its weights and its clip."""
     config = _config(name, options, overrides)
     model = models.create(**config.model)
     lq, clip = _clip(options)
     variables, origin = None, "untrained"
     if options.workdir:
-        from jaxvsr.evaluate import trained  # imported here: it needs TensorFlow
+        from jaxvsr.training.checkpoints import load_best  # imported here: it needs TensorFlow
 
-        step, variables, _ = trained(config, model, options.workdir)
+        step, variables, _ = load_best(config, model, options.workdir)
         variables, origin = jax.device_get(variables), f"step {step} of {options.workdir}"
-    return measure.Subject(name, model, lq, clip, variables, origin)
+    return measuring.Subject(name, model, lq, clip, variables, origin)
 
 
-def _to_be_swept(subject: measure.Subject) -> measure.Subject:
+def _to_be_swept(subject: measuring.Subject) -> measuring.Subject:
     """A subject with masks and with weights, fresh ones if it has none."""
     if not getattr(subject.model, "use_mask", False):
         raise InputError(f"--sweep-keep: {subject.name} has no masks")
@@ -163,7 +168,7 @@ def _to_be_swept(subject: measure.Subject) -> measure.Subject:
     return dataclasses.replace(subject, variables=jax.jit(init)(jax.random.key(0)).variables)
 
 
-def _sweep(subject: measure.Subject, rounds: int) -> list[mask_sweep.Row]:
+def _sweep(subject: measuring.Subject, rounds: int) -> list[mask_sweep.Row]:
     """Times a masked network, dense and bucketed, by kinds of masks and kept shares."""
     wanted = [(kind, share) for kind in mask_sweep.KINDS for share in KEPT]
     programs = mask_sweep.network(subject.model, subject.variables, jnp.asarray(subject.lq))
@@ -202,7 +207,7 @@ def _compile(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     jax.config.update("jax_platforms", "cpu")  # nothing is run, and TPUs need not be looked for
     config = _config(options.config, options, overrides)
     model, data = models.create(**config.model), config.data
-    mesh = sharding.make_mesh(topology.devices(options.topology))
+    mesh = make_mesh(topologies.devices(options.topology))
     if options.train:
         data.batch = options.batch or data.batch
         side = data.crop // model.scale
@@ -220,12 +225,12 @@ def _compile(options: argparse.Namespace, overrides: dict[str, str]) -> int:
         )
     try:
         if options.train:
-            traced = topology.training(config, model, mesh, frames, size)
+            traced = topologies.training(config, model, mesh, frames, size)
         else:
-            traced = topology.inference(model, mesh, clips, frames, size)
+            traced = topologies.inference(model, mesh, clips, frames, size)
     except ValueError as error:
         raise InputError(f"{options.config} cannot be traced: {error}") from error
-    fit = topology.compile_for(traced, mesh)
+    fit = topologies.compile_for(traced, mesh)
     what = "a step on" if options.train else "restoring"
     what += f" {clips} clips" if clips > 1 else " a clip"
     title = (

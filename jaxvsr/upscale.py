@@ -13,14 +13,15 @@ import ml_collections
 import numpy as np
 from absl import flags
 
-from jaxvsr import cli, hosts, models, presets
+from jaxvsr import cli, models, presets
 from jaxvsr import config as configs
+from jaxvsr.distributed import hosts
 from jaxvsr.errors import InputError
-from jaxvsr.state import initial_weights
-from jaxvsr.upscaling import run as command
-from jaxvsr.upscaling.encoder import Wish
-from jaxvsr.upscaling.reader import Frame, Span
+from jaxvsr.training.state import initial_weights
+from jaxvsr.upscaling import pipeline as command
 from jaxvsr.upscaling.stream import Settings, Stream
+from jaxvsr.video.encoder import Wish
+from jaxvsr.video.reader import Frame, Span
 
 # Flags that are each process's own, or of which the fields are compared.
 OWN = ("process", "connect_timeout", "config")
@@ -93,14 +94,16 @@ def _network(
         return model, variables, {"preset": preset or presets.DEFAULT, **made["model"]}
     if preset:
         raise InputError("--preset is of a network of its own: leave out --config")
-    from jaxvsr.evaluate import trained  # brings TensorFlow, which the rest does without
+    from jaxvsr.training.checkpoints import (
+        load_best,  # brings TensorFlow, which the rest does without
+    )
 
     configs.check(config)
     model = models.create(**config.model)
     init = functools.partial(initial_weights, model, ema=False)
     if not checkpoint and jax.tree.leaves(jax.eval_shape(init, jax.random.key(0))):
         raise InputError(f"{config.model.name} needs --checkpoint, the folder of a run")
-    step, variables, _ = trained(config, model, pathlib.Path(checkpoint))
+    step, variables, _ = load_best(config, model, pathlib.Path(checkpoint))
     return model, variables, {"checkpoint": checkpoint, "step": step, **configs.plain(config.model)}
 
 

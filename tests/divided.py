@@ -13,9 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvsr import models, restore, sharding
-from jaxvsr.layers import deform, gating, space, upsample, warp, windows
-from jaxvsr.losses import sown
+from jaxvsr import models
+from jaxvsr.distributed import spatial_sharding
+from jaxvsr.distributed.mesh import make_mesh, split_batch
+from jaxvsr.evaluation import restoring
+from jaxvsr.layers import deform, gating, upsample, warp, windows
+from jaxvsr.layers.sown import sown
 from jaxvsr.models.edvr import halve
 from jaxvsr.upscale import Settings, upscale
 
@@ -61,13 +64,13 @@ def normal(*shape, spread=1.0):
 
 def assert_same(function, *frames, at=1):
     """A function of frames (2, ..., h, w, c), whose rows are at an axis, gives the same by rows."""
-    mesh = sharding.make_mesh(space=2)
+    mesh = make_mesh(space=2)
 
     def by_rows(*frames):
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            return function(*(space.split(x, at) for x in frames))
+            return function(*(spatial_sharding.split(x, at) for x in frames))
 
-    placed = jax.device_put(frames, sharding.split(mesh))
+    placed = jax.device_put(frames, split_batch(mesh))
     results = jax.jit(function)(*frames), jax.jit(by_rows)(*placed)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), *results)
 
@@ -95,13 +98,13 @@ def layers():
 
 def of_rows(x):
     """Rows that are moved, resized and shuffled."""
-    mesh, height = sharding.make_mesh(space=2), x.shape[1]
-    program = jax.jit(space.by_rows(lambda x: 2 * x, mesh))
-    out = program(jax.device_put(x[:, None], sharding.split(mesh)))
+    mesh, height = make_mesh(space=2), x.shape[1]
+    program = jax.jit(spatial_sharding.by_rows(lambda x: 2 * x, mesh))
+    out = program(jax.device_put(x[:, None], split_batch(mesh)))
     assert {shard.data.shape[2] for shard in out.addressable_shards} == {-(-height // 2)}
     np.testing.assert_array_equal(out[:, 0, :height], 2 * x)
     for rows in (np.arange(height)[::-1], RNG.integers(-1, height, 41), np.arange(5)):
-        assert_same(functools.partial(space.take, rows=rows), x)
+        assert_same(functools.partial(spatial_sharding.take, rows=rows), x)
     for size in ((2 * height, 18), (height // 2, 5), (3 * height + 1, 9)):
         assert_same(functools.partial(upsample.resize, size=size), x)
     align = functools.partial(upsample.resize, size=(2 * height, 9), align_corners=True)
@@ -109,7 +112,7 @@ def of_rows(x):
     for function in (upsample.pixel_shuffle, upsample.depth_to_space):
         assert_same(functools.partial(function, factor=2), x)
     assert_same(functools.partial(upsample.pixel_unshuffle, factor=2), x[:, : height // 2 * 2, :8])
-    assert_same(functools.partial(space.extend, bottom=7, right=3, mode="reflect"), x)
+    assert_same(functools.partial(spatial_sharding.extend, bottom=7, right=3, mode="reflect"), x)
 
 
 def by_windows(x, size, window_size, shift):
@@ -155,10 +158,10 @@ def network(name, shared=4, height=70, **fields):
     lq = RNG.integers(0, 256, (4 // shared, frames, height, 64 if small else 11, 3), np.uint8)
     shapes = jax.eval_shape(model.init, jax.random.key(0), lq / np.float32(255))
     variables = jax.tree_util.tree_map_with_path(fill, shapes)
-    mesh = sharding.make_mesh(space=shared)
-    placed = jax.device_put(lq, sharding.split(mesh))
+    mesh = make_mesh(space=shared)
+    placed = jax.device_put(lq, split_batch(mesh))
     alone = jax.jit(lambda v, lq: model.apply(v, lq / np.float32(255), mutable="aux"))
-    restorer = restore.make_restorer(model, shared)
+    restorer = restoring.make_restorer(model, shared)
     programs = [f.lower(variables, x).compile() for f, x in ((alone, lq), (restorer, placed))]
     memory, less = (program.memory_analysis().temp_size_in_bytes for program in programs)
     print(f"{name}: {less / memory:.2f} of the memory on each of {shared} devices")
@@ -184,8 +187,8 @@ def users():
     clip, given = lq[0], {"rule": "mirror", "multiple": (2, 16, 1)}
     for how in (given, {"tile": (0, 33, 0), "overlap": (0, 4, 0)}):
         results = [
-            restore.restore_clips(
-                restore.make_restorer(model, shared), variables, [(clip, 0)], space=shared, **how
+            restoring.restore_clips(
+                restoring.make_restorer(model, shared), variables, [(clip, 0)], space=shared, **how
             )
             for shared in (1, 2, 4)
         ]

@@ -11,7 +11,7 @@ import reference
 
 from jaxvsr import models, weights
 from jaxvsr.layers.upsample import resize
-from jaxvsr.losses import charbonnier
+from jaxvsr.training.losses import charbonnier
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,10 +14,12 @@ from ckpt import entry
 
 from configs import basicvsr, swrn
 from jaxvsr import config as configs
-from jaxvsr import convert, evaluate, models, sharding, train, weights
-from jaxvsr.checkpoints import Checkpoints
+from jaxvsr import convert, models, weights
+from jaxvsr.distributed.mesh import make_mesh
 from jaxvsr.errors import InputError
-from jaxvsr.optimizer import make_optimizer
+from jaxvsr.training import loop
+from jaxvsr.training.checkpoints import Checkpoints, load_best
+from jaxvsr.training.optimizer import make_optimizer
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 DIM = 8
@@ -66,13 +68,13 @@ def expected(tensors):
 def test_the_folder_is_a_run_that_evaluation_takes(source, out, capsys):
     convert.convert(config(), source, out)
     model = models.create(**config().model)
-    step, variables, degradation = evaluate.trained(config(), model, out)
+    step, variables, degradation = load_best(config(), model, out)
     assert (step, degradation) == (0, "")
     assert_equal(variables, expected(official()))
     assert sorted(p.name for p in out.iterdir()) == ["checkpoints", "config.json", "weights.txt"]
     assert [p.name for p in out.parent.iterdir()] == ["one"]  # nothing half made
     with pytest.raises(InputError, match=r"model.dim: 8 there, 16 asked for"):
-        evaluate.trained(config(**{"model.dim": 16}), model, out)
+        load_best(config(**{"model.dim": 16}), model, out)
 
 
 def test_what_went_where_is_said(source, out, capsys):
@@ -104,7 +106,7 @@ def test_every_kind_of_file_arrives(tmp_path):
     for group, rng in (("", 1), ("params", 0), ("params_ema", 1)):
         convert.convert(config(), tmp_path / "w.pth", tmp_path / f"run{group}", group)
         model = models.create(**config().model)
-        _, variables, _ = evaluate.trained(config(), model, tmp_path / f"run{group}")
+        _, variables, _ = load_best(config(), model, tmp_path / f"run{group}")
         assert_equal(variables, expected(official(rng)))
 
 
@@ -123,7 +125,7 @@ def test_a_checkpoint_of_tensorflow_arrives(tmp_path, out):
         setattr(node, last, tf.Variable(value))
     tf.train.Checkpoint(model=root).write(str(tmp_path / "swrn"))
     convert.convert(swrn.get_config("tiny"), tmp_path / "swrn", out)
-    _, variables, _ = evaluate.trained(swrn.get_config("tiny"), models.create("swrn"), out)
+    _, variables, _ = load_best(swrn.get_config("tiny"), models.create("swrn"), out)
     assert_equal(variables, weights.from_tf("swrn", tensors))
 
 
@@ -216,7 +218,7 @@ def first_state(config, workdir):
     model = models.create(**config.model)
     optimizer, _ = make_optimizer(config.optim, 10)
     checkpoints = Checkpoints(workdir)
-    return train.first_state(config, model, optimizer, checkpoints, sharding.make_mesh())
+    return loop.first_state(config, model, optimizer, checkpoints, make_mesh())
 
 
 def test_a_training_starts_from_the_folder_or_the_file(source, out, tmp_path):

@@ -4,10 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxvsr import metrics, models, presets, restore
+from jaxvsr import metrics, models, presets
 from jaxvsr.data.degradations import imresize
 from jaxvsr.data.sources import TFDSClips
 from jaxvsr.errors import InputError
+from jaxvsr.evaluation import restoring
 
 
 def test_the_default_is_there():
@@ -29,10 +30,10 @@ def test_presets_are_better_than_bicubic(name, data_dir):
     clip = TFDSClips("dead_leaves/test", "val", str(data_dir)).read(0, range(3))
     gt, lq = clip["gt"], clip["lq"]
     model, variables, _ = presets.load(name)
-    sr, _ = restore.make_restorer(model)(variables, lq[None])
+    sr, _ = restoring.make_restorer(model)(variables, lq[None])
     scores = [
         metrics.psnr(out, gt, 0, "y").mean()
-        for out in (imresize(lq, model.scale), np.asarray(restore.to_uint8(sr[0])))
+        for out in (imresize(lq, model.scale), np.asarray(restoring.to_uint8(sr[0])))
     ]
     assert scores[1] > scores[0] + 1
 

@@ -119,7 +119,7 @@ def read(path: pathlib.Path) -> Contents:
     """Reads a video; what is not RGB, as the command does, since FFmpeg's plain way is coarse."""
     import av
 
-    from jaxvsr.upscaling import reader
+    from jaxvsr.video import reader
 
     with av.open(path) as container:
         stream = container.streams.video[0]

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from jaxvsr.data import coding, files
+from jaxvsr.data import files, tile_codec
 
 # TFDS holds more than 1 GB of a split in 1,000 temporary files, each sorted in memory, and picks
 # the file by how far the key lies between 0 and 2^128. Keys that count bytes on that range put
@@ -139,10 +139,10 @@ def examples(clips: Clips, layout: Layout, index: list) -> Iterator[tuple[int, d
 def _tiles(group: Frame, layout: Layout) -> Iterator[dict[str, np.ndarray]]:
     """The tiles of stacked frames, coded."""
     low = layout.side // layout.scale
-    cut = (coding.cut(x, layout.side if name == "gt" else low) for name, x in group.items())
+    cut = (tile_codec.cut(x, layout.side if name == "gt" else low) for name, x in group.items())
     for parts in zip(*cut, strict=True):
         named = zip(group, parts, strict=True)
-        yield {name: x if name in _FLOWS else coding.encode(x) for name, x in named}
+        yield {name: x if name in _FLOWS else tile_codec.encode(x) for name, x in named}
 
 
 def _groups(name: str, frames: Iterable[Frame], layout: Layout) -> Iterator[dict[str, np.ndarray]]:

@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
 
-from jaxvsr.data import coding
+from jaxvsr.data import tile_codec
 from jaxvsr.errors import InputError
 
 
@@ -88,8 +88,10 @@ class TFDSClips:
 
     def _count(self, clip: Clip) -> int:
         """How many records a clip has."""
-        rows, columns = (coding.count(length, self._side) for length in (clip.height, clip.width))
-        return coding.count(clip.length, self._group) * rows * columns
+        rows, columns = (
+            tile_codec.count(length, self._side) for length in (clip.height, clip.width)
+        )
+        return tile_codec.count(clip.length, self._group) * rows * columns
 
     def read(
         self,
@@ -123,11 +125,11 @@ class TFDSClips:
                 f"{list(frames)} with {height}x{width} from ({top}, {left}) on"
             )
         scales = {"gt": self.scale} | ({} if self.degradation == "none" else {"lq": 1})
-        rows = np.arange(top // side, coding.count(top + height, side))
-        columns = np.arange(left // side, coding.count(left + width, side))
+        rows = np.arange(top // side, tile_codec.count(top + height, side))
+        columns = np.arange(left // side, tile_codec.count(left + width, side))
         groups, within = np.divmod(frames, self._group)
         groups, place = np.unique(groups, return_inverse=True)
-        down, across = coding.count(low[0], side), coding.count(low[1], side)
+        down, across = tile_codec.count(low[0], side), tile_codec.count(low[1], side)
         numbers = (groups[:, None, None] * down + rows[:, None]) * across + columns
         shape = len(groups) * self._group, len(rows) * side
         canvas = {
@@ -147,7 +149,7 @@ class TFDSClips:
         out = {}
         for name, scale in scales.items():
             rest = side * scale, top % side * scale, height * scale
-            out[name] = coding.decode(canvas[name], *rest)[chosen]
+            out[name] = tile_codec.decode(canvas[name], *rest)[chosen]
         return {"lq": out["gt"], **out}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxvsr.layers import space
+from jaxvsr.distributed import spatial_sharding
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
@@ -44,7 +44,7 @@ def same_conv(
     xs = jnp.split(x, feature_group_count, axis=-1)
     kernels = jnp.split(kernel, feature_group_count, axis=-1)
     outs = [_conv(x, kernel, precision) for x, kernel in zip(xs, kernels, strict=True)]
-    return space.split(jnp.concatenate(outs, axis=-1))
+    return spatial_sharding.split(jnp.concatenate(outs, axis=-1))
 
 
 def _plain(x: jax.Array, kernel: jax.Array, precision: Any) -> jax.Array:

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvsr.layers import space
+from jaxvsr.distributed import spatial_sharding
 from jaxvsr.layers.blocks import Conv, conv, leaky_relu, torch_uniform
 
 
@@ -68,7 +68,9 @@ def deform_conv2d(
     xs = left[:, None, None] + dilation * tap_x + offset[..., 1]
     mask = jnp.ones_like(ys) if mask is None else mask.reshape(ys.shape)
     weight = weight.astype(x.dtype).reshape(taps, channels, groups, features // groups)
-    out = space.sample(functools.partial(_convolve, weight), x[:, None], ys, xs, mask, axis=1)
+    out = spatial_sharding.sample(
+        functools.partial(_convolve, weight), x[:, None], ys, xs, mask, axis=1
+    )
     return out if bias is None else out + bias.astype(x.dtype)
 
 
@@ -118,7 +120,9 @@ def deform_attention(
     ys = rows[:, None, None, None, None] + tap_y - kh // 2 + offset[..., 0]
     xs = columns[:, None, None, None] + tap_x - kw // 2 + offset[..., 1]
     q = q * jnp.asarray((c // num_heads) ** -0.5, q.dtype)
-    return space.sample(_attend, kv, q.reshape(b, t, h, w, num_heads, -1), ys, xs, axis=2)
+    return spatial_sharding.sample(
+        _attend, kv, q.reshape(b, t, h, w, num_heads, -1), ys, xs, axis=2
+    )
 
 
 class DeformConv(nn.Module):

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvsr.layers import space
+from jaxvsr.distributed import spatial_sharding
 
 TEMPERATURE = 2 / 3  # of the relaxed Bernoulli variable
 CPU_WINDOWS = 8  # in a turn: what they need stays in a core's cache
@@ -91,7 +91,7 @@ def in_turns(compute: Callable[[Any, Any], Any], weights: Any, inputs: Any) -> A
         weights: a tree.
         inputs: of all n windows.
     """
-    return space.by_windows(functools.partial(_in_turns, compute), weights, inputs)
+    return spatial_sharding.by_windows(functools.partial(_in_turns, compute), weights, inputs)
 
 
 def _in_turns(compute: Callable[[Any, Any], Any], weights: Any, inputs: Any) -> Any:
@@ -163,7 +163,7 @@ def compute_kept(
             cpu=lambda: in_buckets(min(CPU_WINDOWS, n)), default=lambda: in_buckets(-(-n // TURNS))
         )
 
-    return space.by_windows(of_some, weights, inputs, mask, old)
+    return spatial_sharding.by_windows(of_some, weights, inputs, mask, old)
 
 
 def _compute_bucket(

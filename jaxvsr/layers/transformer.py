@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxvsr.layers.attention import WindowAttention
 from jaxvsr.layers.blocks import GEGLU, DropPath, layer_norm
-from jaxvsr.layers.repeated import run_alike
+from jaxvsr.layers.scan_layers import scan_layers
 from jaxvsr.layers.windows import Size, fit, merge, partition, shift_regions
 
 
@@ -92,4 +92,4 @@ class BlockGroup(nn.Module):
             settings = (group.num_heads, group.window_size, i % 2 == 1, group.mutual)
             return make(*settings, dtype=group.dtype, name=f"block_{i}")(x, rate), None
 
-        return run_alike(run, self, "block", x, zip(self.drop_path), period=2)[0]
+        return scan_layers(run, self, "block", x, zip(self.drop_path), period=2)[0]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvsr.layers import space
+from jaxvsr.distributed import spatial_sharding
 from jaxvsr.layers.blocks import conv, leaky_relu
 
 
@@ -34,45 +34,45 @@ def resize(
     columns = _resize_matrix(x.shape[-2], size[1], method, align_corners)
     product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
     x, dtype = x.astype(jnp.float32), x.dtype
-    if space.divides(x.shape[-3]):
-        seen, weights = _by_device(rows, space.devices())
-        x = space.take(x, seen.ravel())
+    if spatial_sharding.divides(x.shape[-3]):
+        seen, weights = _by_device(rows, spatial_sharding.devices())
+        x = spatial_sharding.take(x, seen.ravel())
         x = x.reshape(*x.shape[:-3], *seen.shape, *x.shape[-2:])
         out = product("sHh,...shwc->...sHwc", weights, x)
-        out = space.first(out.reshape(*out.shape[:-4], -1, *out.shape[-2:]), size[0])
+        out = spatial_sharding.first(out.reshape(*out.shape[:-4], -1, *out.shape[-2:]), size[0])
     else:
-        out = space.split(product("Hh,...hwc->...Hwc", rows, x))
+        out = spatial_sharding.split(product("Hh,...hwc->...Hwc", rows, x))
     return product("Ww,...hwc->...hWc", columns, out).astype(dtype)
 
 
 def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
     """(..., h, w, c*f*f) -> (..., f*h, f*w, c): channel index c*f*f + i*f + j, as PyTorch's."""
     height = factor * x.shape[-3]
-    x = space.take(x, space.aligned(x.shape[-3], 1))
+    x = spatial_sharding.take(x, spatial_sharding.aligned(x.shape[-3], 1))
     *batch, h, w, channels = x.shape
     x = x.reshape(*batch, h, w, channels // factor**2, factor, factor)
     x = jnp.moveaxis(x, (-2, -1), (-4, -2))
-    return space.first(x.reshape(*batch, h * factor, w * factor, -1), height)
+    return spatial_sharding.first(x.reshape(*batch, h * factor, w * factor, -1), height)
 
 
 def pixel_unshuffle(x: jax.Array, factor: int) -> jax.Array:
     """(..., f*h, f*w, c) -> (..., h, w, c*f*f): `pixel_shuffle` undone."""
     height = x.shape[-3] // factor
-    x = space.take(x, space.aligned(x.shape[-3], factor))
+    x = spatial_sharding.take(x, spatial_sharding.aligned(x.shape[-3], factor))
     *batch, h, w, channels = x.shape
     x = x.reshape(*batch, h // factor, factor, w // factor, factor, channels)
     x = jnp.moveaxis(x, (-4, -2), (-2, -1))
-    return space.first(x.reshape(*batch, h // factor, w // factor, -1), height)
+    return spatial_sharding.first(x.reshape(*batch, h // factor, w // factor, -1), height)
 
 
 def depth_to_space(x: jax.Array, factor: int) -> jax.Array:
     """(..., h, w, f*f*c) -> (..., f*h, f*w, c): channel index (i*f + j)*c, as TensorFlow's."""
     height = factor * x.shape[-3]
-    x = space.take(x, space.aligned(x.shape[-3], 1))
+    x = spatial_sharding.take(x, spatial_sharding.aligned(x.shape[-3], 1))
     *batch, h, w, channels = x.shape
     x = x.reshape(*batch, h, w, factor, factor, channels // factor**2)
     x = jnp.moveaxis(x, -3, -4)
-    return space.first(x.reshape(*batch, h * factor, w * factor, -1), height)
+    return spatial_sharding.first(x.reshape(*batch, h * factor, w * factor, -1), height)
 
 
 class PixelShuffleHead(nn.Module):

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxvsr.layers import space
+from jaxvsr.distributed import spatial_sharding
 
 
 def flow_warp(
@@ -42,10 +42,10 @@ def flow_warp(
         ys, xs = _reflect(ys, height), _reflect(xs, width)
 
     if interpolation == "nearest":
-        return space.sample(_gather, x, jnp.round(ys), jnp.round(xs))
+        return spatial_sharding.sample(_gather, x, jnp.round(ys), jnp.round(xs))
     if interpolation != "bilinear":
         raise ValueError(f"interpolation {interpolation!r} is neither 'bilinear' nor 'nearest'")
-    return space.sample(_bilinear, x, ys, xs)
+    return spatial_sharding.sample(_bilinear, x, ys, xs)
 
 
 def nearest_corners(x: jax.Array, flow: jax.Array) -> jax.Array:
@@ -73,7 +73,7 @@ def nearest_corners(x: jax.Array, flow: jax.Array) -> jax.Array:
         four = [_gather(x, to_y(ys), to_x(xs)) for to_x in roundings for to_y in roundings]
         return jnp.concatenate(four, axis=-1)
 
-    return space.sample(corners, x, ys, xs)
+    return spatial_sharding.sample(corners, x, ys, xs)
 
 
 def patch_align(x: jax.Array, flow: jax.Array, patch: int = 8) -> jax.Array:
@@ -94,8 +94,8 @@ def patch_align(x: jax.Array, flow: jax.Array, patch: int = 8) -> jax.Array:
         section 4.2.
     """
     b, height, width, _ = x.shape
-    flow = space.extend(flow, -height % patch, -width % patch, "reflect")
-    flow = space.take(flow, space.aligned(flow.shape[1], patch))
+    flow = spatial_sharding.extend(flow, -height % patch, -width % patch, "reflect")
+    flow = spatial_sharding.take(flow, spatial_sharding.aligned(flow.shape[1], patch))
     rows, columns = flow.shape[1] // patch, flow.shape[2] // patch
     flow = flow.astype(jnp.float32).reshape(b, rows, patch, columns, patch, 2).mean((2, 4))
     shift = jax.lax.stop_gradient(jnp.round(flow))
@@ -104,8 +104,8 @@ def patch_align(x: jax.Array, flow: jax.Array, patch: int = 8) -> jax.Array:
     top = jnp.clip(jnp.arange(rows)[:, None] * patch + shift[..., 1], -patch, height)
     left = jnp.clip(jnp.arange(columns)[None, :] * patch + shift[..., 0], -patch, width)
     corners = jnp.stack([top, left], axis=-1).astype(jnp.int32) + patch
-    out = space.sample(functools.partial(_patches, patch=patch), x, corners)
-    return space.first(out, height)[:, :, :width]
+    out = spatial_sharding.sample(functools.partial(_patches, patch=patch), x, corners)
+    return spatial_sharding.first(out, height)[:, :, :width]
 
 
 def _patches(x: jax.Array, corners: jax.Array, patch: int) -> jax.Array:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvsr.layers import space
+from jaxvsr.distributed import spatial_sharding
 
 Size = tuple[int, int, int]  # (t, h, w)
 
@@ -52,8 +52,8 @@ def partition(x: jax.Array, window_size: Size, shift_size: Size = (0, 0, 0)) -> 
     """
     wt, wh, ww = window_size
     ends = [-size % window for size, window in zip(x.shape[1:4], window_size, strict=True)]
-    if space.divides(x.shape[2]):
-        x = space.take(x, _rows(x.shape[2], wh, shift_size[1]), axis=2)
+    if spatial_sharding.divides(x.shape[2]):
+        x = spatial_sharding.take(x, _rows(x.shape[2], wh, shift_size[1]), axis=2)
         ends[1], shift_size = 0, (shift_size[0], 0, shift_size[2])
     x = jnp.pad(x, [(0, 0), *((0, end) for end in ends), (0, 0)])
     if any(shift_size):
@@ -72,8 +72,10 @@ def merge(
     t, w = -(-size[0] // wt), -(-size[2] // ww)
     x = windows.reshape(b, -1, t, w, wt, wh, ww, c).transpose(0, 2, 4, 1, 5, 3, 6, 7)
     x = x.reshape(b, t * wt, -1, w * ww, c)
-    if space.divides(size[1]):
-        x = space.take(x, np.argsort(_rows(size[1], wh, shift_size[1]))[-size[1] :], axis=2)
+    if spatial_sharding.divides(size[1]):
+        x = spatial_sharding.take(
+            x, np.argsort(_rows(size[1], wh, shift_size[1]))[-size[1] :], axis=2
+        )
         shift_size = shift_size[0], 0, shift_size[2]
     if any(shift_size):
         x = jnp.roll(x, shift_size, axis=(1, 2, 3))
@@ -146,7 +148,7 @@ def _cut(x: np.ndarray, window_size: Size) -> np.ndarray:
 def _rows(height: int, window: int, shift: int) -> np.ndarray:
     """Which row of a frame each row of its windows is, of as many on each device; -1: none."""
     rows = np.roll(np.pad(np.arange(height), (0, -height % window), constant_values=-1), -shift)
-    each = window * (space.devices() if space.divides(height) else 1)
+    each = window * (spatial_sharding.devices() if spatial_sharding.divides(height) else 1)
     return np.pad(rows, (0, -len(rows) % each), constant_values=-1)
 
 

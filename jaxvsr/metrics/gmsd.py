@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from jaxvsr.metrics.color import prepare
-from jaxvsr.metrics.frames import by_frame
+from jaxvsr.metrics.threads import by_frame
 
 T = 170  # keeps the ratio finite, on the scale of 0..255
 

@@ -11,7 +11,7 @@ from scipy.ndimage import correlate1d
 from scipy.special import gamma
 
 from jaxvsr.metrics.color import prepare
-from jaxvsr.metrics.frames import by_frame
+from jaxvsr.metrics.threads import by_frame
 
 BLOCK = 96
 FEATURES = 36

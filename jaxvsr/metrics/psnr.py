@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from jaxvsr.metrics.color import prepare
-from jaxvsr.metrics.frames import by_frame
+from jaxvsr.metrics.threads import by_frame
 
 
 def psnr(sr: np.ndarray, gt: np.ndarray, crop: int = 0, channel: str = "rgb") -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from jaxvsr.metrics.color import cut, planes
-from jaxvsr.metrics.frames import by_frame
+from jaxvsr.metrics.threads import by_frame
 
 RADIUS = 5  # of the Gaussian window
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2

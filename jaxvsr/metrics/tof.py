@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxvsr.metrics.color import convert
-from jaxvsr.metrics.frames import check
+from jaxvsr.metrics.threads import check
 
 
 def tof(sr: np.ndarray, gt: np.ndarray) -> np.ndarray:

@@ -20,8 +20,10 @@ from jaxvsr.models.mobile.abpn import ABPN
 from jaxvsr.models.mobile.afavsr import AFAVSR
 from jaxvsr.models.mobile.fani import FANI
 from jaxvsr.models.mobile.mobile_rrn import MobileRRN
-from jaxvsr.models.mobile.sliding import SORT, SWAT, VSR
+from jaxvsr.models.mobile.sort import SORT
+from jaxvsr.models.mobile.swat import SWAT
 from jaxvsr.models.mobile.swrn import SWRN
+from jaxvsr.models.mobile.vsr import VSR
 from jaxvsr.models.psrt import PSRT
 from jaxvsr.models.rvrt import RVRT
 from jaxvsr.models.rvrt_light import RVRTLight
@@ -94,6 +96,25 @@ def example(
     frames = max(frames, getattr(model, "min_frames", 1))
     channels = 4 if getattr(model, "noise_level", False) else 3
     return jax.ShapeDtypeStruct((1, frames, height, width, channels), jnp.float32)
+
+
+def network_input(model: nn.Module, lq: jax.Array) -> jax.Array:
+    """Frames in the form that a network takes.
+
+    Args:
+        model: the network.
+        lq: (..., h, w, 3) uint8; or float in [0, 1], with or without the noise level as a fourth
+            channel.
+
+    Returns:
+        (..., h, w, 4) float32 for a network with a noise level map (`noise_level`), 0 where lq has
+        none; (..., h, w, 3) for others.
+    """
+    if lq.dtype == jnp.uint8:
+        lq = lq.astype(jnp.float32) / 255
+    if not getattr(model, "noise_level", False):
+        return lq[..., :3]
+    return lq if lq.shape[-1] == 4 else jnp.concatenate([lq, jnp.zeros_like(lq[..., :1])], axis=-1)
 
 
 def _closest(word: str, known: Iterable[str]) -> str:

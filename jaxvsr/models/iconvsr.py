@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvsr.layers import space
+from jaxvsr.distributed import spatial_sharding
 from jaxvsr.layers.blocks import ResidualBlocks, conv
 from jaxvsr.layers.propagation import frame_by_frame
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
@@ -87,7 +87,7 @@ class IconVSR(BasicVSR):
         """
         height, width = lq.shape[2:4]
         # EDVR halves twice.
-        lq = space.extend(lq, -height % 4, -width % 4, "reflect")
+        lq = spatial_sharding.extend(lq, -height % 4, -width % 4, "reflect")
         flows_forward = flows_backward = None
         if self.align:
             flows_forward, flows_backward = clip_flows(SpyNet(name="spynet"), lq)
@@ -100,7 +100,7 @@ class IconVSR(BasicVSR):
         head = PixelShuffleHead(self.scale, self.features_hr, self.dtype, name="head")
         x = frame_by_frame(head, feats, train)
         sr = x + resize(lq.astype(jnp.float32), (x.shape[2], x.shape[3]))
-        return space.first(sr, self.scale * height)[..., : self.scale * width, :]
+        return spatial_sharding.first(sr, self.scale * height)[..., : self.scale * width, :]
 
     def refill(self, lq: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """EDVR's features of the key frames.

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from jaxvsr.layers.blocks import DropPath, conv, layer_norm, normalize
 from jaxvsr.layers.gating import in_turns
 from jaxvsr.layers.propagation import frame_by_frame, scan_frames, second_order_flows
-from jaxvsr.layers.repeated import run_alike
+from jaxvsr.layers.scan_layers import scan_layers
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
 from jaxvsr.layers.warp import patch_align
 from jaxvsr.layers.window_block import (
@@ -194,7 +194,7 @@ class ResidualGroup(nn.Module):
 
         blocks = zip(states, drop_path, strict=True)
         period = 2 if self.loop else len(states)
-        y, states = run_alike(run, self, "block", x, blocks, period)
+        y, states = scan_layers(run, self, "block", x, blocks, period)
         return x + conv(y, x.shape[-1], name="conv", dtype=self.dtype), states
 
 
@@ -262,7 +262,7 @@ class PropagationCell(nn.Module):
         groups = zip(states, by_group, strict=True)
         alike = len(set(zip(self.depths, self.num_heads, strict=True))) == 1
         period = 1 if self.loop and alike else len(self.depths)
-        x, states = run_alike(run, self, "group", x, groups, period)
+        x, states = scan_layers(run, self, "group", x, groups, period)
         x = layer_norm(self.current(x), name="norm", dtype=self.dtype)
         feat = feat_current + conv(x, x.shape[-1], name="conv_after_body", dtype=self.dtype)
         return (feat, feat_n1, states), feat

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvsr.layers import space
+from jaxvsr.distributed import spatial_sharding
 from jaxvsr.layers.blocks import MLP, Conv, conv, dense, gelu, layer_norm, leaky_relu, strided_conv
 from jaxvsr.layers.deform import deform_attention
 from jaxvsr.layers.propagation import frame_by_frame, scan_frames, second_order_flows
@@ -286,7 +286,7 @@ class ClipRecurrence(nn.Module):
         head = PixelShuffleHead(enlargement, self.features_hr, self.dtype, False, name="head")
         x = frame_by_frame(head, leaky_relu(x), train)
         base = rgb if self.scale == 1 else resize(rgb, (x.shape[2], x.shape[3]))
-        return space.first(x + base, height)[..., :width, :]
+        return spatial_sharding.first(x + base, height)[..., :width, :]
 
     def prepare(self, lq: jax.Array) -> jax.Array:
         """Checks clips (b, t, h, w, 3 or 4), and pads them where the scale is 1."""
@@ -311,7 +311,7 @@ class ClipRecurrence(nn.Module):
             -side % window if side % REDUCTION else 0
             for side, window in zip((h, w), self.window_size[1:], strict=True)
         )
-        return space.extend(lq, bottom, right, "symmetric")
+        return spatial_sharding.extend(lq, bottom, right, "symmetric")
 
     def flows(self, rgb: jax.Array) -> dict[str, Flows | None]:
         """Flows between clips, (b, t, h, w, 3), of each direction; None: nothing asks for any."""

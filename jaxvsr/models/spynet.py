@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvsr.layers import space
+from jaxvsr.distributed import spatial_sharding
 from jaxvsr.layers.blocks import Conv, torch_uniform
 from jaxvsr.layers.upsample import resize
 from jaxvsr.layers.warp import flow_warp
@@ -70,7 +70,9 @@ class SpyNet(nn.Module):
         )
         pyramid = [(ref, supp)]
         for _ in range(LEVELS - 1):
-            ref, supp = (space.split(nn.avg_pool(x, (2, 2), (2, 2))) for x in pyramid[-1])
+            ref, supp = (
+                spatial_sharding.split(nn.avg_pool(x, (2, 2), (2, 2))) for x in pyramid[-1]
+            )
             pyramid.append((ref, supp))
 
         flow, levels = jnp.zeros((*pyramid[-1][0].shape[:3], 2), jnp.float32), []

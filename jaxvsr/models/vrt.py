@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvsr.layers import space
+from jaxvsr.distributed import spatial_sharding
 from jaxvsr.layers.blocks import GEGLU, conv, dense, layer_norm, torch_uniform
 from jaxvsr.layers.deform import FlowGuidedDeformConv
 from jaxvsr.layers.propagation import frame_by_frame
@@ -88,15 +88,15 @@ class Stage(nn.Module):
         """Halves frames into channels, or doubles them out of channels; a norm, a linear layer."""
         height = x.shape[2]
         if self.reshape != "none":
-            x = space.take(x, space.aligned(height, 2))
+            x = spatial_sharding.take(x, spatial_sharding.aligned(height, 2))
         b, t, h, w, c = x.shape
         # Channels are ordered by column, then row, of a block of 2x2 pixels.
         if self.reshape == "down":
             x = x.reshape(b, t, h // 2, 2, w // 2, 2, c).transpose(0, 1, 2, 4, 5, 3, 6)
-            x = space.first(x.reshape(b, t, h // 2, w // 2, 4 * c), height // 2)
+            x = spatial_sharding.first(x.reshape(b, t, h // 2, w // 2, 4 * c), height // 2)
         elif self.reshape == "up":
             x = x.reshape(b, t, h, w, 2, 2, c // 4).transpose(0, 1, 2, 5, 3, 4, 6)
-            x = space.first(x.reshape(b, t, 2 * h, 2 * w, c // 4), 2 * height)
+            x = spatial_sharding.first(x.reshape(b, t, 2 * h, 2 * w, c // 4), 2 * height)
         x = layer_norm(x, name="reshape_norm", dtype=self.dtype)
         if self.reshape == "none":
             return x
@@ -224,7 +224,7 @@ class VRT(nn.Module):
             sides = (8 * side for side in self.window_size[1:])
             lq = jnp.zeros((1, self.min_frames, *sides, 3 + self.noise_level))
         height, width = lq.shape[2:4]
-        lq = space.extend(lq.astype(jnp.float32), -height % 8, -width % 8, "symmetric")
+        lq = spatial_sharding.extend(lq.astype(jnp.float32), -height % 8, -width % 8, "symmetric")
 
         frames = lq[..., :3]
         mean = frames.mean((1, 2, 3), keepdims=True) if self.interpolation else 0
@@ -240,7 +240,7 @@ class VRT(nn.Module):
         x = x + dense(deep, self.dims[0], name="conv_after_body", dtype=self.dtype)
 
         x = self.interpolate(x) + mean if self.interpolation else self.enlarge(x, frames, train)
-        return space.first(x, self.scale * height)[..., : self.scale * width, :]
+        return spatial_sharding.first(x, self.scale * height)[..., : self.scale * width, :]
 
     def check(self, lq: jax.Array) -> None:
         """Raises ValueError if clips (b, t, h, w, c) cannot be restored."""

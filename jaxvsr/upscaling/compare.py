@@ -6,9 +6,10 @@ import pathlib
 import jax
 import numpy as np
 
-from jaxvsr import pictures
+from jaxvsr.evaluation import pictures
 from jaxvsr.models.bicubic import Bicubic
 from jaxvsr.upscaling.engine import whole
+from jaxvsr.video.images import write_png
 
 KINDS = ("side", "split")
 LINE = 2  # pixels that part the halves
@@ -59,7 +60,7 @@ def compare(kind: str, lq: np.ndarray, sr: np.ndarray) -> np.ndarray:
 def preview(lq: np.ndarray, sr: np.ndarray, path: pathlib.Path) -> pathlib.Path:
     """Writes a frame, bicubic beside sr, as a PNG of 8 bits."""
     panels = {"bicubic": bicubic(lq, len(sr) // len(lq), sr.dtype), "sr": sr}
-    return pictures.save(
+    return write_png(
         pictures.side_by_side({name: to_bytes(panel) for name, panel in panels.items()}), path
     )
 

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvsr import sharding
+from jaxvsr.distributed import spatial_sharding as spaces
+from jaxvsr.distributed.mesh import make_mesh, replicated, split_batch
 from jaxvsr.errors import InputError
-from jaxvsr.layers import space as spaces
 from jaxvsr.upscaling.chunks import Chunk
 from jaxvsr.upscaling.grid import Grid
 from jaxvsr.upscaling.memory import free_memory, needed_memory
@@ -129,9 +129,9 @@ class Engine:
             InputError: no tile fits, or the network cannot take such frames.
         """
         self._model, self._dtype, self._say, self._overlap = model, dtype, say, overlap
-        self._mesh = sharding.make_mesh(devices, space)
+        self._mesh = make_mesh(devices, space)
         self._at_once = self._mesh.shape["data"]
-        self._variables = jax.device_put(variables, sharding.replicated(self._mesh))
+        self._variables = jax.device_put(variables, replicated(self._mesh))
         self._stream = stream
         function = (streaming if stream else whole)(model, dtype)
         self._function = jax.jit(spaces.by_rows(function, self._mesh) if space > 1 else function)
@@ -193,7 +193,7 @@ class Engine:
         """Sends tiles to the devices; those that are left without one do the last again."""
         lq = [self._padded(task.job.lq)[:, *self._grid.window(i)] for task, i in batch]
         lq += lq[-1:] * (self._at_once - len(lq))
-        on_devices = jax.device_put(np.stack(lq), sharding.split(self._mesh))
+        on_devices = jax.device_put(np.stack(lq), split_batch(self._mesh))
         place = batch[0][1]
         sr, self._states[place] = self._program(self._variables, self._states[place], on_devices)
         sr.copy_to_host_async()
@@ -235,7 +235,7 @@ class Engine:
     def _compile(self, tile: Size) -> tuple[Any, float]:
         """The program for a tile, and how many bytes it needs; None if it was too much already."""
         shape = (self._at_once, self._lq.shape[0], *tile, 3)
-        lq = jax.ShapeDtypeStruct(shape, self._lq.dtype, sharding=sharding.split(self._mesh))
+        lq = jax.ShapeDtypeStruct(shape, self._lq.dtype, sharding=split_batch(self._mesh))
         try:
             lowered = self._function.lower(self._variables, self._initial(tile), lq)
             program = lowered.compile()

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxvsr import tiles
+from jaxvsr.evaluation import tiles
 from jaxvsr.upscaling.chunks import mix
 
 

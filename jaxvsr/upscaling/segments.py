@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from jaxvsr.errors import InputError
-from jaxvsr.upscaling.encoder import Coding, Encoder
+from jaxvsr.video.encoder import Coding, Encoder
 
 ALL = range(2**31)  # numbers of segments
 

@@ -9,13 +9,13 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from jaxvsr import sharding
+from jaxvsr.distributed.mesh import check_space
 from jaxvsr.errors import InputError
 from jaxvsr.upscaling import chunks
 from jaxvsr.upscaling.chunks import Chunk, Plan
 from jaxvsr.upscaling.engine import Engine, Job, Restored, Say
 from jaxvsr.upscaling.memory import host_memory
-from jaxvsr.upscaling.reader import Frame
+from jaxvsr.video.reader import Frame
 
 FRAMES = 60  # of a chunk of a network that sees the whole clip
 BLOCK = 16  # frames that a network which streams restores at once
@@ -93,7 +93,7 @@ class Stream:
             InputError: no frames, a setting that is not possible, or the memory is too small.
         """
         devices = devices or jax.local_devices()
-        sharding.check_space(settings.space, len(devices), "--space")
+        check_space(settings.space, len(devices), "--space")
         self._frames = iter(frames)
         first = next(self._frames, None)
         if first is None:

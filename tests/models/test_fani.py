@@ -9,7 +9,7 @@ import reference
 
 from configs.mobile_rows import ROWS
 from jaxvsr import models, weights
-from jaxvsr.losses import charbonnier
+from jaxvsr.training.losses import charbonnier
 from jaxvsr.weights.mobile import numbered
 from jaxvsr.weights.rules import places
 

@@ -9,9 +9,10 @@ import pytest
 import reference
 
 from jaxvsr import models, weights
+from jaxvsr.layers.sown import keep_ratio
 from jaxvsr.layers.upsample import resize
-from jaxvsr.losses import charbonnier, keep_ratio
 from jaxvsr.models.iiavsr import BRANCHES
+from jaxvsr.training.losses import charbonnier
 from jaxvsr.weights.iiavsr import IIAVSR as RULES
 
 OFFICIAL = {"dim": 24, "depths": (2, 2), "num_heads": (3, 3), "mid_channels": 16}

@@ -7,8 +7,8 @@ import pytest
 import reference
 
 from jaxvsr import models
+from jaxvsr.layers.sown import keep_ratio
 from jaxvsr.layers.windows import partition
-from jaxvsr.losses import keep_ratio
 from jaxvsr.models.iiavsr import neighbours
 from jaxvsr.models.miavsr import MIABlock
 from jaxvsr.weights.iiavsr import IIAVSR as RULES

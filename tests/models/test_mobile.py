@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from configs.mobile import NETWORKS, get_config
-from jaxvsr import models, train
+from jaxvsr import models
+from jaxvsr.models.mobile.base import enlarge
 from jaxvsr.models.mobile.blocks import BatchNorm
-from jaxvsr.models.mobile.convolution import Convs, fuse
 from jaxvsr.models.mobile.fani import ColourAttention
-from jaxvsr.models.mobile.frames import enlarge
-from jaxvsr.optimizer import make_optimizer
-from jaxvsr.state import initial_state
+from jaxvsr.models.mobile.reparam import Convs, fuse
+from jaxvsr.training.optimizer import make_optimizer
+from jaxvsr.training.state import initial_state
+from jaxvsr.training.step import make_loss, make_step
 
 SMALL = {"stage_dim": 4, "stage_kernels": ((3, 1),), "num_blocks": 1}
 FIELDS = {
@@ -208,7 +209,7 @@ def test_a_training_step_moves_the_statistics():
         variables = {"params": state.weights.params, "batch_stats": moved}
         lq = batch["lq"][part] / np.float32(255)
         moved = model.apply(variables, lq, train=True, mutable=["batch_stats"])[1]["batch_stats"]
-    step = jax.jit(train.make_step(train.make_loss(model, config.loss), optimizer, 2, 0.0))
+    step = jax.jit(make_step(make_loss(model, config.loss), optimizer, 2, 0.0))
     after, metrics = step(state, batch)
     assert metrics["finite"].all()
     close = functools.partial(np.testing.assert_allclose, rtol=1e-5)

@@ -9,7 +9,7 @@ import pytest
 import reference
 
 from jaxvsr import models, weights
-from jaxvsr.losses import charbonnier
+from jaxvsr.training.losses import charbonnier
 from jaxvsr.weights.mobile import MOBILE_RRN
 from jaxvsr.weights.swrn import SWRN
 

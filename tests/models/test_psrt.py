@@ -9,9 +9,9 @@ import reference
 
 from jaxvsr import models, weights
 from jaxvsr.layers.upsample import resize
-from jaxvsr.losses import charbonnier
 from jaxvsr.models.iiavsr import BRANCHES
 from jaxvsr.models.psrt import PSRTBlock, PSRTCell
+from jaxvsr.training.losses import charbonnier
 from jaxvsr.weights.psrt import PSRT as RULES
 from jaxvsr.weights.rules import take_over
 

@@ -10,8 +10,9 @@ import recurrent
 import reference
 
 from configs.vrt import get_config
-from jaxvsr import models, restore, weights
-from jaxvsr.losses import charbonnier
+from jaxvsr import models, weights
+from jaxvsr.evaluation import restoring
+from jaxvsr.training.losses import charbonnier
 from jaxvsr.weights.rules import take_over
 from jaxvsr.weights.vrt import VRT as RULES
 
@@ -101,7 +102,7 @@ def test_tiling_golden(number):
     """The official test script's tiles, and its padding of what is not tiled, in evaluation."""
     _, variables, manifest, arrays, _ = official("vrt_tiling")
     tiling = manifest["tilings"][number]
-    ((_, sr, _),) = restore.restore_clips(
+    ((_, sr, _),) = restoring.restore_clips(
         tiling_restorer(),
         jax.tree.map(jnp.asarray, variables),
         [(arrays["lq"], None)],
@@ -113,7 +114,7 @@ def test_tiling_golden(number):
         key = f"tiling{number}/{name}"
         h0, h1, w0, w1 = manifest["cases"][key]["window"]
         assert list(sr.shape) == manifest["cases"][key]["shape"]
-        expected = restore.to_uint8(arrays[f"{key}/crop"])
+        expected = restoring.to_uint8(arrays[f"{key}/crop"])
         assert np.mean((expected > 0) & (expected < 255)) > 0.2  # not clipped
         difference = np.abs(sr[:, h0:h1, w0:w1].astype(int) - expected)
         assert difference.max() <= 1 and difference.mean() < 0.01
@@ -121,7 +122,7 @@ def test_tiling_golden(number):
 
 @functools.cache
 def tiling_restorer():
-    return restore.make_restorer(official("vrt_tiling")[0])
+    return restoring.make_restorer(official("vrt_tiling")[0])
 
 
 @pytest.mark.parametrize(

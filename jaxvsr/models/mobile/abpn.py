@@ -9,7 +9,7 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 
-from jaxvsr.models.mobile.frames import Windowed
+from jaxvsr.models.mobile.base import Windowed
 
 
 class ABPN(Windowed):

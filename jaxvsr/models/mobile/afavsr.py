@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxvsr.models.mobile.base import Windowed
 from jaxvsr.models.mobile.blocks import LargeAttention
-from jaxvsr.models.mobile.frames import Windowed
 
 
 class AFAVSR(Windowed):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvsr.models.mobile.convolution import Convs
+from jaxvsr.models.mobile.reparam import Convs
 
 Kernels = tuple[tuple[int, int], ...]  # side and dilation of each convolution of a chain
 

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxvsr.models.mobile import blocks
+from jaxvsr.models.mobile.base import PEAK, Windowed
 from jaxvsr.models.mobile.blocks import Kernels
-from jaxvsr.models.mobile.convolution import Convs
-from jaxvsr.models.mobile.frames import PEAK, Windowed
+from jaxvsr.models.mobile.reparam import Convs
 
 
 class FANI(Windowed):

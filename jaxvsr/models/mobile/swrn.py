@@ -10,8 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvsr.models.mobile.convolution import Convs
-from jaxvsr.models.mobile.frames import Recurrent
+from jaxvsr.models.mobile.base import Recurrent
+from jaxvsr.models.mobile.reparam import Convs
 
 
 class SWRNCell(nn.Module):

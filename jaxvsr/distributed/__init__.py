@@ -1,0 +1,1 @@
+"""Devices and hosts: the mesh, the sharding of frames' rows, processes that share a run."""

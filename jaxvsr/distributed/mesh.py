@@ -1,0 +1,91 @@
+"""Where arrays live: batches are split over all devices, the state is whole on each."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxvsr.errors import InputError
+
+
+def make_mesh(devices: Sequence[jax.Device] | None = None, space: int = 1) -> Mesh:
+    """A mesh whose axis "data" clips are divided along.
+
+    Args:
+        devices: of the mesh; None: all those of all hosts.
+        space: how many devices share each clip, whose rows are divided along a second axis,
+            "space" (`layers.space`); 1: there is none.
+    """
+    devices = jax.devices() if devices is None else devices
+    shape = (len(devices),) if space == 1 else (len(devices) // space, space)
+    names, kinds = ("data", "space")[: len(shape)], (AxisType.Auto,) * len(shape)
+    return jax.make_mesh(shape, names, axis_types=kinds, devices=devices)
+
+
+def check_space(space: int, devices: int, name: str) -> None:
+    """Raises InputError unless devices can share clips, so many each.
+
+    Args:
+        space: as `make_mesh`'s.
+        devices: how many there are.
+        name: of the setting.
+    """
+    if space < 1 or devices % space:
+        raise InputError(
+            f"{name}={space}: so many devices cannot share each frame, where there are {devices}: "
+            "it must be a divisor of that"
+        )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole array on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split_batch(mesh: Mesh) -> NamedSharding:
+    """The first axis divided along "data"."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def placed(shapes: Any, mesh: Mesh) -> Any:
+    """Says of a tree of shapes that every device holds the whole."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)), shapes
+    )
+
+
+def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Moves this host's share of a batch to its devices; what is not a number stays behind.
+
+    Args:
+        batch: arrays (local batch, ...).
+        mesh: of `make_mesh`.
+
+    Returns:
+        Global arrays (global batch, ...).
+    """
+    return {
+        key: jax.make_array_from_process_local_data(split_batch(mesh), value)
+        for key, value in batch.items()
+        if isinstance(value, np.ndarray) and value.dtype.kind in "uif"
+    }
+
+
+@contextlib.contextmanager
+def enough_memory(advice: str) -> Iterator[None]:
+    """Turns what JAX says when a device's memory is full into an InputError with advice."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the memory of a device is not enough: {advice} ({reason})") from error
+
+
+def replicate_here(tree: Any, mesh: Mesh) -> Any:
+    """Copies replicated arrays to the devices of a mesh of this host alone."""
+    return jax.tree.map(lambda x: jax.device_put(x.addressable_data(0), replicated(mesh)), tree)

@@ -1,0 +1,1 @@
+"""Evaluation: restoring clips, scores, tables and pictures."""

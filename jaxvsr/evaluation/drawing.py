@@ -1,0 +1,73 @@
+"""Pictures of an evaluation: frames side by side, a temporal profile, masks."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import ml_collections
+import numpy as np
+
+from jaxvsr.data.degradations import imresize
+from jaxvsr.data.sources import TFDSClips
+from jaxvsr.distributed.mesh import make_mesh, replicate_here
+from jaxvsr.evaluation import mask_pictures, pictures
+
+FILM_FRAMES = 32  # of the masks' video, at most
+
+
+def comparison(
+    scale: int,
+    t: int,
+    lq: np.ndarray,
+    gt: np.ndarray,
+    sr: np.ndarray,
+    computed: np.ndarray | None,
+) -> np.ndarray:
+    """Frame t of a clip: input, bicubic, sr, gt and, laid over it, where blocks computed."""
+    enlarged = {"bicubic": imresize(lq[t], scale)} if scale > 1 else {}
+    panels = {"input": pictures.enlarge(lq[t], scale), **enlarged, "sr": sr[t], "gt": gt[t]}
+    if computed is not None:
+        share = pictures.enlarge(computed[t], scale)
+        panels[f"computed: {computed[t].mean():.0%}"] = pictures.heat(share, panels["input"])
+    return pictures.side_by_side(panels)
+
+
+def temporal_profile(scale: int, lq: np.ndarray, gt: np.ndarray, sr: np.ndarray) -> np.ndarray:
+    """The middle column of a clip's frames over time: what flickers is a ragged line there."""
+    column = gt.shape[2] // 2
+    marked = gt[len(gt) // 2].copy()
+    marked[:, column - 1 : column + 1] = (255, 60, 0)
+    wide = -(-marked.shape[1] // (2 * len(gt)))  # pixels a frame, half a frame's width in all
+    unrestored = "bicubic" if scale > 1 else "input"
+    clips = {unrestored: imresize(lq, scale), "sr": sr, "gt": gt}
+    return pictures.side_by_side(
+        {
+            f"column {column}": marked,
+            **{
+                name: clip[:, :, column].swapaxes(0, 1).repeat(wide, axis=1)
+                for name, clip in clips.items()
+            },
+        }
+    )
+
+
+def draw_masks(
+    model: nn.Module, source: TFDSClips, protocol: ml_collections.ConfigDict, variables: Any
+) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+    """What each block of a masked network computes of the first clip, or of as much of it as a
+    device restores.
+
+    Returns:
+        "masks" -> a picture of the middle frame (h, w, 3) uint8, and the frames of a video; both
+        empty for a network without masks.
+    """
+    if not getattr(model, "use_mask", False):
+        return {}, []
+    frames, height, width = (side or None for side in protocol.tile)
+    length = min(source.clips[0].length, frames or FILM_FRAMES, FILM_FRAMES)
+    height = height or source.clips[0].height // source.scale // protocol.space
+    lq = source.read(0, range(length))["lq"][:, :height, :width]
+    here = make_mesh(jax.local_devices()[:1])
+    masks = mask_pictures.masks_of(model, replicate_here(variables, here), lq)
+    film = [mask_pictures.draw_frame(masks, lq, t) for t in range(length)]
+    return {"masks": mask_pictures.draw_blocks(masks, lq, length // 2)}, film

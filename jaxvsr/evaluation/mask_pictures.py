@@ -1,0 +1,117 @@
+"""Pictures of what a masked network computes, laid over its input: of each block, and a video."""
+
+import collections
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvsr.evaluation import pictures
+
+WIDTH = 3840  # pixels that a row of panels may take
+NARROW = 160  # pixels of a panel, at least, where a row has room
+WIDE = 640  # pixels of a panel of the video, at least
+
+
+def masks_of(model: nn.Module, variables: Any, lq: np.ndarray) -> dict[str, np.ndarray]:
+    """Which tokens each block of a network computes.
+
+    Args:
+        model, variables: the network.
+        lq: a clip (t, h, w, 3) uint8.
+
+    Returns:
+        "branch/group/block" -> (t, h, w) bool; {} without masks, and then nothing is computed.
+    """
+
+    @jax.jit
+    def run(variables: Any, lq: jax.Array) -> dict[str, jax.Array]:
+        lq = lq.astype(jnp.float32)[None] / 255
+        aux = model.apply(variables, lq, mutable="aux")[1].get("aux", {})
+        return {
+            "/".join(key.key for key in path if hasattr(key, "key")): leaf[:, 0] > 0
+            for path, leaf in jax.tree_util.tree_leaves_with_path(aux)
+            if any(getattr(key, "key", None) == "mask" for key in path)
+        }
+
+    if not jax.eval_shape(run, variables, lq):
+        return {}
+    masks = jax.device_get(run(variables, lq))
+    return {name.removesuffix("/mask"): mask for name, mask in masks.items()}
+
+
+def draw_blocks(masks: Mapping[str, np.ndarray], lq: np.ndarray, t: int) -> np.ndarray:
+    """A row for each branch: the share of its blocks, then each block that computed a token.
+
+    Args:
+        masks: of `masks_of`.
+        lq: the clip (t, h, w, 3) uint8.
+        t: the frame.
+
+    Returns:
+        (h', w', 3) uint8.
+    """
+    branches = by_branch(masks)
+    columns = 1 + max(len(blocks) for blocks in branches.values())
+    factor = -(-NARROW // lq.shape[2])  # what small frames are enlarged by, for their titles
+    step = -(-factor * lq.shape[2] * columns // WIDTH)
+    rows = []
+    for branch, blocks in branches.items():
+        shares = {branch: np.mean([mask[t] for mask in blocks.values()], axis=0)}
+        shares |= {name: mask[t].astype(float) for name, mask in blocks.items()}
+        panels = {
+            f"{name}: {share.mean():.0%}": pictures.enlarge(pictures.heat(share, lq[t]), factor)[
+                ::step, ::step
+            ]
+            for name, share in shares.items()
+        }
+        rows.append(pictures.side_by_side(panels))
+    return _below(rows)
+
+
+def draw_frame(masks: Mapping[str, np.ndarray], lq: np.ndarray, t: int) -> np.ndarray:
+    """A frame of the video: the input, the share of all blocks, and that of each branch's.
+
+    Args, returns: as `draw_blocks`'.
+    """
+    factor = -(-WIDE // lq.shape[2])
+
+    def panel(share: np.ndarray) -> np.ndarray:
+        return pictures.enlarge(pictures.heat(share, lq[t]), factor)
+
+    branches = by_branch(masks)
+    shares = {"all blocks": np.mean([mask[t] for mask in masks.values()], axis=0)} | {
+        branch: np.mean([mask[t] for mask in blocks.values()], axis=0)
+        for branch, blocks in branches.items()
+    }
+    panels = {"input": pictures.enlarge(lq[t], factor)} | {
+        f"{name}: {share.mean():.0%}": panel(share) for name, share in shares.items()
+    }
+    names, wide = list(panels), 3
+    return _below(
+        [
+            pictures.side_by_side({name: panels[name] for name in names[i : i + wide]})
+            for i in range(0, len(names), wide)
+        ]
+    )
+
+
+def by_branch(masks: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """ "branch/group_0/block_1" -> mask as branch -> "0.1" -> mask."""
+    branches: dict[str, dict[str, np.ndarray]] = collections.defaultdict(dict)
+    for name, mask in masks.items():
+        branch, group, block = name.split("/")
+        branches[branch][f"{group.split('_')[-1]}.{block.split('_')[-1]}"] = mask
+    return branches
+
+
+def _below(rows: list[np.ndarray]) -> np.ndarray:
+    """Pictures (h_i, w_i, 3) uint8, one below the other, white on the right."""
+    width = max(row.shape[1] for row in rows)
+    ends = [((0, 0), (0, width - row.shape[1]), (0, 0)) for row in rows]
+    return np.concatenate(
+        [np.pad(row, end, constant_values=255) for row, end in zip(rows, ends, strict=True)]
+    )

@@ -1,0 +1,175 @@
+"""Scores of a model over a data set."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxvsr.config import plain
+from jaxvsr.console import counted
+from jaxvsr.data.degradations import add_noise, imresize, with_noise_map
+from jaxvsr.data.sources import TFDSClips
+from jaxvsr.evaluation.drawing import comparison, temporal_profile
+from jaxvsr.evaluation.protocol import scorers
+from jaxvsr.evaluation.reports import Evaluation
+from jaxvsr.evaluation.restoring import Restorer, restore_clips, to_uint8
+
+
+class Stopped(Exception):
+    """The evaluation was interrupted."""
+
+
+def evaluate(
+    restore: Restorer,
+    source: TFDSClips,
+    protocol: ml_collections.ConfigDict,
+    variables: Any,
+    *,
+    name: str = "model",
+    baseline: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> Evaluation:
+    """Scores a model. Clips go to the hosts in turn, and there to as many devices side by side.
+
+    Args:
+        restore: of `make_restorer`.
+        source: of the clips.
+        protocol: the `eval` section of a config.
+        variables: of the model, replicated.
+        name: of the model.
+        baseline: whether bicubic enlargement is scored beside the model; at scale 1, the input.
+        stop: asked after each clip; if it says so, there is no result.
+
+    Returns:
+        The scores of all clips, on every host; the picture is the first host's.
+
+    Raises:
+        Stopped: it was stopped.
+    """
+    clips = range(protocol.clips or len(source.clips))[: len(source.clips)]
+    own = clips[jax.process_index() :: jax.process_count()]
+    unrestored = "bicubic" if source.scale > 1 else "input"
+    methods = dict.fromkeys((unrestored, name) if baseline else (name,))
+    metrics = scorers(protocol)
+    scores: dict = {method: {metric: {} for metric in metrics} for method in methods}
+    scored = list(protocol.frames) or slice(None)
+    picture = np.zeros((0, 0, 3), np.uint8)
+    restored = restored_clips(restore, source, protocol, variables, own)
+    for i, lq, gt, sr, computed in counted(restored, len(own), "clips"):
+        for method in methods:
+            output = sr if method == name else imresize(lq, source.scale)
+            for metric, score in metrics.items():
+                scores[method][metric][source.clips[i].name] = score(output[scored], gt[scored])
+        if not picture.size:
+            picture = comparison(source.scale, len(gt) // 2, lq, gt, sr, computed)
+        if stop():
+            raise Stopped
+    if jax.process_count() > 1:
+        scores = _of_all_hosts(scores, [source.clips[i].name for i in clips])
+    fields = plain(protocol).items()
+    said = {key: value for key, value in fields if key not in ("every", "space")}
+    return Evaluation(said | {"degradation": source.degradation}, scores, picture)
+
+
+def _of_all_hosts(scores: dict, names: list[str]) -> dict:
+    """Scores of all clips, as an `Evaluation` has them, of which each host has those of its own
+    clips; waits for all hosts."""
+    own = [
+        by_clip.get(name, ())
+        for by_metric in scores.values()
+        for by_clip in by_metric.values()
+        for name in names
+    ]
+    counts = multihost_utils.process_allgather(np.array([len(frames) for frames in own]))
+    table = np.zeros((len(own), counts.max()))
+    for row, frames in zip(table, own, strict=True):
+        row[: len(frames)] = frames
+    # As integers, since JAX would round to 32 bits.
+    tables = multihost_utils.process_allgather(table.view(np.uint32)).view(np.float64)
+    owners = counts.argmax(0)  # the one host that has scores
+    found = iter(tables[host, i, : counts[host, i]] for i, host in enumerate(owners))
+    return {
+        method: {metric: {name: next(found) for name in names} for metric in by_metric}
+        for method, by_metric in scores.items()
+    }
+
+
+def restored_clips(
+    restore: Restorer,
+    source: TFDSClips,
+    protocol: ml_collections.ConfigDict,
+    variables: Any,
+    clips: Iterable[int],
+) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]]:
+    """Restores clips by a protocol.
+
+    Yields:
+        Of each: its number, lq, gt and sr (t, h, w, 3) uint8, and the share of blocks that
+        computed each token (t, h, w), or None. Where frames are interpolated, lq is the input
+        nearest to each.
+    """
+
+    def read(i: int) -> tuple[np.ndarray, tuple[int, dict[str, np.ndarray]]]:
+        frames = source.read(i, range(source.clips[i].length))
+        lq = frames["lq"]
+        if protocol.noise:
+            # Drawn for the whole clip, whose tiles must agree, and as published the same for every
+            # clip; neither rounded nor clipped, but for the pictures.
+            lq = add_noise(lq, protocol.noise, np.random.default_rng(0))
+            frames["lq"] = to_uint8(lq)
+            lq = with_noise_map(lq, protocol.noise)
+        if protocol.gt_frames:
+            inputs, targets = np.array(protocol.lq_frames), np.array(protocol.gt_frames)
+            nearest = inputs[np.abs(inputs - targets[:, None]).argmin(1)]
+            lq, frames = lq[inputs], {"lq": frames["lq"][nearest], "gt": frames["gt"][targets]}
+        return lq, (i, frames)
+
+    restored = restore_clips(
+        restore,
+        variables,
+        map(read, clips),
+        rule=protocol.input,
+        tile=tuple(protocol.tile),
+        overlap=tuple(protocol.overlap),
+        multiple=tuple(protocol.multiple),
+        space=protocol.space,
+    )
+    for (i, frames), sr, computed in restored:
+        yield i, frames["lq"], frames["gt"], sr, computed
+
+
+def draw(
+    restore: Restorer,
+    source: TFDSClips,
+    protocol: ml_collections.ConfigDict,
+    variables: Any,
+    psnr: dict[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Pictures of the frames that were scored best, median and worst, and a temporal profile.
+
+    Args:
+        restore, source, protocol, variables: as `evaluate`'s.
+        psnr: clip -> score of each scored frame.
+
+    Returns:
+        "best", "median", "worst" and "profile": (h, w, 3) uint8.
+    """
+    names = [clip.name for clip in source.clips]
+    ranked = sorted(
+        (float(score), names.index(clip), protocol.frames[i] if protocol.frames else i)
+        for clip, frames in psnr.items()
+        for i, score in enumerate(frames)
+    )
+    chosen = {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
+    clips = sorted({clip for _, clip, _ in chosen.values()})
+    drawn = {}
+    for i, lq, gt, sr, computed in restored_clips(restore, source, protocol, variables, clips):
+        for kind, (_, clip, frame) in chosen.items():
+            if clip == i:
+                drawn[kind] = comparison(source.scale, frame, lq, gt, sr, computed)
+        if chosen["median"][1] == i:
+            drawn["profile"] = temporal_profile(source.scale, lq, gt, sr)
+    return {kind: drawn[kind] for kind in (*chosen, "profile")}

@@ -1,0 +1,221 @@
+"""Programs compiled for TPUs on a machine without one: whether they fit, and what bounds them."""
+
+import dataclasses
+import functools
+import os
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from jaxvsr import flops
+from jaxvsr.distributed.mesh import placed, split_batch
+from jaxvsr.errors import InputError
+from jaxvsr.profiling.hlo import Traffic, traffic
+from jaxvsr.training.optimizer import make_optimizer
+from jaxvsr.training.state import initial_state, initial_weights
+from jaxvsr.training.step import make_loss, make_step
+
+# Of a chip, by Google's data sheets: bytes of HBM, and bytes that it moves in a second.
+HBM = {
+    "TPU v4": (32 * 2**30, 1228e9),
+    "TPU v5 lite": (16 * 2**30, 819e9),
+    "TPU v5": (95 * 2**30, 2765e9),
+    "TPU v6 lite": (32 * 2**30, 1638e9),
+    "TPU7x": (192 * 2**30, 7380e9),
+}
+_FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+_CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8")
+# The slices that can be had, by the generation's name.
+SLICES = {"v4": _CUBES, "v5e": _FLAT, "v5p": _CUBES, "v6e": _FLAT, "tpu7x": _CUBES}
+
+# libtpu need not look for TPUs of this machine, and several processes may compile: nothing is run.
+SETTINGS = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """What compiling a program for a topology has shown; numbers are of one device.
+
+    Attributes:
+        kind: of the devices.
+        devices: how many there are.
+        hbm: bytes of memory.
+        bandwidth: bytes that the memory moves in a second.
+        peak: FLOP/s by the data sheet.
+        flops: of matrix products and convolutions, what is computed twice counted twice.
+        seconds: that compiling took.
+        arguments: bytes.
+        outputs: bytes, of those that do not take an argument's place.
+        temporaries: bytes.
+        code: bytes of the program itself.
+        traffic: what moves; None if it was not compiled to the end.
+        refusal: the compiler's words, if it found that the memory is too small.
+    """
+
+    kind: str
+    devices: int
+    hbm: int
+    bandwidth: float
+    peak: float
+    flops: float
+    seconds: float
+    arguments: int = 0
+    outputs: int = 0
+    temporaries: int = 0
+    code: int = 0
+    traffic: Traffic | None = None
+    refusal: str = ""
+
+    @property
+    def used(self) -> int:
+        """Bytes of memory in all."""
+        return self.arguments + self.outputs + self.temporaries + self.code
+
+    @property
+    def fits(self) -> bool:
+        """Whether the program can run."""
+        return not self.refusal and self.used <= self.hbm
+
+    @property
+    def compute_seconds(self) -> float:
+        """The least that the arithmetic takes."""
+        return self.flops / self.peak
+
+    @property
+    def memory_seconds(self) -> float:
+        """The least that moving data to and from memory takes; nan if not compiled."""
+        return self.traffic.memory / self.bandwidth if self.traffic else float("nan")
+
+
+def devices(name: str) -> Sequence[Any]:
+    """The devices of a topology, to compile for.
+
+    Args:
+        name: "v5e:2x2": a generation and its chips along each axis.
+
+    Raises:
+        InputError: there is no such topology, or libtpu is not installed or taken.
+    """
+    generation, _, shape = name.partition(":")
+    if shape not in SLICES.get(generation, ()):
+        known = "; ".join(f"{key}:{', '.join(values)}" for key, values in SLICES.items())
+        raise InputError(f"there is no topology {name!r}, as v5e:2x2 is one; there are {known}")
+    for key, value in SETTINGS.items():
+        os.environ.setdefault(key, value)
+    from jax.experimental import topologies
+
+    host = {"chips_per_host_bounds": [1, 1, 1]} if shape == "1x1" else {}
+    try:
+        return topologies.get_topology_desc(name, "tpu", **host).devices
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        if "lockfile" in reason:
+            advice = "another process holds libtpu: wait until it has ended"
+        elif "not installed" in reason:
+            advice = "compiling for TPUs needs libtpu: pip install 'jaxvsr[tpu]'"
+        else:
+            advice = f"libtpu knows no {name}"
+        raise InputError(f"{advice} ({reason})") from error
+
+
+def inference(
+    model: nn.Module, mesh: jax.sharding.Mesh, clips: int, frames: int, size: tuple[int, int]
+) -> Any:
+    """Traces the restoration of clips, divided among the devices of a mesh.
+
+    Args:
+        model: the network.
+        mesh: of `make_mesh`.
+        clips: in all, a multiple of the devices.
+        frames: of a clip.
+        size: (h, w) of a frame.
+
+    Returns:
+        What `compile_for` takes.
+    """
+    weights = jax.eval_shape(lambda: initial_weights(model, jax.random.key(0), False))
+    shape = (clips, frames, *size, 3)
+    lq = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=split_batch(mesh))
+    return jax.jit(model.apply).trace(placed(weights.variables, mesh), lq)
+
+
+def training(
+    config: ml_collections.ConfigDict,
+    model: nn.Module,
+    mesh: jax.sharding.Mesh,
+    frames: int,
+    size: tuple[int, int],
+) -> Any:
+    """Traces a step of the training loop, on a batch divided among the devices of a mesh.
+
+    Args:
+        config: whole; data.batch samples make a step.
+        model: the network.
+        mesh: of `make_mesh`.
+        frames: of a sample.
+        size: (h, w) of a sample's inputs.
+
+    Returns:
+        What `compile_for` takes.
+    """
+    optimizer, _ = make_optimizer(config.optim, config.train.steps)
+    ema = config.optim.ema
+    init = functools.partial(initial_state, model, optimizer, config.train.seed, bool(ema))
+    batch = {
+        key: jax.ShapeDtypeStruct(
+            (config.data.batch, frames, *(scale * side for side in size), 3),
+            jnp.uint8,
+            sharding=split_batch(mesh),
+        )
+        for key, scale in (("lq", 1), ("gt", model.scale))
+    }
+    step = make_step(make_loss(model, config.loss), optimizer, config.train.accumulate, ema)
+    state = placed(jax.eval_shape(init), mesh)
+    return jax.jit(step, donate_argnums=0).trace(state, batch)
+
+
+def compile_for(traced: Any, mesh: jax.sharding.Mesh) -> Fit:
+    """Compiles a traced function whose arguments lie on a mesh of a topology's devices."""
+    device = mesh.devices.flat[0]
+    kind = device.device_kind
+    hbm, bandwidth = next(value for name, value in HBM.items() if name in kind)
+    # Where a chip has two cores that JAX sees as two devices, they share what it has.
+    cores = sum(tuple(other.coords) == tuple(device.coords) for other in mesh.devices.flat)
+    start = time.perf_counter()
+    fit = Fit(
+        kind=kind,
+        devices=mesh.size,
+        hbm=hbm // cores,
+        bandwidth=bandwidth / cores,
+        peak=(flops.data_sheet(kind) or float("nan")) / cores,
+        flops=sum(flops.by_scope(traced.jaxpr).values()) / mesh.size,
+        seconds=0.0,
+    )
+    try:
+        compiled = traced.lower().compile()
+    except jax.errors.JaxRuntimeError as error:
+        if not re.search(r"RESOURCE_EXHAUSTED|Ran out of memory", str(error)):
+            raise
+        refusal = str(error).splitlines()[0]
+        return dataclasses.replace(fit, seconds=time.perf_counter() - start, refusal=refusal)
+    memory = compiled.memory_analysis()
+    return dataclasses.replace(
+        fit,
+        seconds=time.perf_counter() - start,
+        arguments=memory.argument_size_in_bytes,
+        outputs=memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        temporaries=memory.temp_size_in_bytes,
+        code=memory.generated_code_size_in_bytes,
+        traffic=traffic(compiled.as_text()),
+    )

@@ -1,0 +1,1 @@
+"""Training: the step, its state, the optimiser, checkpoints and logs."""

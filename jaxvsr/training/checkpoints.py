@@ -1,0 +1,212 @@
+"""Checkpoints of a run, by Orbax: written in the background, whole or not at all."""
+
+import contextlib
+import functools
+import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import ml_collections
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from jaxvsr.config import check_fits
+from jaxvsr.distributed.mesh import make_mesh, placed
+from jaxvsr.errors import InputError
+from jaxvsr.training.state import TrainState, Weights, initial_weights
+
+
+class Checkpoints:
+    """The checkpoints of a run: the best by PSNR, and the latest."""
+
+    def __init__(self, workdir: pathlib.Path, keep: int = 1, degradation: str = "unknown") -> None:
+        """Opens those in a run's folder.
+
+        Args:
+            workdir: of the run.
+            keep: how many of the latest are kept besides the best.
+            degradation: that made the inputs which are trained on, by name; "" if not known.
+        """
+        self._degradation = degradation
+        best = BestN(get_metric_fn=_psnr, n=1, keep_checkpoints_without_metrics=False)
+        options = ocp.CheckpointManagerOptions(
+            best_fn=_psnr,
+            preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
+            cleanup_tmp_directories=True,  # of a run that was killed while saving
+        )
+        self._keep = keep
+        self._workdir = workdir
+        self._manager = ocp.CheckpointManager((workdir / "checkpoints").resolve(), options=options)
+
+    def latest_step(self) -> int | None:
+        """The step of the latest checkpoint; None if there is none."""
+        return self._manager.latest_step()
+
+    def best_step(self) -> int | None:
+        """The step of the best checkpoint by PSNR, the latest if none was scored."""
+        best = self._manager.best_step()
+        return self.latest_step() if best is None else best
+
+    def save(self, state: TrainState, position: int, psnr: float | None = None) -> None:
+        """Starts to write a checkpoint, unless there is one of this step.
+
+        Args:
+            state: to be saved.
+            position: number of samples drawn.
+            psnr: the score in dB, if the state was scored.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        training = state.replace(weights=None)
+        args = ocp.args.Composite(
+            weights=ocp.args.StandardSave(state.weights),
+            training=ocp.args.StandardSave(training),
+            data=ocp.args.JsonSave({"position": position, "degradation": self._degradation}),
+        )
+        with self._full_disk_explained():
+            metrics = None if psnr is None else {"psnr": float(psnr)}
+            self._manager.save(step, args=args, metrics=metrics)
+
+    def save_weights(self, weights: Weights) -> None:
+        """Writes weights that no run here has made, as a checkpoint of step 0, and waits.
+
+        Args:
+            weights: to be evaluated, or to start from.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        args = ocp.args.Composite(
+            weights=ocp.args.StandardSave(weights),
+            data=ocp.args.JsonSave({"position": 0, "degradation": self._degradation}),
+        )
+        with self._full_disk_explained():
+            self._manager.save(0, args=args)
+            self._manager.wait_until_finished()
+
+    def restore(self, state: TrainState, step: int) -> tuple[TrainState, int]:
+        """Reads a checkpoint to go on from it.
+
+        Args:
+            state: shapes with shardings, as the state is to be.
+            step: of the checkpoint.
+
+        Returns:
+            The state, and the number of samples that had been drawn.
+
+        Raises:
+            InputError: the checkpoint holds another tree, or nothing but weights.
+        """
+        self._manager.wait_until_finished()
+        if not (self._manager.directory / str(step) / "training").exists():
+            raise InputError(
+                f"{self._workdir} holds weights alone, no run to go on with: name another "
+                f"--workdir, and --config.train.init_from={self._workdir}"
+            )
+        restored = self._restore(
+            step,
+            weights=ocp.args.StandardRestore(state.weights),
+            training=ocp.args.StandardRestore(state.replace(weights=None)),
+            data=ocp.args.JsonRestore(),
+        )
+        state = restored["training"].replace(weights=restored["weights"])
+        return state, restored["data"]["position"]
+
+    def restore_weights(self, weights: Weights, step: int) -> Weights:
+        """As `restore`, of the weights alone."""
+        return self._restore(step, weights=ocp.args.StandardRestore(weights))["weights"]
+
+    def degradation(self, step: int) -> str:
+        """The name of the degradation that the weights of a checkpoint were trained on."""
+        return self._restore(step, data=ocp.args.JsonRestore())["data"]["degradation"]
+
+    def _restore(self, step: int, **args: Any) -> Any:
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**args))
+        except (ValueError, KeyError) as error:
+            raise InputError(
+                f"the checkpoint of step {step} in {self._workdir} does not fit this model and "
+                f"optimiser: {error}"
+            ) from error
+
+    def preempted(self, step: int) -> bool:
+        """Whether the hosts have agreed to stop at this step, one of them being taken away."""
+        return self._manager.reached_preemption(step)
+
+    def check_space(self, state: Any) -> None:
+        """Raises InputError if the disk cannot hold as many checkpoints as are to be kept."""
+        size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+        missing = self._keep + 2 - len(self._manager.all_steps())  # the best, one being written
+        needed = size * max(missing, 1)
+        free = shutil.disk_usage(self._workdir).free
+        if free < needed:
+            raise InputError(
+                f"{self._workdir} has {free / 2**20:.0f} MiB free; {missing} checkpoints of "
+                f"{size / 2**20:.0f} MiB need {needed / 2**20:.0f} MiB: free some space, name "
+                "another --workdir, or lower train.keep"
+            )
+
+    def close(self) -> None:
+        """Waits until everything is on disk, and lets go of the folder.
+
+        Raises:
+            InputError: the disk is full; the checkpoints before are whole.
+        """
+        with self._full_disk_explained():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _full_disk_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            # The writers below Orbax raise different classes for it.
+            if "No space left" not in str(error):
+                raise
+            raise InputError(
+                f"the disk of {self._workdir} is full: a checkpoint could not be written. The "
+                "ones before are whole; free some space and start again to resume"
+            ) from error
+
+
+def load_best(
+    config: ml_collections.ConfigDict, model: nn.Module, workdir: pathlib.Path
+) -> tuple[int, Any, str]:
+    """The best checkpoint of a run.
+
+    Args:
+        config: of the run.
+        model: as the config has it. One without parameters needs no run.
+        workdir: of the run.
+
+    Returns:
+        The checkpoint's step, the variables for `model.apply`, the name of the degradation that
+        they were trained on, "" if it is not known.
+
+    Raises:
+        InputError: no run or no checkpoint there, or another model's.
+    """
+    init = functools.partial(initial_weights, model, ema=bool(config.optim.ema))
+    shapes = placed(jax.eval_shape(init, jax.random.key(0)), make_mesh())
+    if not jax.tree.leaves(shapes):
+        return 0, {}, ""
+    if not (workdir / "config.json").exists():
+        raise InputError(f"{workdir} holds no run: train one there first")
+    check_fits(config, workdir)
+    with contextlib.closing(Checkpoints(workdir)) as checkpoints:
+        step = checkpoints.best_step()
+        if step is None:
+            raise InputError(f"{workdir} holds no checkpoint yet")
+        variables = checkpoints.restore_weights(shapes, step).variables
+        return step, variables, checkpoints.degradation(step)
+
+
+def _psnr(metrics: dict[str, float]) -> float:
+    return metrics["psnr"]

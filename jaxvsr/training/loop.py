@@ -1,0 +1,213 @@
+"""The training loop: restores the latest state, repeats the step, scores, saves and logs."""
+
+import functools
+import json
+import pathlib
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import flax.linen as nn
+import jax
+import ml_collections
+import optax
+
+from jaxvsr import flops
+from jaxvsr.config import check_fits, save, trace_steps
+from jaxvsr.console import say
+from jaxvsr.data import pipeline
+from jaxvsr.data.sources import TFDSClips
+from jaxvsr.distributed.mesh import enough_memory, make_mesh, placed, replicated, to_devices
+from jaxvsr.errors import InputError
+from jaxvsr.training import tracing
+from jaxvsr.training.checkpoints import Checkpoints, load_best
+from jaxvsr.training.optimizer import make_optimizer
+from jaxvsr.training.state import TrainState, initial_state
+from jaxvsr.training.step import judged, make_loss, make_step, step_flops
+from jaxvsr.training.summaries import Summaries
+from jaxvsr.training.telemetry import Progress
+from jaxvsr.weights import from_file, spynet_from_torch
+from jaxvsr.weights.files import read
+
+# Scores variables at a step and logs the scores; gives the PSNR in dB, or None once the function
+# that it is given says to stop.
+Score = Callable[[Any, int, Summaries, Callable[[], bool]], float | None]
+
+
+def run(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    model: nn.Module,
+    source: TFDSClips,
+    score: Score,
+) -> None:
+    """Trains a model, from the latest checkpoint in the run's folder if there is one.
+
+    Args:
+        config: every field of `jaxvsr.config.defaults`.
+        workdir: of the run, which exists.
+        model: as `config.model` has it.
+        source: of the training clips.
+        score: called every `eval.every` steps and after the last one.
+
+    Raises:
+        InputError: the folder holds another run, the weights to start from do not fit, or a disk or
+            a device's memory is full.
+        FloatingPointError: the loss or a gradient is not finite.
+        SystemExit: after SIGTERM, once everything is saved.
+    """
+    for difference in check_fits(config, workdir):
+        say(f"resuming with another value than before:{difference}")
+    checkpoints = Checkpoints(workdir, config.train.keep, source.degradation)
+    done, steps = checkpoints.latest_step() or 0, config.train.steps
+    if done >= steps:
+        say(f"{workdir} holds the whole run, {done} steps: a larger train.steps continues it")
+        return
+
+    mesh = make_mesh()
+    optimizer, rates = make_optimizer(config.optim, config.train.steps)
+    state, position = first_state(config, model, optimizer, checkpoints, mesh)
+    save(config, workdir)
+    loss = make_loss(model, config.loss, config.data.noise)
+    step = make_step(loss, optimizer, config.train.accumulate, config.optim.ema)
+    step = jax.jit(step, donate_argnums=0)
+    batches = pipeline.training_batches(
+        config.data,
+        source,
+        seed=config.train.seed,
+        position=position,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    summaries = Summaries(workdir, done)
+    work, peak = step_flops(config, model, state), flops.peak() * jax.device_count()
+    progress = Progress(done, steps, judged(state.weights.params), work, peak)
+    if "spynet" not in state.weights.params:
+        rates.pop("spynet", None)
+    count = sum(leaf.size for leaf in jax.tree.leaves(state.weights.params))
+    say(
+        f"{config.model.name}: {count:,} parameters, {work / 1e9:,.1f} GFLOP a step on "
+        f"{jax.device_count()} {jax.devices()[0].device_kind}; compiling"
+    )
+    memory = enough_memory("lower data.batch, raise train.accumulate or set model.remat")
+    trace = tracing.traced(trace_steps(config.train.profile_steps), workdir)
+    with (
+        _sigterm() as asked_to_stop,
+        closing(checkpoints),
+        closing(summaries),
+        memory,
+        trace as trace_at,
+    ):
+        while done < steps and not (asked_to_stop.is_set() or checkpoints.preempted(done)):
+            trace_at(done, state)
+            with progress.waiting("data"):
+                batch = next(batches)
+            state, measured = step(state, to_devices(batch, mesh))
+            progress.add(measured)
+            done, position = done + 1, position + config.data.batch
+            if done % config.train.log_every == 0 or done == steps:
+                values = progress.report()
+                values |= {f"lr/{group}": float(rate(done - 1)) for group, rate in rates.items()}
+                summaries.scalars(done, values)
+                say(progress.line(values))
+            scored = done % config.eval.every == 0 or done == steps
+            if scored or done % config.train.checkpoint_every == 0:
+                progress.read()  # what is not finite is neither scored nor saved
+                psnr = None
+                if scored:
+                    with progress.paused():
+                        psnr = score(state.weights.variables, done, summaries, asked_to_stop.is_set)
+                with progress.waiting("checkpoint"):
+                    checkpoints.save(state, position, psnr)
+        trace_at(done, state)
+        progress.read()
+        checkpoints.save(state, position)
+    if done < steps or asked_to_stop.is_set():
+        say(f"SIGTERM: saved at step {done}; run the same command again to resume")
+        sys.exit(128 + signal.SIGTERM)
+
+
+def first_state(
+    config: ml_collections.ConfigDict,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    checkpoints: Checkpoints,
+    mesh: jax.sharding.Mesh,
+) -> tuple[TrainState, int]:
+    """The latest checkpoint's state and position in the data, or fresh ones; on all devices."""
+    init = functools.partial(
+        initial_state, model, optimizer, config.train.seed, bool(config.optim.ema)
+    )
+    shapes = placed(jax.eval_shape(init), mesh)
+    if not jax.tree.leaves(shapes.weights.params):
+        raise InputError(f"model {config.model.name!r} has nothing to train: --mode=eval scores it")
+    checkpoints.check_space(shapes)
+    latest = checkpoints.latest_step()
+    if latest is not None:
+        return checkpoints.restore(shapes, latest)
+
+    given = _given_variables(config, model, shapes.weights.params)
+    everywhere = replicated(mesh)
+    state = jax.jit(init, out_shardings=everywhere)()
+
+    def filled(fresh: dict, collection: str) -> dict:
+        # Each tree has arrays of its own: a step may write where its state was.
+        here = jax.device_get(given.get(collection, {}))
+        return fresh and fresh | jax.device_put(here, everywhere, may_alias=False)
+
+    weights = state.weights
+    weights = weights.replace(
+        params=filled(weights.params, "params"),
+        ema=filled(weights.ema, "params"),
+        batch_stats=filled(weights.batch_stats, "batch_stats"),
+    )
+    return state.replace(weights=weights), 0
+
+
+def _given_variables(config: ml_collections.ConfigDict, model: nn.Module, params: Any) -> dict:
+    """The variables that a new run does not start afresh: all, those of SpyNet, or none.
+
+    Raises:
+        InputError: there are none where the config says, or they are not this model's.
+    """
+    if config.train.init_from:
+        path = pathlib.Path(config.train.init_from)
+        say(f"starting from {path}")
+        if not path.is_dir():
+            return from_file(path=path, **config.model)
+        asked = config.copy_and_resolve_references()
+        if (path / "config.json").exists():  # how it was trained does not matter
+            there = json.loads((path / "config.json").read_text())["optim"]
+            for field in asked.optim.keys() & there.keys():
+                value = there[field]
+                asked.optim[field] = tuple(value) if isinstance(value, list) else value
+        return load_best(asked, model, path)[1]
+    path = config.train.spynet_weights
+    if path and "spynet" not in params:
+        raise InputError("train.spynet_weights is set, but the model has no SpyNet")
+    if path:
+        try:
+            return {"params": {"spynet": spynet_from_torch(read(path))}}
+        except InputError as error:
+            raise InputError(f"train.spynet_weights: {error}") from error
+    if "spynet" in params:
+        say("SpyNet starts without weights, as the zero flow: see train.spynet_weights")
+    return {}
+
+
+@contextmanager
+def _sigterm() -> Iterator[threading.Event]:
+    """Inside, SIGTERM sets the event and does nothing else. Of several hosts' processes JAX's own
+    handler takes it, so that all stop at the same step."""
+    asked = threading.Event()
+    if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,138 @@
+"""The training step: loss, gradients, update."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from jaxvsr import flops
+from jaxvsr.data.degradations import device
+from jaxvsr.layers.sown import keep_ratio
+from jaxvsr.models import network_input
+from jaxvsr.training import losses
+from jaxvsr.training.state import TrainState, Weights, variables
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+def make_loss(
+    model: nn.Module, loss: ml_collections.ConfigDict, noise: Sequence[float] = ()
+) -> Callable:
+    """What is minimised.
+
+    Args:
+        model: the network.
+        loss: the section of a config.
+        noise: lowest and highest level of Gaussian noise that is added to lq, on 0..255: of each
+            sample another one, all as often; (): none.
+
+    Returns:
+        A function of params, batch_stats, batch ("lq", "gt" uint8) and rng that gives the loss ()
+        and, beside it, the new batch_stats and the metrics.
+    """
+
+    def compute(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array):
+        lq, gt = (batch[key].astype(jnp.float32) / 255 for key in ("lq", "gt"))
+        if noise:
+            rng, level_rng, noise_rng = jax.random.split(rng, 3)
+            low, high = noise
+            level = jax.random.uniform(level_rng, (len(lq), 1), minval=low, maxval=high)
+            level = jnp.broadcast_to(level, lq.shape[:2])
+            lq = device.with_noise_map(device.add_noise(lq, level, noise_rng), level)
+        rngs = dict(zip(("gumbel", "droppath"), jax.random.split(rng), strict=True))
+        mutable = ["aux", "batch_stats"]
+        seen = network_input(model, lq)
+        sr, changed = model.apply(
+            variables(params, batch_stats), seen, train=True, rngs=rngs, mutable=mutable
+        )
+        frames = losses.charbonnier(loss.peak * sr, loss.peak * gt, loss.eps)
+        pixel = (frames.sum(1) if loss.sum_frames else frames.mean(1)).mean()
+        kept = keep_ratio(changed.get("aux", {}))
+        total = pixel + loss.sparsity * kept
+        psnr = -10 * jnp.log10(((jnp.clip(sr, 0, 1) - gt) ** 2).mean((1, 2, 3, 4))).mean()
+        metrics = {"loss": total, "pixel_loss": pixel, "keep_ratio": kept, "psnr": psnr}
+        return total, (changed.get("batch_stats", {}), metrics)
+
+    return compute
+
+
+def make_step(
+    loss: Callable, optimizer: optax.GradientTransformation, accumulate: int, ema: float
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """One update.
+
+    Args:
+        loss: of `make_loss`.
+        optimizer: of `make_optimizer`.
+        accumulate: parts that a batch is computed in, one after the other.
+        ema: decay of the moving average; 0 where none is kept.
+
+    Returns:
+        A function of a state and a batch that gives the next state and the metrics. Of these
+        "finite" tells of the loss, and then of each tensor's gradient, whether it is finite.
+    """
+    gradient = jax.value_and_grad(loss, has_aux=True)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        weights = state.weights
+
+        def add(carry: Any, inputs: Any) -> tuple[Any, Metrics]:
+            batch_stats, total = carry
+            (_, (batch_stats, metrics)), grads = gradient(weights.params, batch_stats, *inputs)
+            return (batch_stats, jax.tree.map(jnp.add, total, grads)), metrics
+
+        # A part takes samples of every device, so that none is moved from one to another.
+        parts = {
+            k: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1) for k, x in batch.items()
+        }
+        rngs = jax.random.split(jax.random.fold_in(state.rng, state.step), accumulate)
+        start = (weights.batch_stats, jax.tree.map(jnp.zeros_like, weights.params))
+        (batch_stats, total), metrics = jax.lax.scan(add, start, (parts, rngs))
+        grads = jax.tree.map(lambda g: g / accumulate, total)
+        metrics = jax.tree.map(lambda m: m.mean(0), metrics)
+
+        updates, opt_state = optimizer.update(grads, state.opt_state, weights.params)
+        params = optax.apply_updates(weights.params, updates)
+        average = optax.incremental_update(params, weights.ema, 1 - ema) if ema else {}
+        metrics["grad_norm"] = optax.tree.norm(grads)
+        judged = [metrics["loss"], *jax.tree.leaves(grads)]
+        metrics["finite"] = jnp.stack([jnp.isfinite(x).all() for x in judged])
+        weights = Weights(params=params, batch_stats=batch_stats, ema=average)
+        state = state.replace(step=state.step + 1, weights=weights, opt_state=opt_state)
+        return state, metrics
+
+    return step
+
+
+def step_flops(config: ml_collections.ConfigDict, model: nn.Module, state: TrainState) -> float:
+    """FLOPs of a step; what is computed twice to save memory counts once."""
+    if hasattr(model, "remat"):
+        model = model.clone(remat=False)
+    loss, weights = make_loss(model, config.loss, config.data.noise), state.weights
+    batch = batch_shapes(config.data, model.scale)
+    gradient = jax.grad(loss, has_aux=True)
+    return flops.count(gradient, weights.params, weights.batch_stats, batch, state.rng)
+
+
+def batch_shapes(data: ml_collections.ConfigDict, scale: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Of a whole batch."""
+    whole = data.frames * (2 if data.mirror else 1)
+    return {
+        key: jax.ShapeDtypeStruct((data.batch, frames, side, side, 3), np.uint8)
+        for key, side, frames in (
+            ("lq", data.crop // scale, len(data.lq_frames) or whole),
+            ("gt", data.crop, len(data.gt_frames) or whole),
+        )
+    }
+
+
+def judged(params: Any) -> list[str]:
+    """What "finite" of a step's metrics tells of, in its order."""
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    return ["loss", *(jax.tree_util.keystr(path, simple=True, separator="/") for path in paths)]

@@ -1,0 +1,89 @@
+"""What a run leaves behind to be looked at: TensorBoard events, metrics.jsonl, pictures."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from clu import metric_writers
+
+from jaxvsr.errors import InputError
+from jaxvsr.video.images import write_png
+
+
+def make_workdir(workdir: pathlib.Path) -> None:
+    """Makes a run's folder; raises InputError if it cannot be made or written to."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder --workdir={workdir} cannot be made: {error}") from error
+    if not os.access(workdir, os.W_OK):
+        raise InputError(f"the folder --workdir={workdir} cannot be written to")
+
+
+class Summaries:
+    """Writes numbers and pictures of a run; on other hosts than the first it does nothing.
+
+    metrics.jsonl holds a line a step that was reported, the numbers to the last digit.
+    """
+
+    def __init__(self, workdir: pathlib.Path, step: int | None) -> None:
+        """Opens a run's folder.
+
+        Args:
+            workdir: of the run.
+            step: the lines that a broken-off run wrote after it are dropped; None: kept.
+        """
+        self._active = jax.process_index() == 0
+        if not self._active:
+            return
+        self._images = workdir / "images"
+        path = workdir / "metrics.jsonl"
+        if step is not None:
+            _truncate(path, step)
+        self._lines = path.open("a")
+        self._writer = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(workdir)))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes numbers."""
+        if not self._active:
+            return
+        values = {key: float(value) for key, value in values.items()}
+        self._lines.write(json.dumps({"step": step, **values}) + "\n")
+        self._lines.flush()
+        self._writer.write_scalars(step, values)
+
+    def image(self, step: int, name: str, picture: np.ndarray) -> pathlib.Path | None:
+        """Writes a picture (h, w, 3) uint8 to TensorBoard and to images/<name>_<step>.png.
+
+        Returns:
+            The path of the PNG; None on other hosts than the first.
+        """
+        if not self._active:
+            return None
+        self._writer.write_images(step, {name: picture[None]})
+        return write_png(picture, self._images / f"{name}_{step:08d}.png")
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        if self._active:
+            self._writer.close()
+            self._lines.close()
+
+
+def _truncate(path: pathlib.Path, step: int) -> None:
+    """Keeps the whole lines of metrics.jsonl up to a step."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        try:
+            if line.endswith("\n") and json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (ValueError, KeyError):  # broken off in the middle
+            continue
+    part = path.with_suffix(".part")
+    part.write_text("".join(kept))
+    part.replace(path)

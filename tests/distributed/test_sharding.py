@@ -1,0 +1,99 @@
+"""What devices tell each other."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from jaxvsr.distributed.mesh import make_mesh, to_devices
+
+CODE = """
+import re
+import jax
+import numpy as np
+from jaxvsr import models, sharding, train
+from jaxvsr.config import defaults
+from jaxvsr.training.optimizer import make_optimizer
+from jaxvsr.training.state import initial_state
+
+model = models.create("miavsr", dim=4, depths=(2,), num_heads=(1,), mid_channels=4, features_hr=4)
+config = defaults()
+optimizer, _ = make_optimizer(config.optim, 10)
+mesh = sharding.make_mesh()
+state = sharding.placed(jax.eval_shape(lambda: initial_state(model, optimizer, 0, True)), mesh)
+batch = {
+    key: jax.ShapeDtypeStruct((4, 3, side, side, 3), np.uint8, sharding=sharding.split(mesh))
+    for key, side in (("lq", 64), ("gt", 256))
+}
+step = make_step(make_loss(model, config.loss), optimizer, 2, 0.9)
+program = jax.jit(step, donate_argnums=0).lower(state, batch).compile().as_text()
+kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
+print(sorted(set(re.findall(rf" ({kinds})(?:-start)?[(]", program))))
+"""
+
+GATED = """
+import re
+import jax
+import numpy as np
+from jaxvsr import models, restore
+
+fields = dict(dim=4, depths=(1,), num_heads=(1,), mid_channels=4, features_hr=4, align=False)
+model = models.create("miavsr", **fields)
+lq = np.random.default_rng(0).integers(0, 256, (2, 3, 12, 20, 3), np.uint8)
+lq[1, 1:] = lq[1, 0]  # of which nothing changes
+shapes = jax.eval_shape(model.init, jax.random.key(0), lq / np.float32(255))
+rng = np.random.default_rng(1)
+
+
+def fill(path, leaf):
+    # Predictors keep what changed by more than 0.1 in all.
+    if "predictor" in jax.tree_util.keystr(path):
+        return np.full(leaf.shape, 1 if len(leaf.shape) == 2 else -0.1, np.float32)
+    return np.float32(0.2 * rng.normal(size=leaf.shape))
+
+
+variables = jax.tree_util.tree_map_with_path(fill, shapes)
+gated = restore.make_restorer(model.clone(gating="bucketed"))
+sr, computed = gated(variables, lq)
+assert len(sr.sharding.device_set) == 2
+for i in range(2):
+    alone = jax.jit(model.apply)(variables, lq[i : i + 1] / np.float32(255))
+    np.testing.assert_allclose(sr[i], alone[0], rtol=1e-4, atol=1e-5)
+print(float(computed[0].mean()) != float(computed[1].mean()))
+program = gated.lower(variables, lq).compile().as_text()
+kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
+print(sorted(set(re.findall(rf" ({kinds})(?:-start)?[(]", program))))
+"""
+
+
+def run_on_two_devices(code):
+    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.slow
+def test_only_sums_go_between_devices():
+    """Each device keeps its clips from the first layer to the loss: frames are never gathered."""
+    assert run_on_two_devices(CODE) == "['all-reduce']"
+
+
+def test_gated_devices_each_compute_their_own_tokens_and_say_nothing():
+    assert run_on_two_devices(GATED) == "True\n[]"
+
+
+def test_a_mesh_of_one_device():
+    mesh = make_mesh()
+    assert mesh.axis_names == ("data",) and mesh.size == 1
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float32"])
+def test_what_is_no_number_stays_on_the_host(kind):
+    import numpy as np
+
+    mesh = make_mesh()
+    batch = {"lq": np.ones((2, 3), kind), "key": np.array(["a", "b"])}
+    moved = to_devices(batch, mesh)
+    assert list(moved) == ["lq"] and moved["lq"].dtype == kind

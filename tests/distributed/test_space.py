@@ -1,0 +1,66 @@
+"""Frames whose rows several devices share are restored as whole ones are."""
+
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from jaxvsr import config as configs
+from jaxvsr import models
+from jaxvsr.distributed import spatial_sharding
+from jaxvsr.errors import InputError
+from jaxvsr.upscale import Settings, upscale
+
+QUICK = ["abpn", "afavsr", "bicubic", "fani", "mobile_rrn", "sort", "swat", "swrn", "vsr"]
+SLOW = sorted(set(models.MODELS) - set(QUICK))
+
+
+def run_on_four_devices(*cases):
+    """Runs cases of divided.py."""
+    command = [sys.executable, "-m", "tests.divided", *cases]
+    root = pathlib.Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_rows_move_between_devices():
+    run_on_four_devices("layers")
+
+
+def test_evaluation_and_streams():
+    run_on_four_devices("users")
+
+
+def test_networks_of_convolutions():
+    run_on_four_devices(*QUICK)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_networks(name):
+    run_on_four_devices(name)
+
+
+def test_without_devices_to_share_nothing_is_done():
+    x = np.ones((1, 40, 3, 2), np.float32)
+    assert spatial_sharding.devices() == 1 and spatial_sharding.split(x) is x
+    text = (
+        jax.jit(lambda x: spatial_sharding.first(spatial_sharding.take(x, np.arange(40)), 40))
+        .lower(x)
+        .as_text()
+    )
+    assert "shard" not in text and "gather" not in text
+
+
+@pytest.mark.parametrize("count", [0, -1, 3])
+def test_devices_that_cannot_share(count):
+    config = configs.defaults()
+    config.data.batch, config.eval.space = 24, count
+    with pytest.raises(InputError, match=f"eval.space={count}: .* there are 1: .* divisor"):
+        configs.check(config)
+    frames, model = np.zeros((2, 64, 64, 3), np.uint8), models.create("bicubic")
+    with pytest.raises(InputError, match=f"--space={count}: .* there are 1"):
+        upscale(frames, model, {}, Settings(space=count))

@@ -1,0 +1,350 @@
+"""What the profiler says, against counts by hand, and what it says of wrong command lines."""
+
+import contextlib
+import functools
+import importlib.util
+import json
+import pathlib
+import re
+import types
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxvsr import config as configs
+from jaxvsr import flops, models
+from jaxvsr.profile import main
+from jaxvsr.profiling import measuring, tables, topologies
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+SWRN = "--config=configs/swrn.py"
+SMALL = ["--size=16x24", "--frames=3", "--rounds=1"]
+MIA = "--config=configs/miavsr.py:tiny"
+HEIGHT, WIDTH = 16, 24
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+
+
+@functools.cache
+def swrn():
+    model = models.create("swrn", dim=4, num_blocks=1)
+    lq = np.zeros((2, 3, HEIGHT, WIDTH, 3), np.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), lq)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    return measuring.profile([measuring.Subject("swrn", model, lq, variables=zeros)], rounds=2)[0]
+
+
+def conv(c_in, c_out, side=3):
+    """Parameters and FLOPs a frame."""
+    return side**2 * c_in * c_out + c_out, 2 * side**2 * c_in * c_out * HEIGHT * WIDTH
+
+
+def test_layers_are_as_counted_by_hand():
+    found = {layer.name: (layer.parameters, layer.flops) for layer in swrn().layers}
+    resized = 2 * (4 * HEIGHT) * HEIGHT * WIDTH * 3 + 2 * (4 * WIDTH) * WIDTH * (4 * HEIGHT) * 3
+    branches = {
+        f"cell/{name}_{side}{end}": conv(c_in, 4)
+        for side in ("forward", "backward")
+        for name, end, c_in in (("conv_first", "", 10), ("trunk", "_0", 4), ("conv_hidden", "", 4))
+    }
+    assert found == branches | {
+        "cell/conv_fusion": conv(8, 4),
+        "cell/trunk_fusion_0": conv(4, 4),
+        "cell/conv_last": conv(4, 48),
+        "": (0, resized),  # the bilinear enlargement
+    }
+
+
+def test_layers_are_together_the_whole():
+    profile = swrn()
+    model, lq = profile.subject.model, profile.subject.lq
+    variables = jax.eval_shape(model.init, jax.random.key(0), lq)
+    assert profile.parameters == sum(leaf.size for leaf in jax.tree.leaves(variables))
+    assert profile.flops == flops.count(model.apply, variables, lq) / 6
+    for depth in (1, 2, 3):
+        layers = measuring.grouped(profile.layers, depth)
+        assert sum(layer.parameters for layer in layers) == profile.parameters
+        assert sum(layer.flops for layer in layers) == pytest.approx(profile.flops, rel=1e-12)
+        assert len({layer.name for layer in layers}) == len(layers)
+    assert [layer.name for layer in measuring.grouped(profile.layers, 1)] == ["", "cell"]
+
+
+def test_times_and_memory_are_measured():
+    profile = swrn()
+    assert len(profile.seconds) == 2 and min(profile.seconds) > 0
+    assert profile.frame_seconds == pytest.approx(np.mean(profile.seconds) / 6)
+    assert profile.mfu == profile.flops / profile.frame_seconds / profile.peak
+    # Input and output, and something for what is between.
+    bytes_at_least = 4 * profile.subject.lq.size * (1 + 16)
+    assert bytes_at_least < profile.memory < 100 * bytes_at_least
+    assert profile.masked_flops is None and profile.keep_ratios == {}
+
+
+@functools.cache
+def masked():
+    """A small MIA-VSR in which the second block of two computes every token and the first, from
+    the second frame on, none: the predictors' biases alone decide."""
+    fields = {"dim": 8, "depths": (2,), "num_heads": (2,), "window_size": (3, 4, 4)}
+    model = models.create("miavsr", **fields, align=False)
+    lq = np.random.default_rng(0).random((1, 4, HEIGHT, WIDTH, 3), np.float32)
+
+    def value(path, leaf):
+        place = jax.tree_util.keystr(path, simple=True, separator="/")
+        bias = place.endswith("predictor/linear/bias")
+        return np.full(leaf.shape, (1 if "block_1" in place else -1) if bias else 0, np.float32)
+
+    shapes = jax.eval_shape(model.init, jax.random.key(0), lq)
+    variables = jax.tree_util.tree_map_with_path(value, shapes)
+    return measuring.profile([measuring.Subject("mia", model, lq, variables=variables)], rounds=1)[
+        0
+    ]
+
+
+def test_what_masks_spare_is_as_counted_by_hand():
+    """Queries, attention and MLP are spared, but not keys, values and the predictor."""
+    profile = masked()
+    branches = ("backward_1", "forward_1", "backward_2", "forward_2")
+    assert profile.keep_ratios == {
+        f"{branch}/group_0/block_{block}": block for branch in branches for block in (0, 1)
+    }
+    dim, tokens, keys = 8, HEIGHT * WIDTH, 3 * 4 * 4
+    # The query, logits, values by weights, projection, and the MLP's two layers.
+    by_token = 2 * dim * (dim + keys + keys + dim + 2 * dim + 2 * dim)
+    # Of four frames each branch computes the first in whole.
+    spared = len(branches) * 3 / 4 * tokens * by_token
+    # A little may be done to weights, inside of blocks and for no token.
+    assert profile.flops - profile.masked_flops == pytest.approx(spared, rel=1e-2)
+    for layer in profile.layers:
+        if "block_0" not in layer.name:
+            assert layer.masked_flops == layer.flops
+
+
+def test_tables_show_layers_that_sum_to_the_whole():
+    text = tables.report(swrn(), depth=2, rows=3)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    start = next(i for i, row in enumerate(rows) if row[:1] == ["layer"])
+    shown = rows[start + 2 :]
+    assert [row[0] for row in shown[-2:]] == ["(7 others)", "all"]
+    numbers = [[float(cell.replace(",", "")) for cell in row[1:]] for row in shown]
+    *parts, whole = np.array(numbers)
+    np.testing.assert_allclose(sum(parts), whole, rtol=0.01)
+    assert whole[0] == swrn().parameters and whole[1] == 100
+
+
+def test_the_table_of_layers_is_as_deep_as_gives_some():
+    assert "cell/conv_last" in tables.report(swrn(), None, 20)
+    assert "cell/conv_last" not in tables.report(swrn(), 1, 20)
+
+
+def test_masks_are_shown_by_branch_and_block_with_what_they_were_computed_on():
+    text = tables.report(masked(), 1, 5)
+    row = next(line for line in text.splitlines() if line.startswith("| backward_1/group_0"))
+    assert [cell.strip() for cell in row.split("|")[2:-1]] == ["0", "100", "50"]
+    assert "Masks of random noise; weights: untrained. They mean nothing" in text
+
+
+def test_a_comparison_has_a_row_a_model_and_says_what_masks_spare():
+    lines = tables.comparison([masked(), swrn()]).splitlines()
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[0] == "|"]
+    heads, _, mia, small = (dict(zip(table[0], row, strict=True)) for row in table)
+    assert list(heads)[:3] == ["model", "parameters", "GFLOPs"]
+    assert (mia["model"], small["model"]) == ("mia", "swrn")
+    assert float(mia["as masked"]) < float(mia["GFLOPs"]) and small["as masked"] == ""
+    assert mia["times the first"] == "1.00" and float(small["times the first"]) > 0
+    assert float(mia["ms"]) > 0 and int(mia["memory (MiB)"]) >= 0
+
+
+def test_models_are_compared_on_the_same_clip(capsys, tmp_path):
+    path = tmp_path / "new" / "costs.json"
+    names = ["configs/swrn.py", "configs/bicubic.py:tiny"]
+    assert (
+        main(["--compare", *names, *SMALL, f"--json={path}", "--config.model.dtype=float32"]) == 0
+    )
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert [row.split("|")[1].strip() for row in table[2:]] == names
+    assert [row.split("|")[2].strip() for row in table[2:]] == ["43,472", "0"]
+    found = json.loads(path.read_text())
+    assert list(found) == ["device", "models"] and found["device"] == "cpu"
+    swrn, bicubic = found["models"]
+    assert [swrn["name"], bicubic["name"]] == names
+    assert swrn["input"] == {"batch": 1, "frames": 3, "height": 16, "width": 24}
+    assert (swrn["clip"], swrn["weights"]) == ("random noise", "untrained")
+    assert sum(layer["flops"] for layer in swrn["layers"]) == swrn["flops_per_frame"]
+    assert swrn["masked_flops_per_frame"] is None and swrn["keep_ratios"] == {}
+    assert swrn["log_flops_per_frame"] > 0 and bicubic["log_flops_per_frame"] is None
+    assert bicubic["parameters"] == bicubic["statistics"] == 0
+    for model in found["models"]:
+        assert len(model["seconds_of_calls"]) == 1 and model["memory_bytes"] > 0
+    assert set(swrn) == set(bicubic) == set(tables.plain(masked()))
+
+
+def test_without_rounds_nothing_runs(capsys):
+    assert main([SWRN, "--size=180x320", "--rounds=0"]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"^\| parameters +\| +43,472 \|", text, re.MULTILINE)
+    assert "ms a frame" not in text and "MFU" not in text
+
+
+def test_the_clip_can_be_ones_own(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    path = tmp_path / "costs.json"
+    command = ["--config=configs/bicubic.py", f"--input={tmp_path}", f"--json={path}"]
+    assert main([*command, "--size=16x24", "--frames=2"]) == 0
+    (model,) = json.loads(path.read_text())["models"]
+    assert model["clip"] == f"the first 2 frames of {tmp_path}, the middle 16x24"
+    assert model["input"] == {"batch": 1, "frames": 2, "height": 16, "width": 24}
+    with pytest.raises(SystemExit):
+        main([*command, "--frames=5"])
+    assert "has 4 frames of 20x30, fewer or smaller than 5 of 20x30" in capsys.readouterr().err
+
+
+def test_a_runs_weights_are_taken(tmp_path, monkeypatch):
+    from jaxvsr.training.checkpoints import Checkpoints
+    from jaxvsr.training.optimizer import make_optimizer
+    from jaxvsr.training.state import initial_state
+
+    fields = {"model.dim": "4", "model.num_blocks": "1"}
+    config = configs.load("configs/swrn.py", fields)
+    optimizer, _ = make_optimizer(config.optim, 1)
+    state = initial_state(models.create(**config.model), optimizer, seed=3, ema=False)
+    configs.save(config, tmp_path)
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        checkpoints.save(state, 0)
+    measured, profile = [], swrn()
+    monkeypatch.setattr(
+        measuring, "profile", lambda subjects, rounds: measured.extend(subjects) or [profile]
+    )
+    words = [f"--config.{field}={value}" for field, value in fields.items()]
+    assert main([SWRN, *words, f"--workdir={tmp_path}"]) == 0
+    (subject,) = measured
+    assert subject.weights == f"step 0 of {tmp_path}"
+    jax.tree.map(np.testing.assert_array_equal, subject.variables, state.weights.variables)
+
+
+def test_gatings_are_swept_over_the_share_that_is_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("jaxvsr.profile.KEPT", (0.5,))
+    costs = [swrn()]  # of anything: what a sweep is beside
+    monkeypatch.setattr(measuring, "profile", lambda subjects, rounds: costs)
+    small = {"dim": 4, "depths": (1,), "num_heads": (1,), "mid_channels": 4, "features_hr": 4}
+    words = [f"--config.model.{field}={value}" for field, value in small.items()]
+    words += ["--size=12x20", "--frames=2", "--rounds=1", f"--json={tmp_path / 'costs.json'}"]
+    assert main([MIA, *words, f"--sweep-keep={tmp_path / 'swept.png'}"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(
+        r"^\| blobs \| 50% \| .*^\| scattered \| 50% \| ", said, re.DOTALL | re.MULTILINE
+    )
+    with Image.open(tmp_path / "swept.png") as picture:
+        assert picture.size == (640, 400)
+    rows = json.loads((tmp_path / "costs.json").read_text())["sweep_keep"]
+    assert [(row["kind"], row["share"]) for row in rows] == [("blobs", 0.5), ("scattered", 0.5)]
+
+
+def fails_with(words, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert re.search(f"error: .*{message}", said, re.DOTALL), said
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ("JAX TPU support not installed", r"needs libtpu: pip install 'jaxvsr\[tpu\]'"),
+        ("ABORTED: libtpu multi-process lockfile", "another process holds libtpu"),
+    ],
+)
+def test_that_libtpu_is_missing_or_taken_is_explained(reason, advice, capsys, monkeypatch):
+    from jax.experimental import topologies
+
+    def fail(*_, **__):
+        raise RuntimeError(reason)
+
+    monkeypatch.setattr(topologies, "get_topology_desc", fail)
+    fails_with([SWRN, "--topology=v5e:2x2"], advice, capsys)
+
+
+def test_a_batch_must_be_divisible_among_a_topologys_devices(capsys, monkeypatch):
+    monkeypatch.setattr(topologies, "devices", lambda name: jax.devices() * 4)
+    monkeypatch.setattr("jaxvsr.profile.make_mesh", lambda devices: types.SimpleNamespace(size=4))
+    words = [SWRN, "--topology=v5e:2x2", "--batch=6"]
+    fails_with(words, "6 clips cannot be divided among the 4 devices of v5e:2x2", capsys)
+    words += ["--train", "--batch=4", "--config.train.accumulate=2"]
+    fails_with(words, "--batch must be a multiple of 8", capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="libtpu is not installed")
+class TestCompilingForTPUs:
+    """On this machine, which has none."""
+
+    SMALL = ["--topology=v5e:2x2", "--config.model.dim=4", "--config.model.num_blocks=1"]
+
+    def test_inference_fits_and_communicates_nothing(self, capsys, tmp_path):
+        path = tmp_path / "fit.json"
+        words = ["--size=32x32", "--frames=2", f"--json={path}"]
+        assert main([SWRN, *self.SMALL, *words]) == 0
+        said = capsys.readouterr().out
+        assert "restoring 4 clips of 2 frames of 32x32, float32, on v5e:2x2 (4 x TPU v5" in said
+        assert said.strip().endswith("It fits.") and "No collectives." in said
+        found = json.loads(path.read_text())
+        assert found["fits"] and found["devices"] == 4 and found["hbm"] == 16 * 2**30
+        output = 4 * 2 * 128 * 128 * 3
+        assert found["outputs"] >= output and found["traffic"]["memory"] >= output
+        assert found["compute_seconds"] == found["flops"] / 197e12
+
+    def test_a_training_step_sums_its_gradients_over_the_devices(self, capsys, tmp_path):
+        path = tmp_path / "fit.json"
+        words = ["--train", "--batch=8", "--size=16x16", "--frames=2", f"--json={path}"]
+        assert main([SWRN, *self.SMALL, *words]) == 0
+        assert "a step on 8 clips of 2 frames of 16x16" in capsys.readouterr().out
+        found = json.loads(path.read_text())
+        count, size = found["traffic"]["collectives"]["all-reduce"]
+        parameters = 2 * (10 + 4 + 4) * 36 + (8 + 4) * 36 + 4 * 9 * 48 + 8 * 4 + 48
+        assert count >= 1 and size >= 4 * parameters
+
+    def test_what_does_not_fit_is_said_by_the_exit_code(self, capsys):
+        words = ["--topology=v5e:1x1", "--size=2000x2000", "--frames=40"]
+        assert main(["--config=configs/bicubic.py", *words]) == 1
+        assert "It does not fit: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([SWRN, "--size=180"], "'180' is no HEIGHTxWIDTH, as 180x320 is"),
+        ([SWRN, "--size=0x320"], "'0x320' is no HEIGHTxWIDTH"),
+        ([SWRN, "--frames=0"], "'0' is no number from 1 on"),
+        ([SWRN, "--rounds=-1"], "--rounds=-1 must be at least 0"),
+        ([SWRN, "--dtype=float16"], "--dtype=float16 is neither float32 nor bfloat16"),
+        (["--config=configs/swnr.py"], "no config file 'configs/swnr.py'; .* configs/swrn.py"),
+        ([SWRN + ":tni"], "no variant 'tni', only reds, vimeo, tiny"),
+        (["--config=tests/conftest.py"], "defines no get_config"),
+        ([SWRN, "--config.model.dmi=8"], "no field 'model.dmi'; the closest is 'model.dim'"),
+        ([SWRN, "--config.model.dim=wide"], "model.dim=wide does not fit 16"),
+        ([SWRN, "--cofnig.model.dim=8"], "what is '--cofnig.model.dim=8'"),
+        ([], "either --config or --compare"),
+        ([SWRN, "--compare", "configs/swrn.py"], "either --config or --compare"),
+        (["--compare", "configs/swrn.py", "--topology=v5e:2x2"], "--compare and --topology do not"),
+        ([SWRN, "--workdir=W", "--topology=v5e:2x2"], "--topology and --workdir do not"),
+        ([SWRN, "--sweep-keep"], "--sweep-keep: configs/swrn.py has no masks"),
+        ([MIA, "--sweep-keep", "--rounds=0"], "--rounds must be at least 1"),
+        ([MIA, "--sweep-keep", "--topology=v5e:2x2"], "--topology and --sweep-keep do not"),
+        ([SWRN, "--train"], "--train needs --topology"),
+        ([SWRN, "--workdir=nowhere"], "nowhere holds no run"),
+        ([SWRN, "--input=nowhere.mp4"], "--input: .*nowhere.mp4"),
+        ([MIA, "--config.model.align=True", "--size=32x32", "--rounds=0"], "at least 64x64"),
+        ([SWRN, "--topology=v5e:3x3"], "no topology 'v5e:3x3'.*v5e:1x1, 2x2, .*v5p:2x2x1"),
+        ([SWRN, "--topology=v9z:2x2"], "no topology 'v9z:2x2'"),
+        ([SWRN, "--topology=v5e"], "no topology 'v5e'"),
+    ],
+)
+def test_what_cannot_be_done_is_explained(words, message, capsys):
+    fails_with(words, message, capsys)

@@ -1,0 +1,97 @@
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxvsr.config import defaults
+from jaxvsr.training.optimizer import learning_rate, make_optimizer
+
+PARAMS = {"spynet": {"w": jnp.ones(3)}, "head": {"w": jnp.ones(3)}}
+
+
+def optim(**changes):
+    section = defaults().optim
+    section.update(changes)
+    return section
+
+
+def run(section, steps, gradient):
+    """Parameters after each of `steps` updates."""
+    optimizer, _ = make_optimizer(section, 100)
+    params, state, history = PARAMS, optimizer.init(PARAMS), []
+    for step in range(steps):
+        updates, state = optimizer.update(gradient(step), state, params)
+        params = optax.apply_updates(params, updates)
+        history.append({name: np.array(params[name]["w"]) for name in params})
+    return history, state
+
+
+def constant(_):
+    return {"spynet": {"w": jnp.full(3, 2.0)}, "head": {"w": jnp.full(3, -0.5)}}
+
+
+def test_what_shares_spynets_rate_is_told_by_its_name():
+    history, _ = run(optim(flow_params=("spynet", "ea"), flow_lr_mul=0.0), 1, constant)
+    np.testing.assert_array_equal(history[-1]["head"], 1)
+
+
+def test_cosine_is_the_published_one():
+    rate = learning_rate(optim(lr=2e-4, lr_end=1e-7), 6, 0.125)
+    for step in range(7):
+        expected = 1e-7 + (2.5e-5 - 1e-7) * (1 + np.cos(np.pi * step / 6)) / 2
+        assert float(rate(step)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_steps_are_the_published_ones():
+    rate = learning_rate(optim(lr=1e-3, lr_steps=((40, 5e-4), (100, 1e-4))), 200)
+    # TensorFlow's PiecewiseConstantDecay: a boundary still belongs to the interval before it.
+    expected = {0: 1e-3, 40: 1e-3, 41: 5e-4, 100: 5e-4, 101: 1e-4, 199: 1e-4}
+    assert {k: pytest.approx(v) for k, v in expected.items()} == {k: rate(k) for k in expected}
+
+
+def test_warmup_rises_linearly_and_hands_over():
+    rate = learning_rate(optim(lr=1.0, lr_end=0.0, warmup=4), 100)
+    assert [float(rate(i)) for i in range(3)] == pytest.approx([0.25, 0.5, 0.75])
+    assert float(rate(3)) == pytest.approx((1 + np.cos(np.pi * 3 / 100)) / 2)
+
+
+def test_spynet_starts_late_with_a_count_of_its_own():
+    section = optim(lr=1e-2, lr_end=0.0, fix_flow=4, flow_lr_mul=0.5)
+    rates = [float(learning_rate(section, 100, factor)(i)) for factor in (1, 0.5) for i in range(6)]
+    history, _ = run(section, 6, constant)
+    # Adam's first steps on a constant gradient have the length of the rate: the count of the
+    # group that starts late is 1 at iteration 4, else its step would be shorter.
+    head = 1 + np.cumsum(rates[:6])
+    spynet = 1 - np.cumsum([0, 0, 0, *rates[9:]])
+    for i, params in enumerate(history):
+        np.testing.assert_allclose(params["head"], head[i], rtol=1e-5)
+        np.testing.assert_allclose(params["spynet"], spynet[i], rtol=1e-5)
+
+
+def test_gradients_before_the_start_leave_no_trace():
+    section = optim(fix_flow=3)
+
+    def wild(step):
+        grads = constant(step)
+        return grads if step >= 2 else {**grads, "spynet": {"w": jnp.full(3, 1e6)}}
+
+    quiet, loud = run(section, 5, constant)[0], run(section, 5, wild)[0]
+    np.testing.assert_array_equal(quiet[-1]["spynet"], loud[-1]["spynet"])
+
+
+def test_a_group_that_is_never_trained_keeps_no_moments():
+    history, state = run(optim(flow_lr_mul=0.0), 3, constant)
+    np.testing.assert_array_equal(history[-1]["spynet"], 1)
+    import jax
+
+    sizes = [leaf.size for leaf in jax.tree.leaves(state) if leaf.size > 1]
+    assert sizes == [3, 3]
+
+
+def test_clipping_bounds_the_norm_of_all_gradients():
+    section = optim(clip_norm=1.0, b1=0.0, b2=0.0, eps=1e3, fix_flow=0, flow_lr_mul=1.0, lr=1.0)
+    history, _ = run(section, 1, constant)
+    gradient = np.concatenate([np.full(3, 2.0), np.full(3, -0.5)])
+    clipped = gradient / np.linalg.norm(gradient)
+    moved = np.concatenate([1 - history[0]["spynet"], 1 - history[0]["head"]])
+    np.testing.assert_allclose(moved, clipped / (np.abs(clipped) + 1e3), rtol=1e-3)
