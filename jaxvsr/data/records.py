@@ -4,7 +4,8 @@ A record is a tile: a square of some frames in succession, in gt and in lq, code
 Records lie in ArrayRecord files in the order of the clips, of the groups of frames, of the rows of
 tiles, of the tiles in a row. `info.metadata` says the rest: "scale", "degradation", "side" (of a
 tile, gt pixels), "group" (frames of a tile), "clips" ({TFDS split: [[name, frames, H, W] of each
-clip]}) and "views", splits that are parts of those ({split: {TFDS split: [names]}}).
+clip]}), "views", splits that are parts of those ({split: {TFDS split: [names]}}), and "kinds" of
+clips, where there are any ({TFDS split: {name: kind}}).
 """
 
 import abc
@@ -28,6 +29,7 @@ from jaxvsr.data import files, tile_codec
 _KEY_UNIT = 2**128 // 2**40
 
 _FLOWS = ("flow_forward", "flow_backward")
+_VISIBLE = ("visible_forward", "visible_backward")
 
 Frame = Mapping[str, np.ndarray]
 Clips = Iterable[tuple[str, Iterable[Frame]]]
@@ -42,7 +44,7 @@ class Layout:
         size: (H, W) of gt in pixels; None where it differs from clip to clip.
         scale: H/h = W/w, gt against lq.
         degradation: how lq was made from gt, such as "bicubic"; "none": lq is gt, not stored.
-        flow: whether the true flow is known.
+        flow: whether the true flow and its visibility masks are known.
         group: frames of a tile; the last of a clip may have fewer.
     """
 
@@ -67,7 +69,7 @@ class Layout:
         """Bytes of a frame, uncompressed, where size is known."""
         height, width = (side or 0 for side in self.size)
         small = (height // self.scale) * (width // self.scale)
-        return 3 * height * width + small * (3 * (len(self.images) - 1) + 16 * self.flow)
+        return 3 * height * width + small * (3 * (len(self.images) - 1) + 18 * self.flow)
 
 
 def features(layout: Layout) -> tfds.features.FeaturesDict:
@@ -82,12 +84,14 @@ def features(layout: Layout) -> tfds.features.FeaturesDict:
         "<clip>/<first frame, 8 digits from 0>/<tile of the frame, from 0>"; and with flow
         "flow_forward" and "flow_backward" (t, h, w, 2) float32: the displacement (dx, dy), in
         low-resolution pixels, of the surface at each low-resolution pixel's centre to where it is
-        in the previous (next) frame; zeros in the first (last) frame of a clip.
+        in the previous (next) frame; "visible_forward" and "visible_backward" (t, h, w) uint8: 1
+        where it is seen there; all zeros in the first (last) frame of a clip.
     """
     spec = {name: _raw((3, None, None, None), np.uint8) for name in layout.images}
     spec |= {"key": tfds.features.Text()}
     if layout.flow:
         spec |= {name: _raw((None, None, None, 2), np.float32) for name in _FLOWS}
+        spec |= {name: _raw((None, None, None), np.uint8) for name in _VISIBLE}
     return tfds.features.FeaturesDict(spec)
 
 
@@ -101,7 +105,7 @@ def examples(clips: Clips, layout: Layout, index: list) -> Iterator[tuple[int, d
 
     Args:
         clips: (name, frames); a frame has "gt" (H, W, 3) and "lq" (h, w, 3) uint8 RGB, and with
-            flow both flows (h, w, 2) float32.
+            flow both flows (h, w, 2) float32 and both visibility masks (h, w) uint8.
         layout: of the data set.
         index: receives [name, frames, H, W] of each clip, in order.
 
@@ -142,7 +146,7 @@ def _tiles(group: Frame, layout: Layout) -> Iterator[dict[str, np.ndarray]]:
     cut = (tile_codec.cut(x, layout.side if name == "gt" else low) for name, x in group.items())
     for parts in zip(*cut, strict=True):
         named = zip(group, parts, strict=True)
-        yield {name: x if name in _FLOWS else tile_codec.encode(x) for name, x in named}
+        yield {name: tile_codec.encode(x) if name in layout.images else x for name, x in named}
 
 
 def _groups(name: str, frames: Iterable[Frame], layout: Layout) -> Iterator[dict[str, np.ndarray]]:
@@ -161,6 +165,7 @@ def _check(key: str, frame: Frame, layout: Layout, size: tuple[int, ...] | None)
     wanted: dict[str, np.dtype] = {name: np.dtype(np.uint8) for name in layout.images}
     if layout.flow:
         wanted |= {name: np.dtype(np.float32) for name in _FLOWS}
+        wanted |= {name: np.dtype(np.uint8) for name in _VISIBLE}
     found = {name: array.dtype for name, array in frame.items()}
     if found != wanted:
         raise ValueError(f"{key}: expected {wanted}, got {found}")
@@ -171,8 +176,9 @@ def _check(key: str, frame: Frame, layout: Layout, size: tuple[int, ...] | None)
         raise ValueError(f"{key} is {height}x{width}, but {source} {fixed[0]}x{fixed[1]}")
     small = (height // layout.scale, width // layout.scale)
     shapes = {"gt": (small[0] * layout.scale, small[1] * layout.scale, 3), "lq": (*small, 3)}
+    shapes |= dict.fromkeys(_FLOWS, (*small, 2)) | dict.fromkeys(_VISIBLE, small)
     for name, array in frame.items():
-        shape = shapes.get(name, (*small, 2))
+        shape = shapes[name]
         if array.shape != shape:
             raise ValueError(
                 f"{key}: {name} has shape {array.shape}, expected {shape} as gt is {layout.scale} "
@@ -228,6 +234,10 @@ class ClipBuilder(
         """Splits whose records are those of the splits of `_clips`: which clips of which."""
         return {}
 
+    def _kinds(self) -> Mapping[str, Mapping[str, str]]:
+        """The kinds of clips, {split: {name: kind}}; scores are given by kind, too."""
+        return {}
+
     def _from_files(self, splits: Mapping[str, Sequence[files.ClipFiles]]) -> dict[str, Clips]:
         """The clips of files, after a look at all of them and at the room on the disk."""
         layout = self.layout
@@ -260,6 +270,7 @@ class ClipBuilder(
                 group=layout.group,
                 clips={},
                 views={},
+                kinds={},
             ),
         )
         # TFDS would ask its authors' storage for the data set, which leaves a temporary folder.
@@ -274,6 +285,7 @@ class ClipBuilder(
         try:
             splits = self._clips(dl_manager)
             self.info.metadata["views"] = self._views(dl_manager)
+            self.info.metadata["kinds"] = self._kinds()
         except FileNotFoundError as error:
             instructions = self.MANUAL_DOWNLOAD_INSTRUCTIONS or ""
             raise FileNotFoundError(f"{error}\n{instructions}".rstrip()) from None

@@ -20,12 +20,14 @@ class Clip:
         name: unique in its split.
         length: frames.
         height, width: of a target frame, pixels.
+        kind: of clip, such as "tripod"; "" where the data set has no kinds.
     """
 
     name: str
     length: int
     height: int
     width: int
+    kind: str = ""
 
 
 class TFDSClips:
@@ -53,6 +55,7 @@ class TFDSClips:
             builder = read_only_builder.builder_from_files(dataset, data_dir=data_dir)
             metadata = builder.info.metadata
             stored, views = metadata["clips"], metadata["views"]
+            kinds = metadata.get("kinds", {})
         except (tfds.core.DatasetNotFoundError, KeyError, TypeError) as error:
             raise InputError(
                 f"the data set {dataset!r} is not prepared in {data_dir}. Prepare it once:\n"
@@ -60,6 +63,12 @@ class TFDSClips:
                 "with MANUAL_DIR=<where you downloaded it to> if it is one that is downloaded by "
                 "hand; docs/data.md says where from."
             ) from error
+        features = builder.info.features
+        if "flow_forward" in features and "visible_forward" not in features:
+            raise InputError(
+                f"the data set {dataset!r} in {data_dir} was prepared by an older jaxvsr (version "
+                f"{builder.version}). Prepare it again:\n    make data DATASET={dataset}"
+            )
         if split not in stored | views:
             raise InputError(
                 f"the data set {dataset!r} has no split {split!r}, but {', '.join(stored | views)}"
@@ -71,8 +80,8 @@ class TFDSClips:
         places: list[tuple[Clip, int, int]] = []  # of each clip: whose records, from which on
         for part, names in listed.items():
             first, found = 0, {}
-            for known in stored[part]:
-                clip = Clip(*known)
+            for name, *facts in stored[part]:
+                clip = Clip(name, *facts, kinds.get(part, {}).get(name, ""))
                 found[clip.name] = clip, len(self._records), first
                 first += self._count(clip)
             places += [found[name] for name in names if name in found]

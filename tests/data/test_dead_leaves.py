@@ -34,6 +34,8 @@ def test_has_the_shapes_of_a_record():
         "lq": ((4, 32, 40, 3), np.uint8),
         "flow_forward": ((4, 32, 40, 2), np.float32),
         "flow_backward": ((4, 32, 40, 2), np.float32),
+        "visible_forward": ((4, 32, 40), np.uint8),
+        "visible_backward": ((4, 32, 40), np.uint8),
     }
     np.testing.assert_array_equal(arrays["lq"], imresize(arrays["gt"], 1 / 4))
 
@@ -75,10 +77,11 @@ def test_refuses(num_frames, size):
 
 def test_a_single_frame_has_no_flow():
     arrays = render.render_clip(0, "train", 0, 1, (64, 64))
-    assert not arrays["flow_forward"].any() and not arrays["flow_backward"].any()
+    for way in ("forward", "backward"):
+        assert not arrays[f"flow_{way}"].any() and not arrays[f"visible_{way}"].any()
 
 
-@pytest.mark.parametrize("index", range(3))
+@pytest.mark.parametrize("index", [0, 2, 4])
 @pytest.mark.parametrize(("name", "step"), [("flow_forward", -1), ("flow_backward", 1)])
 def test_flow_warps_the_neighbour_onto_the_frame(index, name, step):
     gt = clip(index=index)["gt"].astype(np.float64)
@@ -149,22 +152,80 @@ def test_the_front_hides_the_back():
 
 def test_flow_is_that_of_the_front():
     front = disc([20 + 20j, 22 + 20j, 24 + 20j])
-    ground = leaf([0, 4j, 8j], radius=100.0)
-    forward, backward = render.true_flows([front, ground], 3, (40, 40))
-    np.testing.assert_allclose(backward[0, 4, 4], (0.5, 0))  # dx, in low-resolution pixels
-    np.testing.assert_allclose(forward[1, 4, 4], (-0.5, 0))
-    np.testing.assert_allclose(backward[0, 0, 0], (0, 1))
-    np.testing.assert_allclose(forward[2, 0, 0], (0, -1))
-    assert not forward[0].any() and not backward[2].any()
+    leaves = [front, leaf([0, 4j, 8j], radius=100.0)]
+    owner = render.front_leaves(leaves, 3, (40, 40))
+    flow, visible = render.true_flow(leaves, owner, 0, 1)
+    np.testing.assert_allclose(flow[4, 4], (0.5, 0))  # dx, in low-resolution pixels
+    np.testing.assert_allclose(flow[0, 0], (0, 1))
+    assert visible[4, 4] and visible[0, 0] and not visible[9].any()  # the last row leaves the frame
+    assert owner[0, 2, 5] == 1 and not visible[2, 5]  # the disc comes to hide it
+    flow, _ = render.true_flow(leaves, owner, 2, 0)
+    np.testing.assert_allclose(flow[4, 4], (-1, 0))
+    np.testing.assert_allclose(flow[0, 0], (0, -2))
 
 
 def test_flow_of_rotation_and_zoom():
     turn = np.exp([0, 0.01 + 0.1j])
     ground = leaf([16 + 16j, 16 + 16j], radius=100.0, pose=turn)
-    _, backward = render.true_flows([ground], 2, (32, 32))
-    here = complex(4 * 6 + 1.5, 4 * 1 + 1.5) - (16 + 16j)
-    moved = (here * turn[1] - here) / 4
-    np.testing.assert_allclose(backward[0, 1, 6], (moved.real, moved.imag), atol=2e-4)
+    for scale in (2, 4):
+        owner = render.front_leaves([ground], 2, (32, 32), scale)
+        flow, _ = render.true_flow([ground], owner, 0, 1, scale)
+        middle = (scale - 1) / 2
+        here = complex(scale * 6 + middle, scale * 1 + middle) - (16 + 16j)
+        moved = (here * turn[1] - here) / scale
+        np.testing.assert_allclose(flow[1, 6], (moved.real, moved.imag), atol=2e-4)
+
+
+def test_flow_back_from_where_it_is_visible_is_the_inverse():
+    for index in range(4):
+        arrays = clip(index=index)
+        there, back = arrays["flow_backward"][1], arrays["flow_forward"][2]
+        y, x = np.nonzero(arrays["visible_backward"][1])
+        assert 0.5 < len(y) / there[..., 0].size <= 1
+        landed = [np.rint(y + there[y, x, 1]).astype(int), np.rint(x + there[y, x, 0]).astype(int)]
+        # Rotation and zoom change the flow between the point and the nearest pixel's centre.
+        np.testing.assert_allclose(back[*landed], -there[y, x], atol=0.15)
+
+
+@pytest.mark.parametrize("index", [1, 5, 9])
+def test_tripod_clips_move_over_a_still_ground(index):
+    assert render.kind(index) == "tripod"
+    arrays = clip(index=index, num_frames=3, size=(192, 192))
+    moving = np.abs(arrays["flow_backward"][:-1]).max(-1) > 0
+    assert 0 < moving.mean() < 0.7
+    # What is seen through still leaves' edges moves with the shade and the edges of moving leaves.
+    near = ndimage.binary_dilation(moving, np.ones((1, 11, 11)))
+    same = (arrays["lq"][1:] == arrays["lq"][:-1]).all(-1)
+    assert same[~near].mean() > 0.95
+
+
+def test_stop_and_go_clips_hold_and_move_again():
+    repeated = 0
+    for index in (3, 7, 11, 15, 19, 23):
+        assert render.kind(index) == "stop-and-go"
+        arrays = clip(index=index, num_frames=9, size=(64, 64))
+        moves = (arrays["flow_backward"][:-1] != 0).any((1, 2, 3))
+        same = (arrays["gt"][1:] == arrays["gt"][:-1]).all((1, 2, 3))
+        assert moves.any()
+        np.testing.assert_array_equal(same[~moves], True)
+        repeated += same.any()
+    assert repeated >= 2
+
+
+def test_half_of_the_clips_have_a_moving_camera():
+    kinds = [render.kind(index) for index in range(8)]
+    assert kinds.count("moving") == 4 and set(kinds) == {"moving", "tripod", "stop-and-go"}
+    for index in range(8):
+        leaves, _ = render.random_clip(0, "train", index, 6, (64, 64))
+        if render.kind(index) == "moving":
+            assert (np.diff(leaves[-1].path) != 0).all()
+        if render.kind(index) == "tripod":
+            assert not np.diff(leaves[-1].path).any()
+
+
+def test_refuses_unknown_kinds():
+    with pytest.raises(ValueError, match="'still'"):
+        scene.random_scene(np.random.default_rng(0), "still", 2, (64, 64), 6)
 
 
 def test_edges_are_soft_and_do_not_shimmer():
@@ -242,7 +303,7 @@ def test_detail_is_lost_by_the_reduction_but_not_all():
 def test_scenes_move_by_pixels_and_smoothly():
     speeds, changes = [], []
     for index in range(12):
-        leaves = scene.random_scene(np.random.default_rng(index), 10, (256, 256), 6)
+        leaves = scene.random_scene(np.random.default_rng(index), "moving", 10, (256, 256), 6)
         steps = np.diff([leaf.path for leaf in leaves], axis=1)
         speeds.append(np.abs(steps).mean())
         changes.append(np.abs(np.diff(steps, axis=1)).mean())

@@ -44,6 +44,8 @@ def frame(value=0, size=(16, 24), flow=False):
     if flow:
         arrays["flow_forward"] = np.full((*small, 2), value / 8, np.float32)
         arrays["flow_backward"] = np.full((*small, 2), -value / 8, np.float32)
+        arrays["visible_forward"] = np.full(small, value % 2, np.uint8)
+        arrays["visible_backward"] = np.full(small, 1 - value % 2, np.uint8)
     return arrays
 
 
@@ -70,6 +72,7 @@ def test_records_come_back_in_order_with_their_index(tmp_path):
         "side": 64,
         "group": 4,
         "views": {},
+        "kinds": {},
         "clips": {
             "train": [["b", 3, 16, 24], ["a/1", 2, 32, 8], ["c", 1, 16, 24]],
             "val": [["b", 1, 16, 24]],
@@ -124,8 +127,8 @@ def test_flow_is_stored_as_it_is(tmp_path):
     frames = [frame(i, flow=True) for i in range(2)]
     builder = build(tmp_path, {"train": [("a", frames)]}, Flowing)
     (record,) = builder.as_data_source("train")
-    for name in ("flow_forward", "flow_backward"):
-        assert record[name].dtype == np.float32
+    for name in ("flow_forward", "flow_backward", "visible_forward", "visible_backward"):
+        assert record[name].dtype == frames[0][name].dtype
         np.testing.assert_array_equal(record[name], np.stack([frame[name] for frame in frames]))
 
 
@@ -220,6 +223,7 @@ def test_refuses_clips(tmp_path, clips, words):
         (frame(), "expected .*flow"),
         (frame(flow=True, size=(16, 28)), "16x28, but the data set's frames are 16x24"),
         (frame(flow=True) | {"flow_forward": np.zeros((4, 5, 2), "f4")}, "flow_forward has shape"),
+        (frame(flow=True) | {"visible_forward": np.ones(4, "u1")}, "visible_forward has shape"),
     ],
 )
 def test_refuses_frames_that_do_not_fit_the_layout(tmp_path, one, words):

@@ -13,7 +13,10 @@ from tfds_builders.dead_leaves import render
 
 def test_clips_are_known_and_frames_read_by_number(data_dir):
     source = TFDSClips("dead_leaves/test", "train", str(data_dir))
-    assert source.clips == (Clip("00000", 3, 128, 128), Clip("00001", 3, 128, 128))
+    assert source.clips == (
+        Clip("00000", 3, 128, 128, "moving"),
+        Clip("00001", 3, 128, 128, "tripod"),
+    )
     assert source.scale == 4
     clip = render.render_clip(0, "train", 1, 3, (128, 128))
     frames = source.read(1, [2, 0])
@@ -77,7 +80,7 @@ def test_a_data_set_of_others_is_not_taken_for_clips(data_dir, tmp_path, monkeyp
 def edited(data_dir, tmp_path, **changes):
     """The data set with some of its metadata changed."""
     shutil.copytree(data_dir / "dead_leaves", tmp_path / "dead_leaves")
-    path = tmp_path / "dead_leaves" / "test" / "2.0.0" / "metadata.json"
+    path = tmp_path / "dead_leaves" / "test" / "3.0.0" / "metadata.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     return str(tmp_path)
 
@@ -88,8 +91,19 @@ def test_an_empty_split_is_refused(data_dir, tmp_path):
         TFDSClips("dead_leaves/test", "val", place)
 
 
+def test_a_data_set_of_an_older_version_is_to_be_prepared_again(data_dir, tmp_path):
+    place = edited(data_dir, tmp_path)
+    path = tmp_path / "dead_leaves/test/3.0.0/features.json"
+    features = json.loads(path.read_text())
+    for way in ("forward", "backward"):
+        del features["featuresDict"]["features"][f"visible_{way}"]
+    path.write_text(json.dumps(features))
+    with pytest.raises(InputError, match="(?s)older jaxvsr .*make data DATASET=dead_leaves/test"):
+        TFDSClips("dead_leaves/test", "val", place)
+
+
 def test_a_view_is_read_from_the_splits_that_hold_its_clips(data_dir, tmp_path):
-    metadata = json.loads((data_dir / "dead_leaves/test/2.0.0/metadata.json").read_text())
+    metadata = json.loads((data_dir / "dead_leaves/test/3.0.0/metadata.json").read_text())
     clips = metadata["clips"] | {"val": [["other", 3, 128, 128]]}
     views = {"mixed": {"train": ["00001"], "val": ["other"]}, "more": {"val": ["other", "no"]}}
     place = edited(data_dir, tmp_path, clips=clips, views=views)

@@ -58,7 +58,7 @@ class DeadLeavesConfig(tfds.core.BuilderConfig):
 class Builder(records.ClipBuilder):
     """TFDS builder of the dead-leaves clips; see README.md."""
 
-    VERSION = tfds.core.Version("2.0.0")
+    VERSION = tfds.core.Version("3.0.0")
     BUILDER_CONFIGS = [
         DeadLeavesConfig(
             name="small",
@@ -99,6 +99,14 @@ class Builder(records.ClipBuilder):
             "val": _rendered(config, "val", config.num_val),
         }
 
+    def _kinds(self) -> dict[str, dict[str, str]]:
+        config = self.builder_config
+        counts = {"train": config.num_train, "val": config.num_val}
+        return {
+            split: {_name(index): render.kind(index) for index in range(count)}
+            for split, count in counts.items()
+        }
+
 
 def _rendered(
     config: DeadLeavesConfig, split: str, count: int
@@ -119,7 +127,11 @@ def _rendered(
             if index < count:
                 pending.append(pool.submit(clip, index))
             if index >= ahead:
-                yield f"{index - ahead:05d}", _frames(pending.popleft().result())
+                yield _name(index - ahead), _frames(pending.popleft().result())
+
+
+def _name(index: int) -> str:
+    return f"{index:05d}"
 
 
 def _frames(clip: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:

@@ -26,7 +26,7 @@ def directory(tmp_path_factory):
 
 def test_is_an_array_record_data_set_with_an_index(directory):
     builder = tfds.builder_from_directory(directory)
-    assert builder.info.full_name == "dead_leaves/test/2.0.0"
+    assert builder.info.full_name == "dead_leaves/test/3.0.0"
     assert builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD
     assert builder.info.metadata["scale"] == 4
     assert builder.info.metadata["degradation"] == "bicubic"
@@ -34,12 +34,17 @@ def test_is_an_array_record_data_set_with_an_index(directory):
         "train": [["00000", 3, 128, 128], ["00001", 3, 128, 128]],
         "val": [["00000", 3, 128, 128]],
     }
+    assert builder.info.metadata["kinds"] == {
+        "train": {"00000": "moving", "00001": "tripod"},
+        "val": {"00000": "moving"},
+    }
     assert "radius^-3" in builder.info.description
     assert "Mumford" in builder.info.citation
 
 
 def test_clips_are_the_rendered_ones(directory):
     source = TFDSClips("dead_leaves/test", "train", str(directory.parents[2]))
+    assert [clip.kind for clip in source.clips] == ["moving", "tripod"]
     clip = render.render_clip(0, "train", 1, 3, (128, 128))
     for name, frames in source.read(1, range(3)).items():
         np.testing.assert_array_equal(frames, clip[name])
@@ -51,7 +56,7 @@ def test_records_hold_the_flow(directory):
     record = source[4 + 2]
     assert record["key"] == b"00001/00000000/2"
     clip = render.render_clip(0, "train", 1, 3, (128, 128))
-    for name in ("flow_forward", "flow_backward"):
+    for name in ("flow_forward", "flow_backward", "visible_forward", "visible_backward"):
         np.testing.assert_array_equal(record[name], clip[name][:, 16:, :16])
 
 
@@ -96,5 +101,5 @@ def test_command_line(tmp_path):
     command = [sys.executable, "-m", "tfds_builders", "tfds_builders/dead_leaves"]
     options = [f"--config={config}", f"--data_dir={tmp_path}"]
     subprocess.run(command + options, check=True, capture_output=True, cwd=REPOSITORY)
-    builder = tfds.builder_from_directory(tmp_path / "dead_leaves" / "mine" / "2.0.0")
+    builder = tfds.builder_from_directory(tmp_path / "dead_leaves" / "mine" / "3.0.0")
     assert builder.info.metadata["clips"]["train"] == [["00000", 1, 64, 68]]

@@ -15,6 +15,11 @@ _TEXELS = 2  # of a texture, per pixel
 _INVISIBLE = np.float32(1 / 512)  # what is covered less than this does not show in 8 bits
 
 
+def kind(index: int) -> str:
+    """What moves in the clip of an index, one of scene.KINDS; half of the clips are "moving"."""
+    return scene.KINDS[index % len(scene.KINDS)]
+
+
 def render_clip(
     seed: int, split: str, index: int, num_frames: int, size: tuple[int, int]
 ) -> dict[str, np.ndarray]:
@@ -23,7 +28,7 @@ def render_clip(
     Args:
         seed: of the data set, >= 0.
         split: name of the split; splits share no clip.
-        index: of the clip in the split, >= 0.
+        index: of the clip in the split, >= 0; it sets the clip's kind.
         num_frames: t, > 0.
         size: (H, W), pixels, multiples of 4.
 
@@ -31,7 +36,9 @@ def render_clip(
         "gt" (t, H, W, 3) uint8, "lq" (t, H/4, W/4, 3) uint8 its bicubic reduction, "flow_forward"
         and "flow_backward" (t, H/4, W/4, 2) float32: (dx, dy), in low-resolution pixels, from each
         low-resolution pixel's centre to where the surface seen there is in the previous (next)
-        frame, hidden there or not; zeros in the first (last) frame.
+        frame, hidden there or not; zeros in the first (last) frame. "visible_forward" and
+        "visible_backward" (t, H/4, W/4) uint8: 1 where that surface is seen there, as `true_flow`
+        defines it; zeros in the first (last) frame.
 
     Raises:
         ValueError: a size is not a positive multiple of 4, or there are no frames.
@@ -39,18 +46,46 @@ def render_clip(
     Source: Lee, Mumford, Huang, "Occlusion models for natural images", IJCV 2001; Achddou,
     Gousseau, Ladjal, "Fully synthetic training for image restoration tasks", CVIU 2023.
     """
+    leaves, tiles = random_clip(seed, split, index, num_frames, size)
+    gt = to_uint8(paint(leaves, tiles, num_frames, size))
+    height, width = size[0] // SCALE, size[1] // SCALE
+    owner = front_leaves(leaves, num_frames, size)
+    clip = {"gt": gt, "lq": degradations.imresize(gt, 1 / SCALE)}
+    for way, step in (("forward", -1), ("backward", 1)):
+        flow = np.zeros((num_frames, height, width, 2), np.float32)
+        visible = np.zeros((num_frames, height, width), np.uint8)
+        for t in range(max(0, -step), min(num_frames, num_frames - step)):
+            flow[t], visible[t] = true_flow(leaves, owner, t, t + step)
+        clip |= {f"flow_{way}": flow, f"visible_{way}": visible}
+    return clip
+
+
+def random_clip(
+    seed: int, split: str, index: int, num_frames: int, size: tuple[int, int]
+) -> tuple[list[scene.Leaf], list[np.ndarray]]:
+    """Draws the leaves and the textures of a clip.
+
+    Args:
+        seed, split, index, num_frames, size: as in render_clip.
+
+    Returns:
+        The leaves, front to back, and the textures, by the leaves' tile.
+
+    Raises:
+        ValueError: as render_clip.
+    """
     if num_frames < 1 or any(s < SCALE or s % SCALE for s in size):
         raise ValueError(f"need frames, of sizes that {SCALE} divides: got {num_frames} of {size}")
     rng = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
     tiles = []
     for texels in rng.choice((64, 128, 256, 512), _NUM_TILES, p=(0.1, 0.35, 0.45, 0.1)):
         tiles.append(textures.random_texture(rng, int(texels)))
-    leaves = scene.random_scene(rng, num_frames, size, _NUM_TILES)
-    image = paint(leaves, tiles, num_frames, size)
-    gt = np.floor(255 * np.clip(image, 0, 1) + np.float32(0.5)).astype(np.uint8)
-    forward, backward = true_flows(leaves, num_frames, size)
-    lq = degradations.imresize(gt, 1 / SCALE)
-    return {"gt": gt, "lq": lq, "flow_forward": forward, "flow_backward": backward}
+    return scene.random_scene(rng, kind(index), num_frames, size, _NUM_TILES), tiles
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Rounds an image of `paint` to 8 bits."""
+    return np.floor(255 * np.clip(image, 0, 1) + np.float32(0.5)).astype(np.uint8)
 
 
 def paint(
@@ -106,39 +141,59 @@ def _surface(leaf: scene.Leaf, tile: np.ndarray, u: np.ndarray, v: np.ndarray) -
     return rgb * (1 + along_u * u + along_v * v + rim * (u * u + v * v))[:, None]
 
 
-def true_flows(
-    leaves: list[scene.Leaf], num_frames: int, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Flow to the previous and to the next frame of the leaf at each low-resolution centre.
+def front_leaves(
+    leaves: list[scene.Leaf], num_frames: int, size: tuple[int, int], scale: int = SCALE
+) -> np.ndarray:
+    """Which leaf is seen at each low-resolution pixel's centre.
 
     Args:
         leaves: front to back, the last without an edge.
         num_frames: t.
-        size: (H, W), pixels.
+        size: (H, W), pixels, multiples of scale.
+        scale: pixels per low-resolution pixel.
 
     Returns:
-        Two (t, H/4, W/4, 2) float32, as render_clip.
+        (t, H/scale, W/scale) int, indices of leaves.
     """
-    height, width = size[0] // SCALE, size[1] // SCALE
-    seen = np.full(num_frames * height * width, -1)  # which leaf
+    height, width = size[0] // scale, size[1] // scale
+    seen = np.full(num_frames * height * width, -1)
     for index, leaf in enumerate(leaves):
-        places, u, v = _near(leaf, num_frames, size, SCALE, 0.0)
+        places, u, v = _near(leaf, num_frames, size, scale, 0.0)
         inside = (leaf.outline(u, v) < 0) & (seen[places] < 0)
         seen[places[inside]] = index
-    owner = seen.reshape(num_frames, height, width)
-    middle = (SCALE - 1) / 2
-    here = SCALE * (np.arange(width) + 1j * np.arange(height)[:, None]) + complex(middle, middle)
+    return seen.reshape(num_frames, height, width)
+
+
+def true_flow(
+    leaves: list[scene.Leaf], owner: np.ndarray, t: int, other: int, scale: int = SCALE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Flow from one frame to another of the leaf at each low-resolution pixel's centre.
+
+    Args:
+        leaves: front to back.
+        owner: (t, h, w), of front_leaves.
+        t, other: indices of the two frames.
+        scale: as of owner.
+
+    Returns:
+        (h, w, 2) float32 (dx, dy) in low-resolution pixels, and (h, w) bool: whether the point is
+        inside the other frame and the low-resolution pixel nearest to it shows the same leaf.
+    """
+    height, width = owner.shape[1:]
+    middle = (scale - 1) / 2
+    here = scale * (np.arange(width) + 1j * np.arange(height)[:, None]) + complex(middle, middle)
     path = np.stack([leaf.path for leaf in leaves])
     pose = np.stack([leaf.pose for leaf in leaves])
-    flows = np.zeros((2, num_frames, height, width, 2), np.float32)
-    for flow, step in zip(flows, (-1, 1), strict=True):
-        for t in range(max(0, -step), min(num_frames, num_frames - step)):
-            i = owner[t]
-            there = path[i, t + step] + pose[i, t + step] / pose[i, t] * (here - path[i, t])
-            moved = (there - here) / SCALE
-            # Complex products of different machines may differ in the last bit: drop that.
-            flow[t] = np.round(np.stack([moved.real, moved.imag], -1) * 4096) / 4096
-    return flows[0], flows[1]
+    leaf = owner[t]
+    there = path[leaf, other] + pose[leaf, other] / pose[leaf, t] * (here - path[leaf, t])
+    moved = (there - here) / scale
+    # Complex products of different machines may differ in the last bit: drop that.
+    flow = (np.round(np.stack([moved.real, moved.imag], -1) * 4096) / 4096).astype(np.float32)
+    x = np.rint(np.arange(width) + flow[..., 0]).astype(int)
+    y = np.rint(np.arange(height)[:, None] + flow[..., 1]).astype(int)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    found = owner[other, np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
+    return flow, inside & (found == leaf)
 
 
 def _near(

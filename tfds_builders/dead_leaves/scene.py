@@ -14,6 +14,9 @@ from . import shapes
 # are left to the textures, which are filtered.
 _THINNEST = 1.0
 
+# What happens in a clip, by the remainder of its index: half of the clips have a moving camera.
+KINDS = ("moving", "tripod", "moving", "stop-and-go")
+
 _Motion = tuple[np.ndarray, np.ndarray]  # path and pose of a leaf, (t,) complex
 
 
@@ -44,16 +47,34 @@ class _Style:
     gloom: float
 
 
+@dataclasses.dataclass(frozen=True)
+class _Movers:
+    """How the leaves of a clip move by themselves.
+
+    Attributes:
+        fraction: of the leaves that do.
+        speed: standard deviation of each component of their velocity, pixels per frame.
+        clock: (t,) scene time of each frame.
+    """
+
+    fraction: float
+    speed: float
+    clock: np.ndarray
+
+
 def random_scene(
-    rng: np.random.Generator, num_frames: int, size: tuple[int, int], num_tiles: int
+    rng: np.random.Generator, kind: str, num_frames: int, size: tuple[int, int], num_tiles: int
 ) -> list[Leaf]:
-    """Draws a scene seen by a moving camera.
+    """Draws a scene.
 
     Radii are distributed as r^-3, which makes the scene look alike at all scales; nearer leaves
-    hide the others and move faster; some move by themselves.
+    hide the others and, under a moving camera, move faster; some move by themselves.
 
     Args:
         rng: source of all randomness.
+        kind: one of KINDS. "moving": the camera moves. "tripod": it stands still, and some leaves
+            move over a still ground. "stop-and-go": the camera, the leaves or both hold and move
+            again; where both do, whole frames repeat, as in animation.
         num_frames: t, > 0.
         size: (H, W), pixels.
         num_tiles: number of textures to choose from.
@@ -62,7 +83,13 @@ def random_scene(
         The leaves, front to back. The last is the ground, which has no edge.
     """
     height, width = size
-    camera = _random_camera(rng, num_frames)
+    camera_clock, clock = _clocks(rng, kind, num_frames)
+    camera = _random_camera(rng, camera_clock)
+    if camera_clock.any():
+        movers = _Movers(0.4, 1.2, clock)
+    else:  # fewer and faster, so that still and moving areas are told apart
+        speed = np.exp(rng.uniform(np.log(1.0), np.log(4.0)))
+        movers = _Movers(rng.uniform(0.15, 0.45), speed, clock)
     style = _Style(
         num_tiles=num_tiles,
         tint=rng.normal(0, 0.05, 2),
@@ -83,7 +110,7 @@ def random_scene(
             # The inverse of the distribution function.
             radius = r_min / np.sqrt(1 - rng.uniform() * (1 - (r_min / r_max) ** 2))
             outline, reach = shapes.random_outline(rng, _THINNEST / radius)
-        motion = _random_motion(rng, camera, 1.4 - 0.8 * depth, size)
+        motion = _random_motion(rng, camera, movers, 1.4 - 0.8 * depth, size)
         leaves.append(_random_leaf(rng, style, motion, outline, radius, reach))
     shift, turn = camera
     motion = _centre(size) + 0.6 * shift, turn
@@ -95,9 +122,24 @@ def _centre(size: tuple[int, int]) -> complex:
     return complex(size[1] - 1, size[0] - 1) / 2
 
 
-def _random_camera(rng: np.random.Generator, num_frames: int) -> _Motion:
+def _clocks(rng: np.random.Generator, kind: str, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scene time (t,) of each frame, for the camera and for the leaves: it stops where they do."""
+    time, still = np.arange(num_frames), np.zeros(num_frames, int)
+    if kind == "moving":
+        return time, time
+    if kind == "tripod":
+        return still, time
+    if kind != "stop-and-go":
+        raise ValueError(f"kind must be one of {', '.join(sorted(set(KINDS)))}, got {kind!r}")
+    go, hold = rng.integers(1, 5, 2)
+    held = np.cumsum((time + rng.integers(go + hold)) % (go + hold) < go)
+    clocks = (held, held), (held, time), (still, held)
+    return clocks[rng.integers(len(clocks))]
+
+
+def _random_camera(rng: np.random.Generator, clock: np.ndarray) -> _Motion:
     """Shift (t,) in pixels, and pose (t,) about the frame's middle, of what is at nearness 1."""
-    time = np.arange(num_frames) - (num_frames - 1) / 2
+    time = clock - (len(clock) - 1) / 2
     speed = np.exp(rng.uniform(np.log(0.7), np.log(6.0)))
     velocity = speed * np.exp(2j * np.pi * rng.uniform())
     bend = speed * complex(*rng.normal(0, 0.03, 2))
@@ -108,7 +150,11 @@ def _random_camera(rng: np.random.Generator, num_frames: int) -> _Motion:
 
 
 def _random_motion(
-    rng: np.random.Generator, camera: _Motion, nearness: float, size: tuple[int, int]
+    rng: np.random.Generator,
+    camera: _Motion,
+    movers: _Movers,
+    nearness: float,
+    size: tuple[int, int],
 ) -> _Motion:
     """Path and pose of a leaf."""
     shift, turn = camera
@@ -116,12 +162,12 @@ def _random_motion(
     # Its place is uniform in a random frame, so that all frames are equally full.
     place = complex(*(rng.uniform(-0.1, 1.1, 2) * size[::-1]))
     here = rng.integers(len(shift))
-    time = np.arange(len(shift)) - here
     middle = _centre(size)
     path = middle + turn / turn[here] * (place - middle) + nearness * (shift - shift[here])
     pose = turn * np.exp(2j * np.pi * rng.uniform())
-    if rng.uniform() < 0.4:  # it moves by itself
-        velocity = complex(*rng.normal(0, 1.2, 2))
+    if rng.uniform() < movers.fraction:
+        time = movers.clock - movers.clock[here]
+        velocity = complex(*rng.normal(0, movers.speed, 2))
         bend = velocity * complex(*rng.normal(0, 0.03, 2))
         path = path + velocity * time + bend * time**2
         pose = pose * np.exp(complex(rng.normal(0, 0.003), rng.normal(0, 0.02)) * time)
