@@ -5,6 +5,7 @@ import pathlib
 import sys
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -47,7 +48,8 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluation:
     warn_of_other_degradation(trained_on or source.degradation, source, protocol.dataset)
     make_workdir(workdir)
     restore, name = make_restorer(model, protocol.space), config.model.name
-    result = evaluate(restore, source, protocol, variables, name=name, baseline=True)
+    dtype = jnp.dtype(model.dtype).name
+    result = evaluate(restore, source, protocol, variables, name=name, dtype=dtype, baseline=True)
     drawn = draw(restore, source, protocol, variables, result.scores[name]["psnr"])
     masks, film = draw_masks(model, source, protocol, variables)
     drawn |= masks

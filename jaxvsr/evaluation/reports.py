@@ -58,6 +58,8 @@ class Evaluation:
             words.append(f"input {protocol['input']}")
         if any(protocol["tile"]):
             words.append(f"in tiles of {'x'.join(map(str, protocol['tile']))}")
+        if protocol["dtype"]:
+            words.append(f"computed in {protocol['dtype']}")
         return f"{protocol['dataset']} {protocol['split']}: " + ", ".join(words)
 
     def table(self) -> str:

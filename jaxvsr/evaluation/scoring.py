@@ -29,6 +29,7 @@ def evaluate(
     variables: Any,
     *,
     name: str = "model",
+    dtype: str = "",
     baseline: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
@@ -40,6 +41,7 @@ def evaluate(
         protocol: the `eval` section of a config.
         variables: of the model, replicated.
         name: of the model.
+        dtype: that the model computes in, for the report; "": not reported.
         baseline: whether bicubic enlargement is scored beside the model; at scale 1, the input.
         stop: asked after each clip; if it says so, there is no result.
 
@@ -71,7 +73,8 @@ def evaluate(
         scores = _of_all_hosts(scores, [source.clips[i].name for i in clips])
     fields = plain(protocol).items()
     said = {key: value for key, value in fields if key not in ("every", "space")}
-    return Evaluation(said | {"degradation": source.degradation}, scores, picture)
+    said |= {"degradation": source.degradation, "dtype": dtype}
+    return Evaluation(said, scores, picture)
 
 
 def _of_all_hosts(scores: dict, names: list[str]) -> dict:

@@ -61,7 +61,7 @@ def enlarge(variables, lq):
 
 def score(restore=enlarge, **how):
     settings = protocol(**how.pop("protocol", {}))
-    return scoring.evaluate(restoring, Source(), settings, {"params": jnp.zeros(())}, **how)
+    return scoring.evaluate(restore, Source(), settings, {"params": jnp.zeros(())}, **how)
 
 
 def test_scores_are_those_of_the_metrics():
@@ -87,6 +87,8 @@ def test_the_table_says_what_was_scored():
     assert "| bicubic " not in score().table()
     changes = {"tile": (2, 0, 0), "input": "mirror"}
     assert score(protocol=changes).title().endswith("RGB, input mirror, in tiles of 2x0x0")
+    title = score(dtype="bfloat16").title()
+    assert title == "made up val: 3 clips, all frames, RGB, computed in bfloat16"
 
 
 def test_the_protocol_is_obeyed():

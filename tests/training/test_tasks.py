@@ -265,4 +265,4 @@ def test_denoising_from_files_to_scores(tmp_path):
     names = {path.name for path in (tmp_path / "run" / "images").iterdir()}
     assert any(name.startswith("frames_clean_val_worst") for name in names)
     said = (tmp_path / "run/eval/frames_clean_val_00000002.md").read_text()
-    assert "noise of 30" in said and "- noise: 30.0" in said
+    assert "noise of 30, computed in float32" in said and "- noise: 30.0" in said
