@@ -2,6 +2,7 @@
 
 from jaxvsr.data.degradations.chain import Kernels, Order, Realistic, Walk, realistic
 from jaxvsr.data.degradations.codecs import h264, jpeg, mpeg4
+from jaxvsr.data.degradations.compressed import Compressed, compressed
 from jaxvsr.data.degradations.dct import jpeg_dct
 from jaxvsr.data.degradations.filters import blur, usm_sharp
 from jaxvsr.data.degradations.kernels import gaussian_kernel, plateau_kernel, sinc_kernel
@@ -9,6 +10,7 @@ from jaxvsr.data.degradations.noise import add_noise, with_noise_map
 from jaxvsr.data.degradations.resample import blur_downsample, imresize, mod_crop, resize
 
 __all__ = [
+    "Compressed",
     "Kernels",
     "Order",
     "Realistic",
@@ -16,6 +18,7 @@ __all__ = [
     "add_noise",
     "blur",
     "blur_downsample",
+    "compressed",
     "gaussian_kernel",
     "h264",
     "imresize",

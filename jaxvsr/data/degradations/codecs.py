@@ -45,15 +45,20 @@ def jpeg(frames: np.ndarray, quality: int | np.ndarray) -> np.ndarray:
 
 
 def h264(
-    frames: np.ndarray, crf: int | None = None, bitrate: float | None = None, fps: int = 24
+    frames: np.ndarray,
+    crf: int | None = None,
+    bitrate: float | None = None,
+    fps: int = 24,
+    preset: str = "medium",
 ) -> np.ndarray:
-    """Encodes a clip as H.264 (x264, its default preset without macroblock tree) and decodes it.
+    """Encodes a clip as H.264 (x264 without macroblock tree) and decodes it.
 
     Args:
         frames: (t, h, w, 3) RGB uint8, of any size.
         crf: constant rate factor, 0 (best) to 51: say this or bitrate.
         bitrate: bits per second.
         fps: frames per second that the bit rate refers to.
+        preset: x264's name of its speed, "ultrafast" to "placebo".
 
     Returns:
         (t, h, w, 3) uint8. One thread encodes, so that it does not depend on the number of cores.
@@ -69,7 +74,7 @@ def h264(
         raise ValueError(f"crf must be in 0..51, got {crf}")
     # Of small frames x264's macroblock tree reads memory that nobody has set: one clip gave
     # several results.
-    options = {"mbtree": "0"} | ({} if crf is None else {"crf": str(crf)})
+    options = {"mbtree": "0", "preset": preset} | ({} if crf is None else {"crf": str(crf)})
     return _compress(frames, "libx264", options, bitrate, fps)
 
 
