@@ -1,0 +1,146 @@
+"""Training clips on the device: a ring of uint8 clips that grows as they are rendered.
+
+A batch is cut out of it by the training step itself, so that no pixel waits for the host.
+"""
+
+import collections
+import functools
+import pathlib
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvsr.data.degradations import imresize
+
+Clips = dict[str, jax.Array]  # "gt" (n, t, H, W, 3) and "lq" (n, v, t, h, w, 3), uint8
+
+
+def read(folder: pathlib.Path, scale: int, capacity: int) -> Iterator[dict[str, np.ndarray]]:
+    """Yields the clips of a folder as they appear, again and again if a pool cannot hold them.
+
+    Args:
+        folder: filled by `benchmarks.render_clips`.
+        scale: H/h; for another than the files' 4, lq is one version, the bicubic reduction.
+        capacity: of the pool.
+
+    Yields:
+        "gt" (t, H, W, 3) and "lq" (v, t, H/scale, W/scale, 3), uint8.
+    """
+    seen: set[pathlib.Path] = set()
+    while True:
+        paths = sorted(set(folder.glob("*.npz")) - seen)
+        if not paths:
+            time.sleep(0.2)
+            if len(seen) > capacity:
+                seen.clear()
+        for path in paths:
+            if len(seen) >= capacity:  # replaces what there is: without haste
+                time.sleep(0.05)
+            with np.load(path) as file:
+                gt, lq = file["gt"], file["lq"]
+            yield {"gt": gt, "lq": lq if scale == 4 else imresize(gt, 1 / scale)[None]}
+            seen.add(path)
+
+
+class Pool:
+    """A ring of clips, filled by a thread that reads a folder.
+
+    Attributes:
+        clips: on the device.
+        added: clips since the start; the oldest are replaced when the ring is full.
+    """
+
+    def __init__(self, folder: pathlib.Path, scale: int, capacity: int) -> None:
+        """Waits for the first clip.
+
+        Args:
+            folder: filled by `benchmarks.render_clips`.
+            scale: as `read`.
+            capacity: clips; the arrays must have fewer than 2**31 elements.
+        """
+        self._queue: queue.Queue[dict[str, np.ndarray]] = queue.Queue(8)
+        self._capacity, self.added = capacity, 0
+        reader = read(folder, scale, capacity)
+        threading.Thread(
+            target=lambda: collections.deque(map(self._queue.put, reader), 0), daemon=True
+        ).start()
+        first = self._queue.get()
+        self.clips = {k: jnp.zeros((capacity, *x.shape), x.dtype) for k, x in first.items()}
+        self._add(first)
+
+    def refresh(self, most: int = 4) -> int:
+        """Adds clips that were read meanwhile; returns how many of the ring are filled."""
+        for _ in range(min(most, self._queue.qsize())):
+            self._add(self._queue.get())
+        return min(self.added, self._capacity)
+
+    def _add(self, clip: dict[str, np.ndarray]) -> None:
+        self.clips = _replaced(self.clips, clip, self.added % self._capacity)
+        self.added += 1
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _replaced(clips: Clips, clip: dict[str, jax.Array], index: jax.Array) -> Clips:
+    return {
+        k: jax.lax.dynamic_update_index_in_dim(x, clip[k], index, axis=0) for k, x in clips.items()
+    }
+
+
+def sample(
+    clips: Clips,
+    filled: jax.Array,
+    key: jax.Array,
+    batch: int,
+    frames: int,
+    crop: int,
+    shares: Sequence[float],
+) -> Clips:
+    """Draws a batch: random clips, versions, starts, crops, flips and transpositions.
+
+    Args:
+        clips: of a pool.
+        filled: clips that there are.
+        key: draws everything.
+        batch: clips of the batch, b.
+        frames: of each, t.
+        crop: pixels of lq on each side.
+        shares: how often each version of lq is drawn.
+
+    Returns:
+        "lq" (b, t, crop, crop, 3) and "gt" (b, t, scale*crop, scale*crop, 3), uint8.
+    """
+    _, versions, length, height, width, _ = clips["lq"].shape
+    scale = clips["gt"].shape[2] // height
+    assert len(shares) == versions, f"{len(shares)} shares for {versions} versions of lq"
+
+    def one(key: jax.Array) -> Clips:
+        keys = jax.random.split(key, 6)
+        index = jax.random.randint(keys[0], (), 0, filled)
+        version = jax.random.choice(keys[1], versions, p=jnp.array(shares))
+        start = jax.random.randint(keys[2], (), 0, length - frames + 1)
+        y = jax.random.randint(keys[3], (), 0, height - crop + 1)
+        x = jax.random.randint(keys[4], (), 0, width - crop + 1)
+        lq = jax.lax.dynamic_slice(
+            clips["lq"], (index, version, start, y, x, 0), (1, 1, frames, crop, crop, 3)
+        )[0, 0]
+        gt = jax.lax.dynamic_slice(
+            clips["gt"],
+            (index, start, scale * y, scale * x, 0),
+            (1, frames, scale * crop, scale * crop, 3),
+        )[0]
+        flips = jax.random.bernoulli(keys[5], shape=(3,))
+        return {k: _turned(frames, flips) for k, frames in (("lq", lq), ("gt", gt))}
+
+    return jax.vmap(one)(jax.random.split(key, batch))
+
+
+def _turned(frames: jax.Array, flips: jax.Array) -> jax.Array:
+    """(t, h, h, 3), flipped along h, along w, and transposed, where `flips` (3,) says so."""
+    frames = jnp.where(flips[0], frames[:, ::-1], frames)
+    frames = jnp.where(flips[1], frames[:, :, ::-1], frames)
+    return jnp.where(flips[2], frames.swapaxes(1, 2), frames)

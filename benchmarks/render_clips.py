@@ -1,0 +1,80 @@
+"""Renders training clips of dead leaves into a folder, by as many processes as there are cores.
+
+    python -m benchmarks.render_clips FOLDER --workers=14
+
+Runs until it is stopped or the folder holds `--clips`; the same command resumes. Each file has
+"gt" (t, H, W, 3) and "lq" (v, t, H/4, W/4, 3) uint8: the bicubic reduction, then versions of it
+compressed by H.264, the last one also blurred, resized or noisy. Needs neither JAX nor TFDS.
+"""
+
+import argparse
+import multiprocessing
+import os
+import pathlib
+import time
+
+import numpy as np
+
+from jaxvsr.data.degradations import Compressed, compressed, imresize
+from tfds_builders.dead_leaves import render
+
+FRAMES, SIZE = 14, 256
+# Sizes that are rendered, and how often: reduced to SIZE they are sharper, as real frames are.
+RENDERED = {256: 0.35, 384: 0.35, 512: 0.3}
+PLAIN = Compressed(blur=0, resize=0, noise=0)
+
+
+def clip(seed: int, index: int) -> dict[str, np.ndarray]:
+    """The clip of an index: "gt" and "lq", as in the files."""
+    rng = np.random.default_rng([seed, index])
+    side = int(rng.choice(list(RENDERED), p=list(RENDERED.values())))
+    gt = render.render_clip(seed, "train", index, FRAMES, (side, side))["gt"]
+    gt = gt if side == SIZE else imresize(gt, SIZE / side)
+    lq = [imresize(gt, 1 / 4), compressed(gt, rng, PLAIN), compressed(gt, rng, PLAIN)]
+    return {"gt": gt, "lq": np.stack([*lq, compressed(gt, rng)])}
+
+
+def write(folder: pathlib.Path, seed: int, first: int, end: int, step: int) -> None:
+    """Writes the clips first, first + step, ... below end, as long as the parent lives."""
+    parent = os.getppid()
+    for index in range(first, end, step):
+        path = folder / f"{index:06}.npz"
+        if path.exists():
+            continue
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez(file, **clip(seed, index))
+        partial.rename(path)
+        if os.getppid() != parent:
+            return
+
+
+def main() -> None:
+    """Does what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--clips", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # one core each
+    context, begin = multiprocessing.get_context("spawn"), time.monotonic()
+    processes = [
+        context.Process(
+            target=write, args=(given.folder, given.seed, first, given.clips, given.workers)
+        )
+        for first in range(given.workers)
+    ]
+    for process in processes:
+        process.start()
+    while any(process.is_alive() for process in processes):
+        time.sleep(10)
+        count = sum(1 for _ in given.folder.glob("*.npz"))
+        print(f"{time.monotonic() - begin:.0f} s: {count} clips", flush=True)
+    if any(process.exitcode for process in processes):
+        raise SystemExit("a process failed: see above")
+
+
+if __name__ == "__main__":
+    main()
