@@ -8,6 +8,7 @@ compressed by H.264, the last one also blurred, resized or noisy. Needs neither 
 """
 
 import argparse
+import dataclasses
 import multiprocessing
 import os
 import pathlib
@@ -21,7 +22,10 @@ from tfds_builders.dead_leaves import render
 FRAMES, SIZE = 14, 256
 # Sizes that are rendered, and how often: reduced to SIZE they are sharper, as real frames are.
 RENDERED = {256: 0.35, 384: 0.35, 512: 0.3}
-PLAIN = Compressed(blur=0, resize=0, noise=0)
+# Of low contrast, too: as hard to compress as real frames, whose errors at a rate are smaller.
+CONTRAST = 0.35, 1.0
+FULL = Compressed(crf=(18, 38))
+PLAIN = dataclasses.replace(FULL, blur=0, resize=0, noise=0)
 
 
 def clip(seed: int, index: int) -> dict[str, np.ndarray]:
@@ -30,8 +34,11 @@ def clip(seed: int, index: int) -> dict[str, np.ndarray]:
     side = int(rng.choice(list(RENDERED), p=list(RENDERED.values())))
     gt = render.render_clip(seed, "train", index, FRAMES, (side, side))["gt"]
     gt = gt if side == SIZE else imresize(gt, SIZE / side)
+    contrast = rng.uniform(*CONTRAST)
+    black = rng.uniform(0, 255 * (1 - contrast))
+    gt = np.round(black + np.float32(contrast) * gt).astype(np.uint8)
     lq = [imresize(gt, 1 / 4), compressed(gt, rng, PLAIN), compressed(gt, rng, PLAIN)]
-    return {"gt": gt, "lq": np.stack([*lq, compressed(gt, rng)])}
+    return {"gt": gt, "lq": np.stack([*lq, compressed(gt, rng, FULL)])}
 
 
 def write(folder: pathlib.Path, seed: int, first: int, end: int, step: int) -> None:

@@ -77,7 +77,7 @@ def _swrn(dim: int, num_blocks: int, scale: int) -> dict[str, Any]:
 
 
 RECIPES = {
-    "video": Recipe(_swrn(48, 4, 4), (0.2, 0.28, 0.27, 0.25), crop=40),
+    "video": Recipe(_swrn(48, 4, 4), (0.2, 0.28, 0.27, 0.25), frames=10, crop=40, lr=8e-4),
     "swrn-x2": Recipe(_swrn(24, 3, 2), (1.0,)),
 }
 
