@@ -24,20 +24,29 @@ class Evaluation:
             the first.
         picture: (h, w, 3) uint8, a frame of the first clip: input, bicubic, sr, gt, and which
             share of the blocks computed each of its tokens, if the model has masks.
+        kind_of: the kind of each clip, such as "tripod"; {} where the data set has no kinds.
     """
 
     protocol: dict[str, Any]
     scores: dict[str, dict[str, dict[str, np.ndarray]]]
     picture: np.ndarray
+    kind_of: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def clips(self) -> list[str]:
         """The names of the scored clips."""
         return list(self._any_method()["psnr"])
 
-    def mean(self, method: str, metric: str) -> float:
-        """The mean over clips of the mean over a clip's frames."""
-        return float(np.mean([frames.mean() for frames in self.scores[method][metric].values()]))
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of the scored clips, in order of first appearance."""
+        return list(dict.fromkeys(self.kind_of[clip] for clip in self.clips if self.kind_of))
+
+    def mean(self, method: str, metric: str, kind: str = "") -> float:
+        """The mean over clips, perhaps only those of a kind, of the mean over a clip's frames."""
+        by_clip = self.scores[method][metric]
+        chosen = [clip for clip in by_clip if not kind or self.kind_of[clip] == kind]
+        return float(np.mean([by_clip[clip].mean() for clip in chosen]))
 
     def title(self) -> str:
         """The protocol in a line."""
@@ -63,8 +72,13 @@ class Evaluation:
         return f"{protocol['dataset']} {protocol['split']}: " + ", ".join(words)
 
     def table(self) -> str:
-        """The means, a row a method, in Markdown."""
+        """The means, a row a method, and where clips are of kinds a row a kind, in Markdown."""
         rows = [[method, *self._cells(method)] for method in self.scores]
+        rows += [
+            [f"{method}, {kind}", *self._cells(method, kind=kind)]
+            for kind in self.kinds
+            for method in self.scores
+        ]
         return f"{self.title()}\n{markdown(['', *self._heads()], rows)}"
 
     def table_of_clips(self) -> str:
@@ -95,11 +109,12 @@ class Evaluation:
         return out.getvalue()
 
     def json(self, origin: Mapping[str, Any]) -> str:
-        """The protocol, what was scored, and means over the set and over each clip."""
+        """The protocol, what was scored, and means over the set, each kind and each clip."""
         scores = {
             method: {
                 metric: {
                     "mean": self.mean(method, metric),
+                    "kinds": {kind: self.mean(method, metric, kind) for kind in self.kinds},
                     "clips": {clip: float(frames.mean()) for clip, frames in by_clip.items()},
                 }
                 for metric, by_clip in by_metric.items()
@@ -139,10 +154,10 @@ class Evaluation:
     def _heads(self) -> list[str]:
         return [HEADS[metric] for metric in self._any_method()]
 
-    def _cells(self, method: str, clip: str | None = None) -> list[str]:
+    def _cells(self, method: str, clip: str | None = None, kind: str = "") -> list[str]:
         by_metric = self.scores[method]
         if clip is None:
-            return [f"{self.mean(method, metric):.4f}" for metric in by_metric]
+            return [f"{self.mean(method, metric, kind):.4f}" for metric in by_metric]
         return [f"{by_clip[clip].mean():.4f}" for by_clip in by_metric.values()]
 
 

@@ -74,7 +74,8 @@ def evaluate(
     fields = plain(protocol).items()
     said = {key: value for key, value in fields if key not in ("every", "space")}
     said |= {"degradation": source.degradation, "dtype": dtype}
-    return Evaluation(said, scores, picture)
+    kind_of = {source.clips[i].name: source.clips[i].kind for i in clips if source.clips[i].kind}
+    return Evaluation(said, scores, picture, kind_of)
 
 
 def _of_all_hosts(scores: dict, names: list[str]) -> dict:

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 
 import jax
@@ -89,6 +90,25 @@ def test_the_table_says_what_was_scored():
     assert score(protocol=changes).title().endswith("RGB, input mirror, in tiles of 2x0x0")
     title = score(dtype="bfloat16").title()
     assert title == "made up val: 3 clips, all frames, RGB, computed in bfloat16"
+
+
+def test_kinds_of_clips_are_scored_apart(monkeypatch, tmp_path):
+    assert score().kinds == []
+    kinds = ("tripod", "moving", "tripod")
+    clips = tuple(
+        dataclasses.replace(clip, kind=kind) for clip, kind in zip(Source.clips, kinds, strict=True)
+    )
+    monkeypatch.setattr(Source, "clips", clips)
+    result = score(baseline=True)
+    assert result.kinds == ["tripod", "moving"]
+    by_clip = {clip: x.mean() for clip, x in result.scores["model"]["psnr"].items()}
+    assert result.mean("model", "psnr", "moving") == by_clip["b"]
+    mean = result.mean("model", "psnr", "tripod")
+    assert mean == pytest.approx((by_clip["a"] + by_clip["c"]) / 2)
+    assert f"| model, tripod   |   {mean:.4f} |" in result.table()
+    path = result.save(tmp_path, "set", {"checkpoint": "step 7", "config": {}})
+    found = json.loads(path.with_suffix(".json").read_text())
+    assert found["scores"]["model"]["psnr"]["kinds"]["tripod"] == mean
 
 
 def test_the_protocol_is_obeyed():
