@@ -9,7 +9,7 @@ import pathlib
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,19 +17,19 @@ import numpy as np
 
 from jaxvsr.data.degradations import imresize
 
-Clips = dict[str, jax.Array]  # "gt" (n, t, H, W, 3) and "lq" (n, v, t, h, w, 3), uint8
+# In the training of presets "gt" (n, t, H, W, 3) and "lq" (n, v, t, h, w, 3), uint8.
+Clips = dict[str, jax.Array]
 
 
-def read(folder: pathlib.Path, scale: int, capacity: int) -> Iterator[dict[str, np.ndarray]]:
+def read(folder: pathlib.Path, capacity: int) -> Iterator[dict[str, np.ndarray]]:
     """Yields the clips of a folder as they appear, again and again if a pool cannot hold them.
 
     Args:
         folder: filled by `benchmarks.render_clips`.
-        scale: H/h; for another than the files' 4, lq is one version, the bicubic reduction.
         capacity: of the pool.
 
     Yields:
-        "gt" (t, H, W, 3) and "lq" (v, t, H/scale, W/scale, 3), uint8.
+        The arrays of a clip.
     """
     seen: set[pathlib.Path] = set()
     while True:
@@ -42,32 +42,35 @@ def read(folder: pathlib.Path, scale: int, capacity: int) -> Iterator[dict[str, 
             if len(seen) >= capacity:  # replaces what there is: without haste
                 time.sleep(0.05)
             with np.load(path) as file:
-                gt, lq = file["gt"], file["lq"]
-            yield {"gt": gt, "lq": lq if scale == 4 else imresize(gt, 1 / scale)[None]}
+                clip = dict(file)
+            yield clip
             seen.add(path)
 
 
+def scaled(clip: dict[str, np.ndarray], scale: int) -> dict[str, np.ndarray]:
+    """The clip; for another scale than the files' 4, lq is one version, the bicubic reduction."""
+    return clip if scale == 4 else clip | {"lq": imresize(clip["gt"], 1 / scale)[None]}
+
+
 class Pool:
-    """A ring of clips, filled by a thread that reads a folder.
+    """A ring of clips, filled by a thread that reads them.
 
     Attributes:
         clips: on the device.
         added: clips since the start; the oldest are replaced when the ring is full.
     """
 
-    def __init__(self, folder: pathlib.Path, scale: int, capacity: int) -> None:
+    def __init__(self, clips: Iterable[dict[str, np.ndarray]], capacity: int) -> None:
         """Waits for the first clip.
 
         Args:
-            folder: filled by `benchmarks.render_clips`.
-            scale: as `read`.
+            clips: such as of `read`; arrays of the same shapes in all.
             capacity: clips; the arrays must have fewer than 2**31 elements.
         """
         self._queue: queue.Queue[dict[str, np.ndarray]] = queue.Queue(8)
         self._capacity, self.added = capacity, 0
-        reader = read(folder, scale, capacity)
         threading.Thread(
-            target=lambda: collections.deque(map(self._queue.put, reader), 0), daemon=True
+            target=lambda: collections.deque(map(self._queue.put, clips), 0), daemon=True
         ).start()
         first = self._queue.get()
         self.clips = {k: jnp.zeros((capacity, *x.shape), x.dtype) for k, x in first.items()}

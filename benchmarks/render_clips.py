@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import pathlib
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -26,6 +27,8 @@ RENDERED = {256: 0.35, 384: 0.35, 512: 0.3}
 CONTRAST = 0.35, 1.0
 FULL = Compressed(crf=(18, 38))
 PLAIN = dataclasses.replace(FULL, blur=0, resize=0, noise=0)
+# Seed of all clips and index of one -> its arrays.
+Make = Callable[[int, int], dict[str, np.ndarray]]
 
 
 def clip(seed: int, index: int) -> dict[str, np.ndarray]:
@@ -41,7 +44,7 @@ def clip(seed: int, index: int) -> dict[str, np.ndarray]:
     return {"gt": gt, "lq": np.stack([*lq, compressed(gt, rng, FULL)])}
 
 
-def write(folder: pathlib.Path, seed: int, first: int, end: int, step: int) -> None:
+def write(make: Make, folder: pathlib.Path, seed: int, first: int, end: int, step: int) -> None:
     """Writes the clips first, first + step, ... below end, as long as the parent lives."""
     parent = os.getppid()
     for index in range(first, end, step):
@@ -50,15 +53,15 @@ def write(folder: pathlib.Path, seed: int, first: int, end: int, step: int) -> N
             continue
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
-            np.savez(file, **clip(seed, index))
+            np.savez(file, **make(seed, index))
         partial.rename(path)
         if os.getppid() != parent:
             return
 
 
-def main() -> None:
-    """Does what the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(make: Make, description: str | None) -> None:
+    """Renders what the command line says: files of the arrays that `make` gives."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--clips", type=int, default=1_000_000)
@@ -69,7 +72,7 @@ def main() -> None:
     context, begin = multiprocessing.get_context("spawn"), time.monotonic()
     processes = [
         context.Process(
-            target=write, args=(given.folder, given.seed, first, given.clips, given.workers)
+            target=write, args=(make, given.folder, given.seed, first, given.clips, given.workers)
         )
         for first in range(given.workers)
     ]
@@ -84,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(clip, __doc__)

@@ -190,7 +190,9 @@ def train(name: str, recipe: Recipe, clips: pathlib.Path, out: pathlib.Path, giv
     begin -= float(state.seconds)
     state = state.replace(seconds=0.0)
     total = 60 * given.minutes
-    pool = clip_pool.Pool(clips, recipe.model["scale"], given.capacity)
+    read = clip_pool.read(clips, given.capacity)
+    scaled = (clip_pool.scaled(clip, recipe.model["scale"]) for clip in read)
+    pool = clip_pool.Pool(scaled, given.capacity)
     count = sum(x.size for x in jax.tree.leaves(state.params))
     print(f"{name}: {count:,} parameters on {jax.devices()[0].device_kind}; compiling", flush=True)
     step = jax.jit(trainer.step, donate_argnums=0)

@@ -175,6 +175,7 @@ def _check(key: str, frame: Frame, layout: Layout, size: tuple[int, ...] | None)
         source = "its clip began with" if size else "the data set's frames are"
         raise ValueError(f"{key} is {height}x{width}, but {source} {fixed[0]}x{fixed[1]}")
     small = (height // layout.scale, width // layout.scale)
+    shapes: dict[str, tuple[int, ...]]
     shapes = {"gt": (small[0] * layout.scale, small[1] * layout.scale, 3), "lq": (*small, 3)}
     shapes |= dict.fromkeys(_FLOWS, (*small, 2)) | dict.fromkeys(_VISIBLE, small)
     for name, array in frame.items():

@@ -80,8 +80,9 @@ class TFDSClips:
         places: list[tuple[Clip, int, int]] = []  # of each clip: whose records, from which on
         for part, names in listed.items():
             first, found = 0, {}
-            for name, *facts in stored[part]:
-                clip = Clip(name, *facts, kinds.get(part, {}).get(name, ""))
+            for name, length, height, width in stored[part]:
+                kind = kinds.get(part, {}).get(name, "")
+                clip = Clip(name, length, height, width, kind)
                 found[clip.name] = clip, len(self._records), first
                 first += self._count(clip)
             places += [found[name] for name in names if name in found]
