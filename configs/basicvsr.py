@@ -17,6 +17,8 @@ import ml_collections
 from configs import protocols
 from jaxvsr.config import defaults, unknown_variant
 
+VARIANTS = ("reds", "vimeo", "tiny")
+
 
 def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
     """The config of a variant: "reds", "vimeo" or "tiny", and perhaps ",vid4": a benchmark."""
@@ -47,7 +49,7 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
             config.model.update(dim=16, depth=3, features_hr=16)
             tiny(config)
         case _:
-            raise unknown_variant(recipe, "reds", "vimeo", "tiny")
+            raise unknown_variant(recipe, *VARIANTS)
     protocols.apply(config, benchmark)
     return config
 

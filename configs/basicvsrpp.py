@@ -18,6 +18,8 @@ import ml_collections
 from configs import basicvsr, protocols
 from jaxvsr.config import defaults, unknown_variant
 
+VARIANTS = ("reds", "vimeo", "tiny")
+
 
 def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
     """The config of a variant: "reds", "vimeo" or "tiny", and perhaps ",vid4": a benchmark."""
@@ -54,6 +56,6 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
             config.train.steps = 400
             config.eval.every = 400
         case _:
-            raise unknown_variant(recipe, "reds", "vimeo", "tiny")
+            raise unknown_variant(recipe, *VARIANTS)
     protocols.apply(config, benchmark)
     return config

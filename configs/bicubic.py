@@ -11,6 +11,8 @@ import ml_collections
 from configs import protocols
 from jaxvsr.config import defaults
 
+VARIANTS = (*protocols.PROTOCOLS, "tiny")
+
 
 def get_config(arg: str = "vid4") -> ml_collections.ConfigDict:
     """The config of a benchmark, or of "tiny"."""

@@ -13,6 +13,8 @@ import ml_collections
 
 from configs import miavsr
 
+VARIANTS = miavsr.VARIANTS
+
 
 def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
     """The config of a variant: "reds", "vimeo" or "tiny", and perhaps ",vid4": a benchmark."""

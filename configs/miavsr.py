@@ -19,6 +19,8 @@ import ml_collections
 from configs import protocols
 from jaxvsr.config import defaults, unknown_variant
 
+VARIANTS = ("reds", "vimeo", "tiny")
+
 # Fields that networks without masks do not have.
 MASKS = ("use_mask", "gating", "threshold", "keep_share", "window_masks")
 
@@ -62,7 +64,7 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
         case "tiny":
             tiny(config)
         case _:
-            raise unknown_variant(recipe, "reds", "vimeo", "tiny")
+            raise unknown_variant(recipe, *VARIANTS)
     protocols.apply(config, benchmark)
     return config
 

@@ -28,6 +28,8 @@ NETWORKS: dict[str, Row] = {
     "FANI_scaled": ("fani", {"scaled": True}),
     **ROWS,
 }
+VARIANTS = tuple(NETWORKS)
+RECIPE_NAMES = ("reds", "vimeo", "tiny")
 # What the published recipes differ in; every network of the work log was trained as FANI.
 RECIPES: dict[str, dict[str, Any]] = {
     "swrn": {
@@ -76,7 +78,7 @@ def get_config(arg: str = "FANI") -> ml_collections.ConfigDict:
             config.optim.update(lr_steps=(), lr_end=1e-5)
             config.train.update(steps=2000, log_every=50, checkpoint_every=500)
         case _:
-            raise unknown_variant(recipe, "reds", "vimeo", "tiny")
+            raise unknown_variant(recipe, *RECIPE_NAMES)
     protocols.apply(config, benchmark)
     return config
 

@@ -17,6 +17,8 @@ import ml_collections
 
 from configs import iiavsr
 
+VARIANTS = iiavsr.VARIANTS
+
 
 def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
     """The config of a variant: "reds", "vimeo" or "tiny", and perhaps ",vid4": a benchmark."""

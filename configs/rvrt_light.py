@@ -16,12 +16,14 @@ import ml_collections
 from configs import protocols, rvrt
 from jaxvsr.config import unknown_variant
 
+VARIANTS = ("vimeo", "tiny")
+
 
 def get_config(arg: str = "vimeo") -> ml_collections.ConfigDict:
     """The config of a variant: "vimeo" or "tiny", and perhaps ",vid4": a benchmark."""
     recipe, _, benchmark = arg.partition(",")
-    if recipe not in ("vimeo", "tiny"):
-        raise unknown_variant(recipe, "vimeo", "tiny")
+    if recipe not in VARIANTS:
+        raise unknown_variant(recipe, *VARIANTS)
     config = rvrt.get_config("002" if recipe == "vimeo" else recipe)
     config.model.name = "rvrt_light"
     with config.unlocked():

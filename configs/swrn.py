@@ -12,6 +12,8 @@ import ml_collections
 
 from configs import mobile
 
+VARIANTS = mobile.RECIPE_NAMES
+
 
 def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
     """The config of a variant: "reds", "vimeo" or "tiny", and perhaps ",vid4": a benchmark."""

@@ -1,19 +1,16 @@
-"""The fields of a config, their defaults, and the checks that come before any long work."""
+"""The fields of a config, their defaults, and the files that hold configs."""
 
 import ast
 import difflib
 import json
 import pathlib
-import re
 import runpy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
 import ml_collections
 
-from jaxvsr import models
-from jaxvsr.distributed.mesh import check_space
+from jaxvsr import shipped
 from jaxvsr.errors import InputError
 
 # Fields of a model that change nothing about what a checkpoint of it holds.
@@ -98,108 +95,80 @@ def defaults() -> ml_collections.ConfigDict:
     return config
 
 
-def load(name: str, overrides: Mapping[str, str] | None = None) -> ml_collections.ConfigDict:
-    """The config of a file.
+def load_config(name: str, overrides: Mapping[str, str] | None = None) -> ml_collections.ConfigDict:
+    """Loads a config.
 
     Args:
-        name: of the file and, perhaps, a variant: "configs/miavsr.py:tiny".
-        overrides: "model.dim" -> "32", as on a command line.
+        name: a file and, after a colon, its variant: "configs/miavsr.py:tiny", "/my/own.py". A
+            file of the user is taken first; "miavsr:tiny" and "configs/miavsr.py:tiny" find those
+            that come with the package from any folder.
+        overrides: field -> value as on a command line: {"model.dim": "32"}.
 
     Raises:
-        InputError: no such file, variant or field, or a value of another type.
+        InputError: unknown file, variant or field, or a value of another type.
     """
     file, _, variant = name.partition(":")
-    if not pathlib.Path(file).is_file():
-        there = sorted(str(path) for path in pathlib.Path("configs").glob("*.py"))
-        near = difflib.get_close_matches(file, there, n=3, cutoff=0)
-        raise InputError(
-            f"there is no config file {file!r}"
-            + (f"; the closest are {', '.join(near)}" if near else ": paths are relative to here")
-        )
-    made = runpy.run_path(file).get("get_config")
-    if made is None:
-        raise InputError(f"{file} defines no get_config(), so that it is no config")
+    get_config = _module(_find(file)).get("get_config")
+    if get_config is None:
+        raise InputError(f"{file} is no config: it defines no get_config()")
     try:
-        config = made(*filter(None, [variant]))
+        config = get_config(*filter(None, [variant]))
     except ValueError as error:
         raise InputError(f"{file}: {error}") from error
     known = dict(fields(config))
-    for path, word in (overrides or {}).items():
+    for path, text in (overrides or {}).items():
         if path not in known:
             closest = closest_field(config, path)
             raise InputError(f"{file} has no field {path!r}; the closest is {closest!r}")
         try:
-            value = word if isinstance(known[path], str) else ast.literal_eval(word)
-            config.update_from_flattened_dict({path: value})
+            config.update_from_flattened_dict({path: _parse(text, known[path])})
         except (ValueError, TypeError, SyntaxError) as error:
-            raise InputError(f"{path}={word} does not fit {known[path]!r}: {error}") from error
+            raise InputError(
+                f"--config.{path}={text} must be of the type of {known[path]!r}: {error}"
+            ) from error
     return config
 
 
-def check(config: ml_collections.ConfigDict) -> None:
-    """Raises InputError for values that cannot work, whatever the data."""
-    try:
-        models.create(**config.model)
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    data, train = config.data, config.train
-    for name in ("frames", "crop", "batch"):
-        if data[name] < 1:
-            raise InputError(f"data.{name}={data[name]} must be at least 1")
-    if data.noise and not (len(data.noise) == 2 and 0 <= data.noise[0] <= data.noise[1]):
-        raise InputError(f"data.noise={data.noise} must be two levels, the lower one first")
-    check_space(config.eval.space, jax.local_device_count(), "eval.space")
-    if config.eval.noise < 0:
-        raise InputError(f"eval.noise={config.eval.noise} must be a level of noise, or 0")
-    for name, section in (("data", data), ("eval", config.eval)):
-        lq, gt = section.lq_frames, section.gt_frames
-        if bool(lq) != bool(gt) or min((*lq, *gt), default=0) < 0:
-            raise InputError(
-                f"{name}.lq_frames={lq} and {name}.gt_frames={gt} must both be numbers of frames, "
-                "or both be ()"
-            )
-    chosen = *data.lq_frames, *data.gt_frames
-    if chosen and (data.mirror or max(chosen) >= data.frames):
-        raise InputError(
-            f"data.lq_frames and data.gt_frames are of the data.frames={data.frames} frames from "
-            f"0 on, not mirrored: {max(chosen)} and data.mirror={data.mirror} cannot be"
-        )
-    if min(data.intervals, default=0) < 1:
-        raise InputError(f"data.intervals={data.intervals} must be numbers from 1 on")
-    for name in ("steps", "accumulate", "log_every", "checkpoint_every", "keep"):
-        if train[name] < 1:
-            raise InputError(f"train.{name}={train[name]} must be at least 1")
-    trace_steps(train.profile_steps)
-    if train.init_from and train.spynet_weights:
-        raise InputError(
-            "train.init_from brings SpyNet's weights with all others: set it, or "
-            "train.spynet_weights, not both"
-        )
-    if config.eval.channel not in ("rgb", "y"):
-        raise InputError(f"eval.channel={config.eval.channel!r} is neither 'rgb' nor 'y'")
+def shipped_variants() -> dict[str, ml_collections.ConfigDict]:
+    """All variants of the configs that come with the package: {"configs/miavsr.py:tiny": ...}."""
+    return {
+        f"configs/{path.name}:{variant}": module["get_config"](variant)
+        for path in sorted(shipped.folder("configs").glob("*.py"))
+        for module in [_module(path)]
+        for variant in module.get("VARIANTS", ())
+    }
 
 
-def trace_steps(text: str) -> range:
-    """Numbers of steps done at which a trace is open, of "100:110"; none of "".
+def _find(file: str) -> pathlib.Path:
+    """The file of a config: the user's own, else the one of that name in the package."""
+    given = pathlib.Path(file)
+    if given.suffix != ".py":
+        given = pathlib.Path("configs") / f"{file}.py"
+    installed = shipped.folder("configs") / given.name
+    if given.is_file():
+        return given
+    if given.parent == pathlib.Path("configs") and installed.is_file():
+        return installed
+    names = {str(path.parent / path.name) for path in pathlib.Path("configs").glob("*.py")}
+    names |= {f"configs/{path.name}" for path in installed.parent.glob("*.py")}
+    near = ", ".join(difflib.get_close_matches(str(given), sorted(names), n=3, cutoff=0))
+    raise InputError(f"there is no config file {file!r}; the closest are {near}")
 
-    Raises:
-        InputError: it is no such pair, or an empty one.
-    """
-    found = re.fullmatch(r"(\d+):(\d+)", text)
-    if text and (not found or int(found[1]) >= int(found[2])):
-        raise InputError(f'train.profile_steps={text!r} must be like "100:110", first:last')
-    return range(*map(int, found.groups())) if found else range(0)
+
+def _module(path: pathlib.Path) -> dict[str, Any]:
+    """Runs a config file, which may import files beside it, and those of the package."""
+    own = [path.parent] if path.parent.name == "configs" else []
+    shipped.make_importable("configs", *own, shipped.folder("configs"))
+    return runpy.run_path(str(path))
 
 
-def check_batch(config: ml_collections.ConfigDict) -> None:
-    """Raises InputError for a batch that cannot be divided among the devices of all hosts."""
-    data, train = config.data, config.train
-    part = train.accumulate * jax.device_count()
-    if data.batch % part:
-        raise InputError(
-            f"data.batch={data.batch} cannot be divided among {jax.device_count()} devices in "
-            f"train.accumulate={train.accumulate} parts: it must be a multiple of {part}"
-        )
+def _parse(text: str, old: Any) -> Any:
+    """A field's value as the command line has it."""
+    if isinstance(old, str):
+        return text
+    if isinstance(old, bool):
+        return {"true": True, "false": False}[text.lower()]
+    return ast.literal_eval(text)
 
 
 def fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -223,46 +192,22 @@ def closest_field(config: ml_collections.ConfigDict, path: str) -> str:
     return difflib.get_close_matches(path, known, n=1, cutoff=0)[0]
 
 
-class UnknownVariantError(ValueError):
-    """There is no such variant of a config. (Absl makes it anew, of a message alone.)
-
-    Attributes:
-        known: those that there are.
-    """
-
-    known: tuple[str, ...] = ()
-
-
-def unknown_variant(arg: str, *known: str) -> UnknownVariantError:
-    """The error of a config's variant that there is not."""
+def unknown_variant(arg: str, *known: str) -> ValueError:
+    """The error for a config's variant that does not exist."""
     closest = difflib.get_close_matches(arg, known, n=1, cutoff=0)[0]
-    error = UnknownVariantError(
+    return ValueError(
         f"there is no variant {arg!r}, only {', '.join(known)}; the closest is {closest!r}"
     )
-    error.known = known
-    return error
 
 
-def variants(path: pathlib.Path) -> dict[str, ml_collections.ConfigDict]:
-    """Every variant of a config file, by name; {} if it is none, or has no variants."""
-    get_config = runpy.run_path(str(path)).get("get_config", lambda arg: None)
-    try:
-        get_config("?")
-    except UnknownVariantError as error:
-        return {name: get_config(name) for name in error.known}
-    except TypeError:  # it takes no variant
-        pass
-    return {}
-
-
-def save(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+def save_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Writes config.json into a run's folder."""
     part = workdir / "config.json.part"
     part.write_text(json.dumps(plain(config), indent=2) + "\n")
     part.replace(workdir / "config.json")
 
 
-def check_fits(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[str]:
+def differences(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[str]:
     """Compares a config with that of the run in a folder.
 
     Args:

@@ -7,17 +7,16 @@ import os
 import pathlib
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 from absl import flags
-from ml_collections import config_flags
 
 from jaxvsr import cli, weights
-from jaxvsr import config as configs
+from jaxvsr.config import SAME_WEIGHTS, save_config, shipped_variants
 from jaxvsr.console import say
 from jaxvsr.errors import InputError
 from jaxvsr.training.checkpoints import Checkpoints
@@ -31,7 +30,7 @@ def convert(
     source: pathlib.Path,
     out: pathlib.Path,
     group: str = "",
-    others: pathlib.Path | None = None,
+    known: Callable[[], Mapping[str, ml_collections.ConfigDict]] | None = None,
 ) -> None:
     """Makes a run's folder of official weights, and prints what went where.
 
@@ -41,8 +40,8 @@ def convert(
         out: the folder to make: config.json, the weights as the checkpoint of step 0, and
             weights.txt, which says of every tensor where it went.
         group: which weights of the file, as for `weights.files.read`.
-        others: a folder of configs, among which the right one is looked for where the weights are
-            not the model's.
+        known: returns configs by name. If the weights are not the model's, the error names the
+            one whose model they fit.
 
     Raises:
         InputError: there is something at `out`, the file cannot be read, or its weights are not
@@ -57,9 +56,9 @@ def convert(
         variables = jax.tree.map(jnp.asarray, found.tree())
     except ValueError as error:
         hint = ""
-        if others:
-            say("the weights do not fit the model; looking for the one that they are of")
-            hint = f"\n{likely(tensors, others)}"
+        if known:
+            say("the weights do not fit the model; looking for a config that they fit")
+            hint = f"\n{likely(tensors, known())}"
         raise InputError(f"{source} for model {name!r}: {error}{hint}") from error
     params, statistics = variables["params"], variables.get("batch_stats", {})
     average = params if config.optim.ema else {}
@@ -73,18 +72,18 @@ def convert(
     )
 
 
-def likely(tensors: Mapping[str, Any], folder: pathlib.Path) -> str:
+def likely(tensors: Mapping[str, Any], known: Mapping[str, ml_collections.ConfigDict]) -> str:
     """Says which model's weights a file seems to hold.
 
     Args:
         tensors: of the file.
-        folder: of config files. First their models are compared by the kinds of names, in their
-            variants "tiny" where there are, then the best one's variants by names and shapes.
+        known: configs by name. First their models are compared by the kinds of tensor names, in
+            their variant "tiny" if there is one, then the best model's variants by names and
+            shapes.
     """
     known = {
-        f"{path}:{variant}": config
-        for path in sorted(folder.glob("*.py"))
-        for variant, config in configs.variants(path).items()
+        name: config
+        for name, config in known.items()
         if config.model.name in weights.TORCH | weights.TF
     }
     models: dict[str, str] = {}
@@ -99,7 +98,7 @@ def likely(tensors: Mapping[str, Any], folder: pathlib.Path) -> str:
     shares: dict[str, float] = {}
     seen = []
     for place, config in alike.items():
-        fields = {k: v for k, v in config.model.items() if k not in configs.SAME_WEIGHTS}
+        fields = {k: v for k, v in config.model.items() if k not in SAME_WEIGHTS}
         if fields not in seen and 1 not in shares.values():
             seen.append(fields)
             found = _compared(config, tensors)
@@ -159,7 +158,7 @@ def _write(
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         part.mkdir(parents=True)
-        configs.save(config, part)
+        save_config(config, part)
         (part / "weights.txt").write_text(text + "\n")
         with contextlib.closing(Checkpoints(part, degradation="")) as checkpoints:
             checkpoints.save_weights(weights)
@@ -172,11 +171,10 @@ def _write(
 
 def main(given: Mapping[str, flags.FlagHolder]) -> None:
     """Converts what the command line names."""
-    folder = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).parent
     config, source, out, group = (
         given[name].value for name in ("config", "source", "out", "group")
     )
-    convert(config, pathlib.Path(source), pathlib.Path(out), group, folder)
+    convert(config, pathlib.Path(source), pathlib.Path(out), group, shipped_variants)
 
 
 def define_flags() -> dict[str, flags.FlagHolder]:

@@ -9,42 +9,56 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from jaxvsr import models
-from jaxvsr.config import check, plain
+from jaxvsr.config import plain
 from jaxvsr.console import say
-from jaxvsr.data.sources import TFDSClips
 from jaxvsr.data.video import write_video
 from jaxvsr.errors import InputError
 from jaxvsr.evaluation.drawing import draw_masks
-from jaxvsr.evaluation.protocol import check_protocol, warn_of_other_degradation
+from jaxvsr.evaluation.protocol import warn_of_other_degradation
 from jaxvsr.evaluation.reports import Evaluation
 from jaxvsr.evaluation.restoring import make_restorer
 from jaxvsr.evaluation.scoring import draw, evaluate
+from jaxvsr.preflight import Opened, preflight
 from jaxvsr.training.checkpoints import load_best
 from jaxvsr.training.summaries import Summaries, make_workdir
 
 FILM_RATE = 5  # frames a second of the masks' video
 
 
-def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluation:
+def score_run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluation:
+    """Checks a run and its data, then scores its best checkpoint.
+
+    Args:
+        config: of the run; its `eval` section may differ. A model without parameters needs no
+            run.
+        workdir: of the run.
+
+    Returns:
+        The scores, beside those of bicubic upsampling.
+
+    Raises:
+        InputError: the run or the data does not exist, or the run is of another model.
+    """
+    return score_best(config, workdir, preflight(config, workdir, train=False))
+
+
+def score_best(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, opened: Opened
+) -> Evaluation:
     """Scores the best checkpoint of a run: tables, pictures, and files of every score.
 
     Args:
-        config: of the run; its `eval` section may be another. A model without parameters needs
-            no run.
-        workdir: of the run. eval/ receives the tables, images/ the pictures; both go to
-            TensorBoard, too.
+        config: as for `score_run`.
+        workdir: of the run. The tables go to eval/, the pictures to images/, both to TensorBoard.
+        opened: of `preflight`.
 
-    Raises:
-        InputError: no such run, another model's, or no data.
+    Returns:
+        The scores, beside those of bicubic upsampling.
     """
-    check(config)
-    model, protocol = models.create(**config.model), config.eval
+    model, source, protocol = opened.model, opened.eval_source, config.eval
     step, variables, trained_on = load_best(config, model, workdir)
     if variables:
         say(f"scoring step {step} of {workdir}")
-    source = TFDSClips(protocol.dataset, protocol.split, config.data.dir)
-    check_protocol(protocol, source, model)
     warn_of_other_degradation(trained_on or source.degradation, source, protocol.dataset)
     make_workdir(workdir)
     restore, name = make_restorer(model, protocol.space), config.model.name

@@ -15,13 +15,13 @@ MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, or score a 
 def main() -> None:
     """Trains or scores."""
     # Imported here: the processes that read data import this module, and need none of it.
-    from jaxvsr import config as configs
     from jaxvsr import evaluate, train
+    from jaxvsr.config import shared_fields
     from jaxvsr.distributed import hosts
 
     config, workdir = CONFIG.value, pathlib.Path(WORKDIR.value)
-    run = {"train": train.train, "eval": evaluate.run}[MODE.value]
-    told = {"mode": MODE.value, "workdir": str(workdir), **configs.shared_fields(config)}
+    run = {"train": train.train, "eval": evaluate.score_run}[MODE.value]
+    told = {"mode": MODE.value, "workdir": str(workdir), **shared_fields(config)}
     with hosts.connected(HOSTS, told):
         run(config, workdir)
 

@@ -24,14 +24,15 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from jaxvsr import config as configs
-from jaxvsr import models
+from jaxvsr.config import load_config
 from jaxvsr.data.files import Frames, PngFrames, numbered
 from jaxvsr.data.video import VideoFrames
 from jaxvsr.distributed.mesh import enough_memory, make_mesh
 from jaxvsr.errors import InputError
+from jaxvsr.preflight import create_model
 from jaxvsr.profiling import mask_sweep, measuring, tables, topologies
 from jaxvsr.training.state import initial_weights
+from jaxvsr.training.step import batch_shapes
 from jaxvsr.video.images import write_png
 
 SIZE = (180, 320)  # of REDS's inputs, and of the field's figures
@@ -134,12 +135,7 @@ def _config(
 ) -> ml_collections.ConfigDict:
     """A config as the command line changes it."""
     dtype = {"model.dtype": options.dtype} if options.dtype else {}
-    config = configs.load(name, overrides | dtype)
-    try:
-        models.create(**config.model)
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    return config
+    return load_config(name, overrides | dtype)
 
 
 def _subject(
@@ -147,7 +143,7 @@ def _subject(
 ) -> measuring.Subject:
     """A model of a config, its weights and its clip."""
     config = _config(name, options, overrides)
-    model = models.create(**config.model)
+    model = create_model(config)
     lq, clip = _clip(options)
     variables, origin = None, "untrained"
     if options.workdir:
@@ -206,14 +202,14 @@ def _compile(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     """Compiles for a topology, and says whether it fits."""
     jax.config.update("jax_platforms", "cpu")  # nothing is run, and TPUs need not be looked for
     config = _config(options.config, options, overrides)
-    model, data = models.create(**config.model), config.data
+    model, data = create_model(config), config.data
     mesh = make_mesh(topologies.devices(options.topology))
     if options.train:
-        data.batch = options.batch or data.batch
-        side = data.crop // model.scale
-        size, frames = options.size or (side, side), options.frames
-        frames = frames or data.frames * (2 if data.mirror else 1)
-        clips, part = data.batch, mesh.size * config.train.accumulate
+        data.batch, data.frames = options.batch or data.batch, options.frames or data.frames
+        lq = batch_shapes(data, model.scale, options.size)["lq"]
+        clips, frames, height, width, _ = lq.shape
+        size = height, width
+        part = mesh.size * config.train.accumulate
     else:
         size, frames = options.size or SIZE, options.frames or FRAMES
         clips, part = options.batch or mesh.size, mesh.size
@@ -225,7 +221,7 @@ def _compile(options: argparse.Namespace, overrides: dict[str, str]) -> int:
         )
     try:
         if options.train:
-            traced = topologies.training(config, model, mesh, frames, size)
+            traced = topologies.training(config, model, mesh, size)
         else:
             traced = topologies.inference(model, mesh, clips, frames, size)
     except ValueError as error:

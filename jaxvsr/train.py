@@ -5,17 +5,15 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import ml_collections
 
-from jaxvsr import evaluate, models
-from jaxvsr.config import check, check_batch
-from jaxvsr.data import pipeline
+from jaxvsr import evaluate
 from jaxvsr.data.sources import TFDSClips
 from jaxvsr.evaluation import scoring
-from jaxvsr.evaluation.protocol import check_chosen, check_protocol, warn_of_other_degradation
+from jaxvsr.evaluation.protocol import warn_of_other_degradation
 from jaxvsr.evaluation.reports import Evaluation
 from jaxvsr.evaluation.restoring import Restorer, make_restorer
+from jaxvsr.preflight import preflight
 from jaxvsr.training import loop
 from jaxvsr.training.summaries import Summaries, make_workdir
 
@@ -36,29 +34,14 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
         FloatingPointError: the loss or a gradient is not finite.
         SystemExit: after SIGTERM, once everything is saved.
     """
-    check(config)
-    check_batch(config)
-    model = models.create(**config.model)
-    source, eval_source = open_sources(config, model)
+    opened = preflight(config, workdir, train=True)
+    assert opened.source
+    warn_of_other_degradation(opened.source.degradation, opened.eval_source, config.eval.dataset)
     make_workdir(workdir)
-    restore = make_restorer(model, config.eval.space)
-    score = functools.partial(_score, restore, eval_source, config)
-    loop.run(config, workdir, model, source, score)
-    return evaluate.run(config, workdir)
-
-
-def open_sources(
-    config: ml_collections.ConfigDict, model: nn.Module
-) -> tuple[TFDSClips, TFDSClips]:
-    """What is trained on and what is evaluated; raises InputError if the model cannot take them."""
-    source = TFDSClips(config.data.dataset, config.data.split, config.data.dir)
-    pipeline.check(config.data, source, model.scale)
-    eval_source = TFDSClips(config.eval.dataset, config.eval.split, config.data.dir)
-    check_protocol(config.eval, eval_source, model)
-    if config.data.gt_frames:
-        check_chosen(config.data, "data", model, (config.data.crop // model.scale,) * 2)
-    warn_of_other_degradation(source.degradation, eval_source, config.eval.dataset)
-    return source, eval_source
+    restore = make_restorer(opened.model, config.eval.space)
+    score = functools.partial(_score, restore, opened.eval_source, config)
+    loop.training_loop(config, workdir, opened.model, opened.source, score)
+    return evaluate.score_best(config, workdir, opened)
 
 
 def _score(

@@ -13,10 +13,11 @@ import ml_collections
 import numpy as np
 from absl import flags
 
-from jaxvsr import cli, models, presets
-from jaxvsr import config as configs
+from jaxvsr import cli, presets
+from jaxvsr.config import plain, shared_fields
 from jaxvsr.distributed import hosts
 from jaxvsr.errors import InputError
+from jaxvsr.preflight import create_model
 from jaxvsr.training.state import initial_weights
 from jaxvsr.upscaling import pipeline as command
 from jaxvsr.upscaling.stream import Settings, Stream
@@ -77,7 +78,7 @@ def main(given: Mapping[str, flags.FlagHolder], source: str, output: str) -> Non
     request = _request(value)
     told = {name: str(value[name]) for name in value if name not in OWN}
     told |= {"input": source, "output": output}
-    told |= configs.shared_fields(config) if config else {}
+    told |= shared_fields(config) if config else {}
     with hosts.connected(given, told):
         model, variables, origin = _network(config, value["checkpoint"], value["preset"])
         command.run(pathlib.Path(source), pathlib.Path(output), model, variables, request, origin)
@@ -98,13 +99,12 @@ def _network(
         load_best,  # brings TensorFlow, which the rest does without
     )
 
-    configs.check(config)
-    model = models.create(**config.model)
+    model = create_model(config)
     init = functools.partial(initial_weights, model, ema=False)
     if not checkpoint and jax.tree.leaves(jax.eval_shape(init, jax.random.key(0))):
         raise InputError(f"{config.model.name} needs --checkpoint, the folder of a run")
     step, variables, _ = load_best(config, model, pathlib.Path(checkpoint))
-    return model, variables, {"checkpoint": checkpoint, "step": step, **configs.plain(config.model)}
+    return model, variables, {"checkpoint": checkpoint, "step": step, **plain(config.model)}
 
 
 def _request(value: Mapping[str, Any]) -> command.Request:

@@ -13,8 +13,8 @@ import reference
 from ckpt import entry
 
 from configs import basicvsr, swrn
-from jaxvsr import config as configs
 from jaxvsr import convert, models, weights
+from jaxvsr.config import load_config
 from jaxvsr.distributed.mesh import make_mesh
 from jaxvsr.errors import InputError
 from jaxvsr.training import loop
@@ -165,33 +165,13 @@ def test_a_disk_that_fills_up_leaves_nothing(source, out, monkeypatch):
     assert not list(out.parent.iterdir())
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder of configs of small models, and what is no config."""
-    path = tmp_path_factory.mktemp("configs")
-    for name, sizes in (("basicvsr", (8, 16)), ("swrn", (8, 16)), ("iconvsr", (8, 8))):
-        text = f"""
-            from configs import {name}
-            from jaxvsr.config import unknown_variant
-            def get_config(arg="large"):
-                config = {name}.get_config("tiny")
-                if arg not in ("large", "tiny"):
-                    raise unknown_variant(arg, "large", "tiny")
-                config.model.dim = {sizes[0]} if arg == "tiny" else {sizes[1]}
-                if "depth" in config.model:
-                    config.model.update(depth=1, features_hr={DIM})
-                return config
-        """
-        (path / f"{name}.py").write_text(text.replace("\n            ", "\n"))
-    (path / "helper.py").write_text("def other(): pass")
-    (path / "fixed.py").write_text("def get_config(): pass")
-    return path
-
-
-def test_variants_of_a_config_file_are_found(folder):
-    found = configs.variants(folder / "basicvsr.py")
-    assert list(found) == ["large", "tiny"] and found["tiny"].model.dim == DIM
-    assert configs.variants(folder / "helper.py") == configs.variants(folder / "fixed.py") == {}
+def known():
+    """Configs of small models by name."""
+    names = [f"configs/{name}.py:tiny" for name in ("basicvsr", "swrn", "iconvsr")]
+    found = {name: load_config(name) for name in names}
+    found["configs/basicvsr.py:tiny"] = config()
+    found["configs/basicvsr.py:large"] = config(**{"model.dim": 16})
+    return found
 
 
 @pytest.mark.parametrize(
@@ -203,15 +183,15 @@ def test_variants_of_a_config_file_are_found(folder):
         (lambda t: {"a": 0}, "like none of the models"),
     ],
 )
-def test_which_model_weights_are_of(folder, change, message):
-    assert re.search(message, convert.likely(change(official()), folder))
+def test_which_model_weights_are_of(change, message):
+    assert re.search(message, convert.likely(change(official()), known()))
 
 
-def test_the_other_model_is_named_in_the_error(source, out, folder):
+def test_the_other_model_is_named_in_the_error(source, out):
     with pytest.raises(
         InputError, match=r"(?s)for model 'swrn'.*those of --config=.*basicvsr.py:tiny"
     ):
-        convert.convert(swrn.get_config("tiny"), source, out, others=folder)
+        convert.convert(swrn.get_config("tiny"), source, out, known=known)
 
 
 def first_state(config, workdir):
@@ -262,12 +242,6 @@ def test_a_training_does_not_start_from_what_does_not_fit(fields, message, sourc
     fields = {k: v.format(**places) if isinstance(v, str) else v for k, v in fields.items()}
     with pytest.raises(InputError, match=message):
         first_state(config(**fields), tmp_path)
-
-
-def test_spynet_comes_with_the_rest_or_alone():
-    asked = config(**{"train.init_from": "a", "train.spynet_weights": "b"})
-    with pytest.raises(InputError, match="not both"):
-        configs.check(asked)
 
 
 def test_converted_weights_are_no_run_to_go_on_with(source, out):

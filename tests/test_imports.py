@@ -12,7 +12,7 @@ BELOW_MODELS = LEAVES | {"distributed"}
 NETWORKS = BELOW_MODELS | {"layers", "models", "flops"}
 DATA = LEAVES | {"data", "video", "metrics", "console"}
 RUNS = NETWORKS | DATA | {"weights", "config", "training"}
-COMMAND = RUNS | {"cli", "evaluation", "presets"}
+COMMAND = RUNS | {"cli", "evaluation", "presets", "preflight"}
 ALLOWED = {
     "__init__": set(),
     "errors": set(),
@@ -26,7 +26,9 @@ ALLOWED = {
     "metrics": set(),
     "data": LEAVES | {"video"},
     "video": LEAVES | {"console", "data"},
-    "config": NETWORKS,
+    "config": LEAVES | {"shipped"},
+    "shipped": set(),
+    "preflight": RUNS | {"evaluation"},
     "training": RUNS - {"training"},
     "evaluation": RUNS,
     "upscaling": RUNS | {"evaluation"},

@@ -3,22 +3,23 @@ import dataclasses
 import pytest
 
 from configs import mobile, swrn
-from jaxvsr import config as configs
 from jaxvsr import models
+from jaxvsr.config import defaults, fields
+from jaxvsr.preflight import check_settings
 
 
 @pytest.mark.parametrize("network", mobile.NETWORKS)
 def test_every_network_has_a_whole_config(network):
     config = mobile.get_config(network)
-    expected = {path for path, _ in configs.fields(configs.defaults()) if path[:5] != "model"}
-    assert {path for path, _ in configs.fields(config) if path[:5] != "model"} == expected
-    configs.check(config)
+    expected = {path for path, _ in fields(defaults()) if path[:5] != "model"}
+    assert {path for path, _ in fields(config) if path[:5] != "model"} == expected
+    check_settings(config)
     model = models.create(**config.model)
     for field in dataclasses.fields(model):
         if field.name not in ("parent", "name"):
             assert getattr(model, field.name) == config.model[field.name]
-    name, fields = mobile.NETWORKS[network]
-    assert {"name": name, **fields}.items() <= config.model.to_dict().items()
+    name, changes = mobile.NETWORKS[network]
+    assert {"name": name, **changes}.items() <= config.model.to_dict().items()
 
 
 @pytest.mark.parametrize("recipe", ["reds", "vimeo", "tiny"])

@@ -14,7 +14,6 @@ from absl import flags
 
 from jaxvsr.data import transforms
 from jaxvsr.data.sources import TFDSClips
-from jaxvsr.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,30 +111,6 @@ class Read:
         return out
 
 
-def check(data: ml_collections.ConfigDict, source: TFDSClips, scale: int) -> None:
-    """Raises InputError if the source cannot give the samples that a config asks for."""
-    if source.scale != scale:
-        raise InputError(
-            f"the data set {data.dataset!r} is for scale {source.scale}, the model's "
-            f"scale is {scale}"
-        )
-    if data.crop % scale:
-        raise InputError(f"data.crop={data.crop} is not a multiple of the scale {scale}")
-    for clip in source.clips:
-        if min(clip.height, clip.width) < data.crop:
-            raise InputError(
-                f"clip {clip.name!r} of {data.dataset!r} is {clip.height}x{clip.width}, smaller "
-                f"than the crop of {data.crop}x{data.crop}: lower data.crop"
-            )
-    longest = max(clip.length for clip in source.clips)
-    if longest < data.frames * max(data.intervals):
-        apart = f", {max(data.intervals)} apart" if max(data.intervals) > 1 else ""
-        raise InputError(
-            f"no clip of {data.dataset!r} holds data.frames={data.frames} frames{apart}, "
-            f"the longest has {longest}"
-        )
-
-
 def training_batches(
     data: ml_collections.ConfigDict,
     source: TFDSClips,
@@ -153,7 +128,7 @@ def training_batches(
     Args:
         data: `frames`, `crop`, `intervals`, `reverse`, `mirror`, `lq_frames`, `gt_frames`, `batch`
             (of all hosts together) and `workers`.
-        source: of the clips; `check` it first.
+        source: of the clips, which hold such samples (`preflight.check_samples`).
         seed: of the order and of every draw.
         position: how many samples were drawn before, by all hosts together.
         process_index, process_count: this host's place among the hosts; each gets an equal

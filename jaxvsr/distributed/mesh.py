@@ -25,19 +25,16 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, space: int = 1) -> Me
     return jax.make_mesh(shape, names, axis_types=kinds, devices=devices)
 
 
-def check_space(space: int, devices: int, name: str) -> None:
-    """Raises InputError unless devices can share clips, so many each.
+def check_devices_per_frame(space: int, devices: int, name: str) -> None:
+    """Raises InputError unless groups of `space` devices can share each frame.
 
     Args:
-        space: as `make_mesh`'s.
-        devices: how many there are.
+        space: devices per frame, as in `make_mesh`.
+        devices: number of devices.
         name: of the setting.
     """
     if space < 1 or devices % space:
-        raise InputError(
-            f"{name}={space}: so many devices cannot share each frame, where there are {devices}: "
-            "it must be a divisor of that"
-        )
+        raise InputError(f"{name}={space} must divide the number of devices ({devices})")
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

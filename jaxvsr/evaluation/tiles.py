@@ -9,7 +9,7 @@ import numpy as np
 Triple = tuple[int, int, int]
 
 
-def check(tile: Sequence[int], overlap: Sequence[int]) -> None:
+def check_tiles(tile: Sequence[int], overlap: Sequence[int]) -> None:
     """Raises ValueError unless tiles of this size and overlap (t, h, w) make way."""
     if len(tile) != 3 or len(overlap) != 3 or min(*tile, *overlap) < 0:
         raise ValueError(

@@ -17,7 +17,7 @@ import numpy as np
 from jaxvsr import flops
 from jaxvsr.console import say
 from jaxvsr.errors import InputError
-from jaxvsr.models import mobile
+from jaxvsr.models import mobile, network_input
 from jaxvsr.training.state import initial_weights
 
 # Scopes inside a masked block whose arithmetic is done for every token, whatever the mask: every
@@ -250,7 +250,7 @@ def _program(model: nn.Module) -> Any:
     """A function of variables and lq that gives sr and, of each masked block, its kept share."""
 
     def run(variables: Any, lq: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        sr, state = model.apply(variables, lq, mutable=["aux"])
+        sr, state = model.apply(variables, network_input(model, lq), mutable=["aux"])
         leaves = jax.tree_util.tree_leaves_with_path(state.get("aux", {}))
         named = {tuple(getattr(key, "key", "") for key in path): leaf for path, leaf in leaves}
         return sr, {

@@ -16,10 +16,11 @@ import ml_collections
 from jaxvsr import flops
 from jaxvsr.distributed.mesh import placed, split_batch
 from jaxvsr.errors import InputError
+from jaxvsr.models import network_input
 from jaxvsr.profiling.hlo import Traffic, traffic
 from jaxvsr.training.optimizer import make_optimizer
 from jaxvsr.training.state import initial_state, initial_weights
-from jaxvsr.training.step import make_loss, make_step
+from jaxvsr.training.step import batch_shapes, make_loss, make_step
 
 # Of a chip, by Google's data sheets: bytes of HBM, and bytes that it moves in a second.
 HBM = {
@@ -147,24 +148,24 @@ def inference(
     weights = jax.eval_shape(lambda: initial_weights(model, jax.random.key(0), False))
     shape = (clips, frames, *size, 3)
     lq = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=split_batch(mesh))
-    return jax.jit(model.apply).trace(placed(weights.variables, mesh), lq)
+    return jax.jit(lambda variables, lq: model.apply(variables, network_input(model, lq))).trace(
+        placed(weights.variables, mesh), lq
+    )
 
 
 def training(
     config: ml_collections.ConfigDict,
     model: nn.Module,
     mesh: jax.sharding.Mesh,
-    frames: int,
-    size: tuple[int, int],
+    size: tuple[int, int] | None = None,
 ) -> Any:
-    """Traces a step of the training loop, on a batch divided among the devices of a mesh.
+    """Traces a training step on a batch that is divided among the devices of a mesh.
 
     Args:
-        config: whole; data.batch samples make a step.
+        config: whole.
         model: the network.
         mesh: of `make_mesh`.
-        frames: of a sample.
-        size: (h, w) of a sample's inputs.
+        size: (h, w) of a sample's inputs; None: those of the config.
 
     Returns:
         What `compile_for` takes.
@@ -172,15 +173,9 @@ def training(
     optimizer, _ = make_optimizer(config.optim, config.train.steps)
     ema = config.optim.ema
     init = functools.partial(initial_state, model, optimizer, config.train.seed, bool(ema))
-    batch = {
-        key: jax.ShapeDtypeStruct(
-            (config.data.batch, frames, *(scale * side for side in size), 3),
-            jnp.uint8,
-            sharding=split_batch(mesh),
-        )
-        for key, scale in (("lq", 1), ("gt", model.scale))
-    }
-    step = make_step(make_loss(model, config.loss), optimizer, config.train.accumulate, ema)
+    batch = batch_shapes(config.data, model.scale, size, split_batch(mesh))
+    loss = make_loss(model, config.loss, config.data.noise)
+    step = make_step(loss, optimizer, config.train.accumulate, ema)
     state = placed(jax.eval_shape(init), mesh)
     return jax.jit(step, donate_argnums=0).trace(state, batch)
 

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import pathlib
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +12,7 @@ import ml_collections
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from jaxvsr.config import check_fits
+from jaxvsr.config import differences
 from jaxvsr.distributed.mesh import make_mesh, placed
 from jaxvsr.errors import InputError
 from jaxvsr.training.state import TrainState, Weights, initial_weights
@@ -37,7 +36,6 @@ class Checkpoints:
             preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
             cleanup_tmp_directories=True,  # of a run that was killed while saving
         )
-        self._keep = keep
         self._workdir = workdir
         self._manager = ocp.CheckpointManager((workdir / "checkpoints").resolve(), options=options)
 
@@ -140,19 +138,6 @@ class Checkpoints:
         """Whether the hosts have agreed to stop at this step, one of them being taken away."""
         return self._manager.reached_preemption(step)
 
-    def check_space(self, state: Any) -> None:
-        """Raises InputError if the disk cannot hold as many checkpoints as are to be kept."""
-        size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
-        missing = self._keep + 2 - len(self._manager.all_steps())  # the best, one being written
-        needed = size * max(missing, 1)
-        free = shutil.disk_usage(self._workdir).free
-        if free < needed:
-            raise InputError(
-                f"{self._workdir} has {free / 2**20:.0f} MiB free; {missing} checkpoints of "
-                f"{size / 2**20:.0f} MiB need {needed / 2**20:.0f} MiB: free some space, name "
-                "another --workdir, or lower train.keep"
-            )
-
     def close(self) -> None:
         """Waits until everything is on disk, and lets go of the folder.
 
@@ -199,7 +184,7 @@ def load_best(
         return 0, {}, ""
     if not (workdir / "config.json").exists():
         raise InputError(f"{workdir} holds no run: train one there first")
-    check_fits(config, workdir)
+    differences(config, workdir)
     with contextlib.closing(Checkpoints(workdir)) as checkpoints:
         step = checkpoints.best_step()
         if step is None:

@@ -16,7 +16,7 @@ import ml_collections
 import optax
 
 from jaxvsr import flops
-from jaxvsr.config import check_fits, save, trace_steps
+from jaxvsr.config import save_config
 from jaxvsr.console import say
 from jaxvsr.data import pipeline
 from jaxvsr.data.sources import TFDSClips
@@ -37,7 +37,7 @@ from jaxvsr.weights.files import read
 Score = Callable[[Any, int, Summaries, Callable[[], bool]], float | None]
 
 
-def run(
+def training_loop(
     config: ml_collections.ConfigDict,
     workdir: pathlib.Path,
     model: nn.Module,
@@ -59,8 +59,6 @@ def run(
         FloatingPointError: the loss or a gradient is not finite.
         SystemExit: after SIGTERM, once everything is saved.
     """
-    for difference in check_fits(config, workdir):
-        say(f"resuming with another value than before:{difference}")
     checkpoints = Checkpoints(workdir, config.train.keep, source.degradation)
     done, steps = checkpoints.latest_step() or 0, config.train.steps
     if done >= steps:
@@ -70,7 +68,7 @@ def run(
     mesh = make_mesh()
     optimizer, rates = make_optimizer(config.optim, config.train.steps)
     state, position = first_state(config, model, optimizer, checkpoints, mesh)
-    save(config, workdir)
+    save_config(config, workdir)
     loss = make_loss(model, config.loss, config.data.noise)
     step = make_step(loss, optimizer, config.train.accumulate, config.optim.ema)
     step = jax.jit(step, donate_argnums=0)
@@ -93,7 +91,7 @@ def run(
         f"{jax.device_count()} {jax.devices()[0].device_kind}; compiling"
     )
     memory = enough_memory("lower data.batch, raise train.accumulate or set model.remat")
-    trace = tracing.traced(trace_steps(config.train.profile_steps), workdir)
+    trace = tracing.traced(tracing.trace_steps(config.train.profile_steps), workdir)
     with (
         _sigterm() as asked_to_stop,
         closing(checkpoints),
@@ -142,9 +140,6 @@ def first_state(
         initial_state, model, optimizer, config.train.seed, bool(config.optim.ema)
     )
     shapes = placed(jax.eval_shape(init), mesh)
-    if not jax.tree.leaves(shapes.weights.params):
-        raise InputError(f"model {config.model.name!r} has nothing to train: --mode=eval scores it")
-    checkpoints.check_space(shapes)
     latest = checkpoints.latest_step()
     if latest is not None:
         return checkpoints.restore(shapes, latest)

@@ -120,14 +120,32 @@ def step_flops(config: ml_collections.ConfigDict, model: nn.Module, state: Train
     return flops.count(gradient, weights.params, weights.batch_stats, batch, state.rng)
 
 
-def batch_shapes(data: ml_collections.ConfigDict, scale: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Of a whole batch."""
+def batch_shapes(
+    data: ml_collections.ConfigDict,
+    scale: int,
+    size: tuple[int, int] | None = None,
+    sharding: jax.sharding.Sharding | None = None,
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a global training batch.
+
+    Args:
+        data: section of a config.
+        scale: of the model.
+        size: (h, w) of the inputs; None: squares of data.crop // scale.
+        sharding: of the arrays.
+
+    Returns:
+        "lq" (b, t, h, w, 3) and "gt" (b, t', scale*h, scale*w, 3), uint8.
+    """
+    height, width = size or (data.crop // scale, data.crop // scale)
     whole = data.frames * (2 if data.mirror else 1)
     return {
-        key: jax.ShapeDtypeStruct((data.batch, frames, side, side, 3), np.uint8)
-        for key, side, frames in (
-            ("lq", data.crop // scale, len(data.lq_frames) or whole),
-            ("gt", data.crop, len(data.gt_frames) or whole),
+        key: jax.ShapeDtypeStruct(
+            (data.batch, frames, factor * height, factor * width, 3), np.uint8, sharding=sharding
+        )
+        for key, factor, frames in (
+            ("lq", 1, len(data.lq_frames) or whole),
+            ("gt", scale, len(data.gt_frames) or whole),
         )
     }
 

@@ -2,24 +2,45 @@
 
 import contextlib
 import pathlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 
 from jaxvsr.console import say
+from jaxvsr.errors import InputError
+
+
+def trace_steps(text: str) -> range:
+    """Parses `train.profile_steps`.
+
+    Args:
+        text: "100:110", or "" for no trace.
+
+    Returns:
+        The numbers of finished steps at which a trace is open.
+
+    Raises:
+        InputError: the text is not of this form, or the range is empty.
+    """
+    found = re.fullmatch(r"(\d+):(\d+)", text)
+    if text and (not found or int(found[1]) >= int(found[2])):
+        raise InputError(f'train.profile_steps={text!r} must be like "100:110", first:last')
+    return range(*map(int, found.groups())) if found else range(0)
 
 
 @contextlib.contextmanager
 def traced(steps: range, workdir: pathlib.Path) -> Iterator[Callable[[int, Any], None]]:
-    """Inside, what is yielded is to be called before each step, and after the last one.
+    """Traces some steps of the training that runs inside this context.
 
     Args:
-        steps: of `config.trace_steps`.
-        workdir: of the run; plugins/profile/ in it, where TensorBoard looks, receives the trace.
+        steps: of `trace_steps`.
+        workdir: of the run; the trace goes to plugins/profile/, where TensorBoard finds it.
 
     Yields:
-        A function of the number of steps done and of arrays that the last of them gives.
+        A function to call before each step and after the last one. It takes the number of
+        finished steps, and arrays that the last of these steps returned.
     """
     tracing = False
 

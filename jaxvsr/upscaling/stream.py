@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from jaxvsr.distributed.mesh import check_space
+from jaxvsr.distributed.mesh import check_devices_per_frame
 from jaxvsr.errors import InputError
 from jaxvsr.upscaling import chunks
 from jaxvsr.upscaling.chunks import Chunk, Plan
@@ -93,7 +93,7 @@ class Stream:
             InputError: no frames, a setting that is not possible, or the memory is too small.
         """
         devices = devices or jax.local_devices()
-        check_space(settings.space, len(devices), "--space")
+        check_devices_per_frame(settings.space, len(devices), "--space")
         self._frames = iter(frames)
         first = next(self._frames, None)
         if first is None:

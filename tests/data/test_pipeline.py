@@ -9,7 +9,6 @@ import reference
 
 from jaxvsr.data import pipeline
 from jaxvsr.data.sources import Clip, TFDSClips
-from jaxvsr.errors import InputError
 
 
 class Numbered:
@@ -165,18 +164,3 @@ def test_mirroring_appends_the_reversed_sample():
     (batch,) = take(1, data=settings(mirror=True))
     assert batch["lq"].shape == (4, 6, 4, 4, 3)
     np.testing.assert_array_equal(batch["gt"], batch["gt"][:, ::-1])
-
-
-@pytest.mark.parametrize(
-    ("changes", "scale", "message"),
-    [
-        ({"crop": 36}, 4, "'a' .* is 32x40, smaller than the crop of 36x36"),
-        ({"crop": 18}, 4, "data.crop=18 is not a multiple of the scale 4"),
-        ({"frames": 6}, 4, "data.frames=6 frames, the longest has 5"),
-        ({"intervals": (1, 2)}, 4, "data.frames=3 frames, 2 apart, the longest has 5"),
-        ({}, 2, "is for scale 4, the model's scale is 2"),
-    ],
-)
-def test_what_the_source_cannot_give_is_refused(changes, scale, message):
-    with pytest.raises(InputError, match=message):
-        pipeline.check(settings(**changes), Numbered(), scale)

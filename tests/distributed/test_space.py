@@ -8,10 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxvsr import config as configs
 from jaxvsr import models
+from jaxvsr.config import defaults
 from jaxvsr.distributed import spatial_sharding
 from jaxvsr.errors import InputError
+from jaxvsr.preflight import check_settings
 from jaxvsr.upscale import Settings, upscale
 
 QUICK = ["abpn", "afavsr", "bicubic", "fani", "mobile_rrn", "sort", "swat", "swrn", "vsr"]
@@ -57,10 +58,12 @@ def test_without_devices_to_share_nothing_is_done():
 
 @pytest.mark.parametrize("count", [0, -1, 3])
 def test_devices_that_cannot_share(count):
-    config = configs.defaults()
+    config = defaults()
     config.data.batch, config.eval.space = 24, count
-    with pytest.raises(InputError, match=f"eval.space={count}: .* there are 1: .* divisor"):
-        configs.check(config)
+    with pytest.raises(
+        InputError, match=f"eval.space={count} must divide the number of devices .1.$"
+    ):
+        check_settings(config)
     frames, model = np.zeros((2, 64, 64, 3), np.uint8), models.create("bicubic")
-    with pytest.raises(InputError, match=f"--space={count}: .* there are 1"):
+    with pytest.raises(InputError, match=f"--space={count} must divide the number of devices .1.$"):
         upscale(frames, model, {}, Settings(space=count))

@@ -14,7 +14,7 @@ from jaxvsr.data.degradations import imresize
 from jaxvsr.data.sources import Clip
 from jaxvsr.errors import InputError
 from jaxvsr.evaluation import drawing, restoring, scoring
-from jaxvsr.evaluation.protocol import METRICS, check_protocol, warn_of_other_degradation
+from jaxvsr.evaluation.protocol import METRICS, warn_of_other_degradation
 
 
 class Source:
@@ -181,28 +181,6 @@ def test_masks_are_drawn_of_the_first_clip_or_a_tile_of_it(monkeypatch):
         assert drawn["masks"].shape[0] == 22 + 10 * expected[1]  # small frames are enlarged
     without = models.create("iiavsr")
     assert drawing.draw_masks(without, Source(), protocol(), variables) == ({}, [])
-
-
-@pytest.mark.parametrize(
-    ("fields", "changes", "message"),
-    [
-        ({"scale": 2}, {}, "is for scale 4, the model's scale is 2"),
-        ({}, {"frames": (2,)}, "clip 'c' has 2 frames"),
-        ({}, {"tile": (0, 8, 8), "overlap": (0, 8, 8)}, "eval.tile and eval.overlap: .* by 8"),
-        ({}, {"input": "mirrored"}, "eval.input='mirrored' is none of plain, mirror, repeat"),
-        ({}, {"metrics": ("ssim",)}, r"eval.metrics=\('ssim',\) must hold psnr"),
-        ({}, {"metrics": ("psnr", "niqe")}, "NIQE needs eval.niqe_parameters"),
-        ({}, {"metrics": ("psnr", "niqe"), "niqe_parameters": "no.npz"}, "niqe_parameters.*no.npz"),
-        ({}, {"metrics": ("psnr", "tof"), "frames": (1,)}, "tOF is of neighbouring frames"),
-        ({}, {"metrics": ("psnr", "lpips")}, "and others of psnr, ssim, gmsd"),
-        ({"align": True}, {}, "cannot be scored: frames of 12x12 pixels are too small"),
-    ],
-)
-def test_what_cannot_be_scored_is_refused(fields, changes, message):
-    tiny = {"dim": 4, "depths": (1,), "num_heads": (1,), "mid_channels": 4, "align": False}
-    model = models.create("iiavsr", **tiny | fields)
-    with pytest.raises(InputError, match=message):
-        check_protocol(protocol(**changes), Source(), model)
 
 
 @pytest.mark.parametrize("tile", [(0, 0, 0), (2, 8, 8)])

@@ -24,7 +24,7 @@ def enlarge(scale):
 )
 def test_what_has_no_neighbourhood_is_the_same_in_tiles(size, tile, data, scale, at_once):
     overlap = tuple(data.draw(st.integers(0, max(side - 1, 0))) for side in tile)
-    tiles.check(tile, overlap)
+    tiles.check_tiles(tile, overlap)
     lq = np.random.default_rng(0).random((*size, 3), np.float32)
     (whole,) = enlarge(scale)([lq])
     (tiled,) = tiles.by_tiles(enlarge(scale), lq, tile, overlap, at_once)
@@ -82,7 +82,7 @@ def test_overlaps_are_averaged_in_time_and_cut_in_space():
 )
 def test_impossible_tiles_are_refused(tile, overlap, message):
     with pytest.raises(ValueError, match=message):
-        tiles.check(tile, overlap)
+        tiles.check_tiles(tile, overlap)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvsr import config as configs
 from jaxvsr import flops, models
+from jaxvsr.config import load_config, save_config
 from jaxvsr.profile import main
 from jaxvsr.profiling import measuring, tables, topologies
 
@@ -211,10 +211,10 @@ def test_a_runs_weights_are_taken(tmp_path, monkeypatch):
     from jaxvsr.training.state import initial_state
 
     fields = {"model.dim": "4", "model.num_blocks": "1"}
-    config = configs.load("configs/swrn.py", fields)
+    config = load_config("configs/swrn.py", fields)
     optimizer, _ = make_optimizer(config.optim, 1)
     state = initial_state(models.create(**config.model), optimizer, seed=3, ema=False)
-    configs.save(config, tmp_path)
+    save_config(config, tmp_path)
     with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
         checkpoints.save(state, 0)
     measured, profile = [], swrn()
@@ -326,9 +326,9 @@ class TestCompilingForTPUs:
         ([SWRN, "--dtype=float16"], "--dtype=float16 is neither float32 nor bfloat16"),
         (["--config=configs/swnr.py"], "no config file 'configs/swnr.py'; .* configs/swrn.py"),
         ([SWRN + ":tni"], "no variant 'tni', only reds, vimeo, tiny"),
-        (["--config=tests/conftest.py"], "defines no get_config"),
+        (["--config=tests/conftest.py"], "conftest.py is no config: it defines no get_config"),
         ([SWRN, "--config.model.dmi=8"], "no field 'model.dmi'; the closest is 'model.dim'"),
-        ([SWRN, "--config.model.dim=wide"], "model.dim=wide does not fit 16"),
+        ([SWRN, "--config.model.dim=wide"], "model.dim=wide must be of the type of 16"),
         ([SWRN, "--cofnig.model.dim=8"], "what is '--cofnig.model.dim=8'"),
         ([], "either --config or --compare"),
         ([SWRN, "--compare", "configs/swrn.py"], "either --config or --compare"),

@@ -1,6 +1,3 @@
-import collections
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,18 +104,6 @@ def test_what_a_killed_run_left_half_written_is_cleared_away(Checkpoints, tmp_pa
     again.save(make_state(2), position=2)
     again.close()
     assert not half.exists()
-
-
-def test_a_disk_that_is_too_small_is_told_first(Checkpoints, tmp_path, monkeypatch):
-    usage = collections.namedtuple("usage", "total used free")
-    state = make_state(0, size=2**20)  # parameters, average and moment of 4 MiB each
-    checkpoints = Checkpoints(tmp_path, keep=2)
-    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(2**30, 0, 49 * 2**20))
-    checkpoints.check_space(state)
-    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(2**30, 0, 47 * 2**20))
-    message = "has 47 MiB free; 4 checkpoints of 12 MiB need 48 MiB"
-    with pytest.raises(InputError, match=re.escape(message)):
-        checkpoints.check_space(state)
 
 
 def test_a_disk_that_fills_up_is_explained(Checkpoints, tmp_path, monkeypatch):

@@ -11,14 +11,12 @@ import pytest
 import trees
 
 from configs import swrn
-from jaxvsr import config as configs
 from jaxvsr import models, train
 from jaxvsr.config import defaults
 from jaxvsr.data import pipeline
 from jaxvsr.data.sources import Clip
-from jaxvsr.errors import InputError
 from jaxvsr.evaluation import restoring, scoring
-from jaxvsr.evaluation.protocol import check_protocol
+from jaxvsr.preflight import check_clips
 from jaxvsr.training.step import batch_shapes, make_loss
 from tfds_builders.frames import frames_dataset_builder
 
@@ -191,7 +189,7 @@ CHOSEN = {"lq_frames": (0, 1, 3, 4), "gt_frames": (2,)}
 
 
 def test_interpolated_frames_are_scored():
-    check_protocol(protocol(**CHOSEN), Source(), Middle())
+    check_clips(protocol(**CHOSEN), Source(), Middle())
     result = score(Middle(), **CHOSEN)
     assert np.isinf(result.scores["model"]["psnr"]["a"]).all()
     # Beside it stands the input that is nearest.
@@ -203,45 +201,6 @@ def test_interpolated_frames_are_scored():
     psnr = {"a": np.array([20.0]), "b": np.array([30.0])}
     drawn = scoring.draw(run, Source(), protocol(**CHOSEN), variables, psnr)
     assert drawn["best"].shape == drawn["worst"].shape
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"lq_frames": (0, 1, 3)}, "lq_frames=.*: 3 frames have no middle two"),
-        ({"gt_frames": (2, 3)}, "the model makes 1 frames, which are not eval.gt_frames"),
-        ({"gt_frames": (5,)}, r"frames=\(5,\) are to be scored, but clip 'a' has 5"),
-        ({"lq_frames": (0, 6)}, "clip 'a' has 5"),
-        ({"input": "mirror"}, "whole clips are restored"),
-        ({"tile": (0, 16, 16)}, "whole clips are restored"),
-        ({"metrics": ("psnr", "tof")}, "tOF is of neighbouring frames"),
-    ],
-)
-def test_what_cannot_be_interpolated_is_refused(changes, message):
-    with pytest.raises(InputError, match=message):
-        check_protocol(protocol(**CHOSEN | changes), Source(), Middle())
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"data.noise": (10.0,)}, "data.noise=.* must be two levels"),
-        ({"data.noise": (30.0, 10.0)}, "must be two levels, the lower one first"),
-        ({"eval.noise": -1.0}, "eval.noise=-1.0 must be a level"),
-        ({"data.gt_frames": (1,)}, "data.lq_frames=.* must both be numbers"),
-        ({"eval.lq_frames": (1,)}, "eval.lq_frames=.* must both be numbers"),
-        ({"data.lq_frames": (0, 4), "data.gt_frames": (2,)}, "data.frames=4 frames from 0 on"),
-        (
-            {"data.lq_frames": (0,), "data.gt_frames": (2,), "data.mirror": True},
-            "data.mirror=True cannot be",
-        ),
-    ],
-)
-def test_fields_that_cannot_be_are_refused(fields, message):
-    config = swrn.get_config("tiny")
-    config.update_from_flattened_dict(fields)
-    with pytest.raises(InputError, match=message):
-        configs.check(config)
 
 
 def test_denoising_from_files_to_scores(tmp_path):

@@ -16,9 +16,9 @@ import videos
 from PIL import Image
 
 from configs import swrn
-from jaxvsr import config as configs
 from jaxvsr import models, presets
 from jaxvsr import upscale as program
+from jaxvsr.config import save_config
 from jaxvsr.errors import InputError
 from jaxvsr.training.checkpoints import Checkpoints
 from jaxvsr.training.state import initial_weights
@@ -317,7 +317,7 @@ def test_the_command(tmp_path):
     weights = initial_weights(models.create(**config.model), jax.random.key(0), ema=False)
     workdir = tmp_path / "run"
     workdir.mkdir()
-    configs.save(config, workdir)
+    save_config(config, workdir)
     with contextlib.closing(Checkpoints(workdir)) as checkpoints:
         checkpoints.save_weights(weights)
     source = videos.write(tmp_path / "a.mkv", videos.blocks(12), sound=True)

@@ -1,0 +1,310 @@
+"""Checks that come before any long work: settings, devices, the run's folder, data sets, disk."""
+
+import dataclasses
+import functools
+import importlib.util
+import pathlib
+import shutil
+
+import flax.linen as nn
+import jax
+import ml_collections
+
+from jaxvsr import models
+from jaxvsr.config import differences
+from jaxvsr.console import say
+from jaxvsr.data.sources import TFDSClips
+from jaxvsr.distributed.mesh import check_devices_per_frame
+from jaxvsr.errors import InputError
+from jaxvsr.evaluation import tiles
+from jaxvsr.evaluation.protocol import METRICS, scorers
+from jaxvsr.evaluation.restoring import INPUTS
+from jaxvsr.training.optimizer import make_optimizer
+from jaxvsr.training.state import initial_state
+from jaxvsr.training.tracing import trace_steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """What the checks have opened.
+
+    Attributes:
+        model: the network of `config.model`.
+        eval_source: clips to score.
+        source: clips to train on; None where nothing is trained.
+    """
+
+    model: nn.Module
+    eval_source: TFDSClips
+    source: TFDSClips | None = None
+
+
+def preflight(config: ml_collections.ConfigDict, workdir: pathlib.Path, *, train: bool) -> Opened:
+    """Checks all that can be known before a training or an evaluation starts.
+
+    Args:
+        config: every field of `jaxvsr.config.defaults`.
+        workdir: of the run; it need not exist if `train`.
+        train: whether the model is trained before it is scored.
+
+    Raises:
+        InputError: names the field or file that is wrong, what was expected and what to do.
+    """
+    model = create_model(config)
+    check_settings(config)
+    if train:
+        check_batch(config)
+    check_run(config, model, workdir, train)
+    source = None
+    if train:
+        source = TFDSClips(config.data.dataset, config.data.split, config.data.dir)
+        check_samples(config.data, source, model)
+    eval_source = TFDSClips(config.eval.dataset, config.eval.split, config.data.dir)
+    check_clips(config.eval, eval_source, model)
+    if train:
+        check_disk(config, model, workdir)
+    return Opened(model, eval_source, source)
+
+
+def create_model(config: ml_collections.ConfigDict) -> nn.Module:
+    """Makes the network of a config; raises InputError for an unknown name, field or choice."""
+    try:
+        return models.create(**config.model)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def check_settings(config: ml_collections.ConfigDict) -> None:
+    """Raises InputError for values that cannot work, whatever the model, data and folder."""
+    check_minimums(config)
+    check_chosen_frames(config)
+    check_training_settings(config)
+    check_protocol(config.eval)
+    check_devices_per_frame(config.eval.space, jax.local_device_count(), "eval.space")
+
+
+def check_minimums(config: ml_collections.ConfigDict) -> None:
+    """Raises InputError for numbers that are too small."""
+    at_least = {
+        "data": {"frames": 1, "crop": 1, "batch": 1, "workers": 0},
+        "train": dict.fromkeys(("steps", "accumulate", "log_every", "checkpoint_every", "keep"), 1),
+        "eval": {"every": 1, "crop": 0, "clips": 0, "noise": 0},
+    }
+    for section, fields in at_least.items():
+        for name, least in fields.items():
+            value = config[section][name]
+            if value < least:
+                raise InputError(f"{section}.{name}={value} must be at least {least}")
+    if min(config.data.intervals, default=0) < 1:
+        raise InputError(f"data.intervals={config.data.intervals} must be integers >= 1")
+
+
+def check_chosen_frames(config: ml_collections.ConfigDict) -> None:
+    """Raises InputError for `lq_frames` and `gt_frames` that do not go together."""
+    data = config.data
+    for name, section in (("data", data), ("eval", config.eval)):
+        lq, gt = section.lq_frames, section.gt_frames
+        if bool(lq) != bool(gt) or min((*lq, *gt), default=0) < 0:
+            raise InputError(
+                f"{name}.lq_frames={lq} and {name}.gt_frames={gt} must both be frame indices >= 0, "
+                "or both be ()"
+            )
+    chosen = *data.lq_frames, *data.gt_frames
+    if chosen and (data.mirror or max(chosen) >= data.frames):
+        raise InputError(
+            "data.lq_frames and data.gt_frames need data.mirror=False and frame indices below "
+            f"data.frames={data.frames}; got index {max(chosen)}, data.mirror={data.mirror}"
+        )
+
+
+def check_training_settings(config: ml_collections.ConfigDict) -> None:
+    """Raises InputError for settings of a training that contradict each other."""
+    noise, train = config.data.noise, config.train
+    if noise and not (len(noise) == 2 and 0 <= noise[0] <= noise[1]):
+        raise InputError(f"data.noise={noise} must be two levels, the lower one first, or ()")
+    trace_steps(train.profile_steps)
+    if train.init_from and train.spynet_weights:
+        raise InputError(
+            "train.init_from contains SpyNet's weights: set it or train.spynet_weights, not both"
+        )
+
+
+def check_protocol(protocol: ml_collections.ConfigDict) -> None:
+    """Raises InputError for an `eval` section that defines no score.
+
+    Args:
+        protocol: the `eval` section of a config.
+    """
+    if protocol.channel not in ("rgb", "y"):
+        raise InputError(f"eval.channel={protocol.channel!r} must be 'rgb' or 'y'")
+    if protocol.input not in INPUTS:
+        raise InputError(f"eval.input={protocol.input!r} must be one of: {', '.join(INPUTS)}")
+    try:
+        tiles.check_tiles(protocol.tile, protocol.overlap)
+    except ValueError as error:
+        raise InputError(f"eval.tile and eval.overlap: {error}") from error
+    if len(protocol.multiple) != 3 or min(protocol.multiple) < 1:
+        raise InputError(f"eval.multiple={protocol.multiple} must be three integers >= 1")
+    unknown = [metric for metric in protocol.metrics if metric not in METRICS]
+    if unknown or "psnr" not in protocol.metrics:
+        raise InputError(
+            f"eval.metrics={protocol.metrics} must contain 'psnr' and may contain: "
+            f"{', '.join(METRICS)}"
+        )
+    if "niqe" in protocol.metrics and not protocol.niqe_parameters:
+        raise InputError("NIQE needs eval.niqe_parameters, a file of pristine images' statistics")
+    if "tof" in protocol.metrics and (protocol.frames or protocol.gt_frames):
+        raise InputError("tOF compares neighboring frames and needs all of them: eval.frames=()")
+    if "tof" in protocol.metrics and not importlib.util.find_spec("cv2"):
+        raise InputError("tOF needs OpenCV: pip install 'jaxvsr[metrics]'")
+    if protocol.gt_frames and (protocol.input != "plain" or any(protocol.tile) or protocol.frames):
+        raise InputError(
+            "eval.gt_frames needs whole clips, all output frames scored: eval.input='plain', "
+            "eval.tile=(0, 0, 0), eval.frames=()"
+        )
+    scorers(protocol)  # reads eval.niqe_parameters
+
+
+def check_batch(config: ml_collections.ConfigDict) -> None:
+    """Raises InputError for a batch that the devices of all hosts cannot divide."""
+    data, train = config.data, config.train
+    part = train.accumulate * jax.device_count()
+    if data.batch % part:
+        raise InputError(
+            f"data.batch={data.batch} must be a multiple of {part}: {jax.device_count()} devices "
+            f"times train.accumulate={train.accumulate}"
+        )
+
+
+def check_run(
+    config: ml_collections.ConfigDict, model: nn.Module, workdir: pathlib.Path, train: bool
+) -> None:
+    """Raises InputError unless a run's folder can be used; prints settings that differ from its.
+
+    Args:
+        config: whole.
+        model: the network.
+        workdir: of the run. To train, it must be new or hold a run of the same model.
+        train: whether the model is to be trained.
+    """
+    has_parameters = jax.tree.leaves(
+        jax.eval_shape(model.init, jax.random.key(0), models.example(model))
+    )
+    if train and not has_parameters:
+        raise InputError(f"model {config.model.name!r} has no parameters to train: use --mode=eval")
+    if not train and has_parameters and not (workdir / "config.json").exists():
+        raise InputError(f"{workdir} holds no run: train one there first")
+    if has_parameters:
+        for difference in differences(config, workdir):
+            if train:
+                say(f"resuming with another value than before:{difference}")
+
+
+def check_samples(data: ml_collections.ConfigDict, source: TFDSClips, model: nn.Module) -> None:
+    """Raises InputError unless a data set has the samples that a model is to be trained on.
+
+    Args:
+        data: the `data` section of a config.
+        source: of the clips.
+        model: the network.
+    """
+    scale = model.scale
+    check_scale(data.dataset, source, scale)
+    if data.crop % scale:
+        raise InputError(f"data.crop={data.crop} must be a multiple of the scale {scale}")
+    for clip in source.clips:
+        if min(clip.height, clip.width) < data.crop:
+            raise InputError(
+                f"clip {clip.name!r} of {data.dataset!r} is {clip.height}x{clip.width}, smaller "
+                f"than the crop of {data.crop}x{data.crop}: lower data.crop"
+            )
+    longest = max(clip.length for clip in source.clips)
+    if longest < data.frames * max(data.intervals):
+        apart = f", {max(data.intervals)} apart" if max(data.intervals) > 1 else ""
+        raise InputError(
+            f"no clip of {data.dataset!r} holds data.frames={data.frames} frames{apart}; "
+            f"the longest has {longest}"
+        )
+    if data.gt_frames:
+        check_frames_of_model(data, "data", model, (data.crop // scale,) * 2)
+
+
+def check_clips(protocol: ml_collections.ConfigDict, source: TFDSClips, model: nn.Module) -> None:
+    """Raises InputError unless a model can restore the clips of a data set, and they be scored.
+
+    Args:
+        protocol: the `eval` section of a config.
+        source: of the clips.
+        model: the network.
+    """
+    check_scale(protocol.dataset, source, model.scale)
+    shortest = min(source.clips, key=lambda clip: clip.length)
+    used = *(protocol.frames or protocol.gt_frames), *protocol.lq_frames
+    if min(used, default=0) < 0 or max(used, default=0) >= shortest.length:
+        raise InputError(
+            f"eval.frames, eval.lq_frames and eval.gt_frames name frame {max(used)}, but clip "
+            f"{shortest.name!r} has {shortest.length} frames"
+        )
+    height, width = (
+        min(sides) // source.scale
+        for sides in zip(*((clip.height, clip.width) for clip in source.clips), strict=True)
+    )
+    if protocol.gt_frames:
+        check_frames_of_model(protocol, "eval", model, (height, width))
+        return
+    try:
+        lq = models.example(model, 1, height, width)
+        jax.eval_shape(model.init, jax.random.key(0), lq)
+    except ValueError as error:
+        raise InputError(f"the data set {protocol.dataset!r} cannot be scored: {error}") from error
+
+
+def check_scale(dataset: str, source: TFDSClips, scale: int) -> None:
+    """Raises InputError unless a data set is of a model's scale."""
+    if source.scale != scale:
+        raise InputError(
+            f"the data set {dataset!r} has scale {source.scale}, the model has scale {scale}"
+        )
+
+
+def check_frames_of_model(
+    section: ml_collections.ConfigDict, name: str, model: nn.Module, size: tuple[int, int]
+) -> None:
+    """Raises InputError unless a model's output for `lq_frames` has as many frames as `gt_frames`.
+
+    Args:
+        section: of a config, with `lq_frames` and `gt_frames`.
+        name: of the section.
+        model: the network.
+        size: (h, w) of its input.
+    """
+    lq = models.example(model, len(section.lq_frames), *size)
+    try:
+        variables = jax.eval_shape(model.init, jax.random.key(0), lq)
+        sr = jax.eval_shape(model.apply, variables, lq)
+    except ValueError as error:
+        raise InputError(f"{name}.lq_frames={section.lq_frames}: {error}") from error
+    if sr.shape[1] != len(section.gt_frames):
+        raise InputError(
+            f"{name}.gt_frames={section.gt_frames} must have {sr.shape[1]} frames, which is what "
+            f"the model makes of {name}.lq_frames={section.lq_frames}"
+        )
+
+
+def check_disk(config: ml_collections.ConfigDict, model: nn.Module, workdir: pathlib.Path) -> None:
+    """Raises InputError unless the disk has space for the checkpoints that a run keeps."""
+    train = config.train
+    optimizer, _ = make_optimizer(config.optim, train.steps)
+    init = functools.partial(initial_state, model, optimizer, train.seed, bool(config.optim.ema))
+    leaves = jax.tree.leaves(jax.eval_shape(init))
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    there = len([path for path in workdir.glob("checkpoints/*") if path.name.isdigit()])
+    missing = max(train.keep + 2 - there, 1)  # the best one, and one that is being written
+    existing = next(folder for folder in (workdir, *workdir.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if free < missing * size:
+        raise InputError(
+            f"{workdir} has {free / 2**20:.0f} MiB free; {missing} checkpoints of "
+            f"{size / 2**20:.0f} MiB need {missing * size / 2**20:.0f} MiB: free some space, use "
+            "another --workdir, or lower train.keep"
+        )
