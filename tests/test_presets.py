@@ -9,6 +9,7 @@ from jaxvsr.data.degradations import imresize
 from jaxvsr.data.sources import TFDSClips
 from jaxvsr.errors import InputError
 from jaxvsr.evaluation import restoring
+from jaxvsr.pixels import to_integers
 
 
 def test_the_default_is_there():
@@ -33,7 +34,7 @@ def test_presets_are_better_than_bicubic(name, data_dir):
     sr, _ = restoring.make_restorer(model)(variables, lq[None])
     scores = [
         metrics.psnr(out, gt, 0, "y").mean()
-        for out in (imresize(lq, model.scale), np.asarray(restoring.to_uint8(sr[0])))
+        for out in (imresize(lq, model.scale), np.asarray(to_integers(sr[0])))
     ]
     assert scores[1] > scores[0] + 1
 

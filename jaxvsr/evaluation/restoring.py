@@ -16,6 +16,7 @@ from jaxvsr.distributed.spatial_sharding import by_rows
 from jaxvsr.evaluation import tiles
 from jaxvsr.layers.sown import sown
 from jaxvsr.models import network_input
+from jaxvsr.pixels import to_integers
 
 Restorer = Callable[[Any, jax.Array], tuple[jax.Array, jax.Array | None]]
 Item = TypeVar("Item")
@@ -92,11 +93,6 @@ def as_output(sr: Any, rule: str) -> Any:
     return sr
 
 
-def to_uint8(sr: Any) -> Any:
-    """[0, 1] float of NumPy or JAX to uint8, rounded half to even."""
-    return (sr.clip(0, 1) * 255).round().astype("uint8")
-
-
 def restore_clips(
     restore: Restorer,
     variables: Any,
@@ -128,6 +124,8 @@ def restore_clips(
     Raises:
         InputError: a device's memory is too small for a clip, or a tile.
     """
+    if rule not in INPUTS:
+        raise ValueError(f"unknown input rule {rule!r}; expected one of: {', '.join(INPUTS)}")
     mesh = make_mesh(jax.local_devices(), space)
     at_once = mesh.shape["data"]
     variables = replicate_here(variables, mesh)
@@ -150,7 +148,7 @@ def restore_clips(
             outputs = tiles.by_tiles(run, padded, tile, overlap, at_once)
             outputs = [tiles.crop_ends(x, padded.shape, given.shape) for x in outputs]
             sr, *computed = (as_output(output, rule) for output in outputs)
-            yield item, to_uint8(sr), computed[0][..., 0] if computed else None
+            yield item, to_integers(sr), computed[0][..., 0] if computed else None
         return
     for _, alike in itertools.groupby(clips, key=lambda clip: clip[0].shape):
         while group := list(itertools.islice(alike, at_once)):
@@ -168,4 +166,4 @@ def restore_clips(
 def _finish(outputs: list[jax.Array], rule: str, length: int) -> list[jax.Array]:
     """What is sent to the host, of so many frames: sr in 8 bits, a fourth of what float32 takes."""
     sr, *computed = (as_output(x[:, :length], rule) for x in outputs)
-    return [to_uint8(sr), *computed]
+    return [to_integers(sr), *computed]

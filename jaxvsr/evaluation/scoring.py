@@ -15,7 +15,8 @@ from jaxvsr.data.sources import TFDSClips
 from jaxvsr.evaluation.drawing import comparison, temporal_profile
 from jaxvsr.evaluation.protocol import scorers
 from jaxvsr.evaluation.reports import Evaluation
-from jaxvsr.evaluation.restoring import Restorer, restore_clips, to_uint8
+from jaxvsr.evaluation.restoring import Restorer, restore_clips
+from jaxvsr.pixels import to_integers
 
 
 class Stopped(Exception):
@@ -123,7 +124,7 @@ def restored_clips(
             # Drawn for the whole clip, whose tiles must agree, and as published the same for every
             # clip; neither rounded nor clipped, but for the pictures.
             lq = add_noise(lq, protocol.noise, np.random.default_rng(0))
-            frames["lq"] = to_uint8(lq)
+            frames["lq"] = to_integers(lq)
             lq = with_noise_map(lq, protocol.noise)
         if protocol.gt_frames:
             inputs, targets = np.array(protocol.lq_frames), np.array(protocol.gt_frames)

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxvsr.distributed import spatial_sharding
 from jaxvsr.layers.blocks import conv, leaky_relu
+from jaxvsr.pixels import cubic_kernel
 
 
 @functools.partial(jax.jit, static_argnames=("size", "method", "align_corners"))
@@ -118,7 +119,7 @@ def _resize_matrix(size_in: int, size_out: int, method: str, align_corners: bool
     if method == "bilinear":
         taps, kernel = np.arange(2), _triangle
     elif method == "bicubic":
-        taps, kernel = np.arange(-1, 3), _cubic
+        taps, kernel = np.arange(-1, 3), functools.partial(cubic_kernel, a=-0.75)
     else:
         raise ValueError(f"method {method!r} is neither 'bilinear' nor 'bicubic'")
     source = np.floor(position)[:, None] + taps
@@ -146,9 +147,3 @@ def _by_device(matrix: np.ndarray, devices: int) -> tuple[np.ndarray, np.ndarray
 
 def _triangle(distance: np.ndarray) -> np.ndarray:
     return np.maximum(1 - distance, 0)
-
-
-def _cubic(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
-    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
-    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
-    return np.where(distance <= 1, near, np.where(distance < 2, far, 0))

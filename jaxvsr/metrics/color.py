@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from jaxvsr.pixels import to_integers
+
 
 def prepare(frames: np.ndarray, crop: int, channel: str) -> np.ndarray:
     """Rounds, crops and converts frames, in the order of the published protocols.
@@ -64,4 +66,4 @@ def _rounded(frames: np.ndarray) -> np.ndarray:
         raise TypeError(f"frames must be uint8, or float in [0, 1], got {frames.dtype}")
     # In single precision at least, as the official code scales what its networks give.
     frames = frames.astype(np.result_type(frames.dtype, np.float32), copy=False)
-    return np.round(np.clip(frames, 0, 1) * 255).astype(np.uint8)
+    return to_integers(frames)

@@ -15,6 +15,7 @@ from jaxvsr.data.sources import Clip
 from jaxvsr.errors import InputError
 from jaxvsr.evaluation import drawing, restoring, scoring
 from jaxvsr.evaluation.protocol import METRICS, warn_of_other_degradation
+from jaxvsr.pixels import to_integers
 
 
 class Source:
@@ -295,7 +296,7 @@ def test_another_degradation_is_warned_of(capsys):
 def test_mirrored_septuplets_golden():
     """RVRT's own test of Vimeo-90K: the mean of frames 3 and 10 of fourteen, in 8 bits."""
     _, _, arrays = reference.load("vimeo_protocol")
-    sr = restoring.to_uint8(restoring.as_output(arrays["metric/sr"], "mirror"))[3:4]
+    sr = to_integers(restoring.as_output(arrays["metric/sr"], "mirror"))[3:4]
     gt = arrays["metric/gt"][3:4]
     for metric in ("psnr", "ssim"):
         for suffix, channel in (("", "rgb"), ("_y", "y")):
