@@ -310,7 +310,8 @@ def from_file(size: tuple[int, int], frames: int) -> Program:
     """Frames a second from a video to a video, with the built-in network."""
     from benchmarks.upscale import write
     from jaxvsr import presets
-    from jaxvsr.upscaling import pipeline
+    from jaxvsr.upscaling.pipeline import upscale_file
+    from jaxvsr.upscaling.request import Request
 
     model, variables, _ = presets.load(presets.DEFAULT)
 
@@ -321,8 +322,8 @@ def from_file(size: tuple[int, int], frames: int) -> Program:
                 source = pathlib.Path(folder) / f"{length}.mp4"
                 write(source, length, *size)
                 start = time.perf_counter()
-                request = pipeline.Request(overwrite=True)
-                pipeline.run(source, source.with_suffix(".out.mp4"), model, variables, request, {})
+                output = source.with_suffix(".out.mp4")
+                upscale_file(source, output, model, variables, Request(overwrite=True), {})
                 seconds.append(time.perf_counter() - start)
         # The difference of two lengths: compiling is in both.
         return {"frames_per_s": (frames - frames // 8) / (seconds[1] - seconds[0])}

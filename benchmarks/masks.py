@@ -22,7 +22,7 @@ from jaxvsr import models
 from jaxvsr.models.iiavsr import neighbours
 from jaxvsr.models.miavsr import MIABlock
 from jaxvsr.profiling import mask_sweep
-from jaxvsr.video.images import write_png
+from jaxvsr.video.images import write_image
 
 SIZE = HEIGHT, WIDTH = 180, 320
 DIM, HEADS, WINDOW = 120, 6, (3, 8, 8)
@@ -91,7 +91,7 @@ def main() -> None:
     rows = mask_sweep.compare(*programs, SIZE, wanted, rounds)
     print(f"{what}, float32, {rounds} rounds:\n\n{mask_sweep.table(rows)}\n\n{machine()}")
     if options.plot:
-        print(write_png(mask_sweep.chart(rows), options.plot))
+        print(write_image(options.plot, mask_sweep.chart(rows)))
 
 
 if __name__ == "__main__":

@@ -23,8 +23,10 @@ import numpy as np
 from jaxvsr import metrics, models, presets
 from jaxvsr.data.degradations import h264, imresize
 from jaxvsr.evaluation import reports, restoring
+from jaxvsr.pixels import to_integers
 from jaxvsr.training.checkpoints import load_best
-from jaxvsr.video import images, reader
+from jaxvsr.video.images import write_image
+from jaxvsr.video.reading import TimeRange, open_source
 
 
 def make(name: str, run: pathlib.Path) -> None:
@@ -38,7 +40,7 @@ def make(name: str, run: pathlib.Path) -> None:
 
 def read(path: pathlib.Path, count: int | None) -> np.ndarray:
     """The first frames (t, H, W, 3) uint8 of a folder or a video, sides cut to multiples of 4."""
-    frames = itertools.islice(reader.find(path, None).frames(reader.Span(), print), count)
+    frames = itertools.islice(open_source(path).frames(TimeRange(), print), count)
     gt = np.stack([frame.pixels for frame in frames])
     height, width = (side // 4 * 4 for side in gt.shape[1:3])
     return gt[:, :height, :width]
@@ -69,13 +71,13 @@ def scores(given: argparse.Namespace, path: pathlib.Path) -> list[list[str]]:
                 rows.append([path.stem, f"x{scale}", coded, by, *found])
                 if given.pictures:
                     title = "-".join(filter(None, (path.stem, f"x{scale}", coded[4:], by)))
-                    images.write_png(sr[len(sr) // 2], given.pictures / f"{title}.png")
+                    write_image(given.pictures / f"{title}.png", sr[len(sr) // 2])
     return rows
 
 
 def _restored(restore: restoring.Restorer, variables: Any, lq: np.ndarray) -> np.ndarray:
     """sr (t, H, W, 3) uint8 of lq (t, h, w, 3) uint8."""
-    return np.asarray(restoring.to_uint8(restore(variables, lq[None])[0][0]))
+    return np.asarray(to_integers(restore(variables, lq[None])[0][0]))
 
 
 def main() -> None:

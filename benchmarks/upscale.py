@@ -16,7 +16,8 @@ import jax
 import numpy as np
 
 from jaxvsr import models
-from jaxvsr.upscaling import pipeline
+from jaxvsr.upscaling.pipeline import upscale_file
+from jaxvsr.upscaling.request import Request
 
 
 def write(path: pathlib.Path, length: int, height: int, width: int) -> None:
@@ -41,8 +42,7 @@ def restore(source: pathlib.Path) -> None:
     model = models.create("swrn")
     variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 2, 64, 64, 3), np.float32))
     output = source.with_name("out.mp4")
-    request = pipeline.Request(overwrite=True)
-    pipeline.run(source, output, model, variables, request, {})
+    upscale_file(source, output, model, variables, Request(overwrite=True), {})
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 

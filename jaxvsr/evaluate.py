@@ -11,7 +11,6 @@ import numpy as np
 
 from jaxvsr.config import plain
 from jaxvsr.console import say
-from jaxvsr.data.video import write_video
 from jaxvsr.errors import InputError
 from jaxvsr.evaluation.drawing import draw_masks
 from jaxvsr.evaluation.protocol import warn_of_other_degradation
@@ -21,6 +20,7 @@ from jaxvsr.evaluation.scoring import draw, evaluate
 from jaxvsr.preflight import Opened, preflight
 from jaxvsr.training.checkpoints import load_best
 from jaxvsr.training.summaries import Summaries, make_workdir
+from jaxvsr.video.writing import write_video
 
 FILM_RATE = 5  # frames a second of the masks' video
 

@@ -25,15 +25,14 @@ import ml_collections
 import numpy as np
 
 from jaxvsr.config import load_config
-from jaxvsr.data.files import Frames, PngFrames, numbered
-from jaxvsr.data.video import VideoFrames
+from jaxvsr.data.files import Frames, PngFrames, VideoFrames, numbered_frames
 from jaxvsr.distributed.mesh import enough_memory, make_mesh
 from jaxvsr.errors import InputError
 from jaxvsr.preflight import create_model
 from jaxvsr.profiling import mask_sweep, measuring, tables, topologies
 from jaxvsr.training.state import initial_weights
 from jaxvsr.training.step import batch_shapes
-from jaxvsr.video.images import write_png
+from jaxvsr.video.images import write_image
 
 SIZE = (180, 320)  # of REDS's inputs, and of the field's figures
 FRAMES = 10
@@ -68,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     if swept:
         print("\nBucketed gating over dense, with masks that are forced upon every block:\n")
         print(mask_sweep.table(swept))
-        print(f"\n{write_png(mask_sweep.chart(swept), options.sweep_keep)}")
+        print(f"\n{write_image(options.sweep_keep, mask_sweep.chart(swept))}")
         found["sweep_keep"] = [dataclasses.asdict(row) for row in swept]
     _write(options.json, found)
     return 0
@@ -180,8 +179,8 @@ def _clip(options: argparse.Namespace) -> tuple[np.ndarray, str]:
         return rng.random(shape, np.float32), "random noise"
     path = options.input
     try:
-        source: Frames = PngFrames(numbered(path)) if path.is_dir() else VideoFrames(path)
-        length, *size = source.check()
+        source: Frames = PngFrames(numbered_frames(path)) if path.is_dir() else VideoFrames(path)
+        length, *size = source.check_files()
         height, width = options.size or size
         if length < (frames or 1) or height > size[0] or width > size[1]:
             raise ValueError(

@@ -2,7 +2,6 @@
 
 import functools
 import pathlib
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
@@ -19,10 +18,18 @@ from jaxvsr.distributed import hosts
 from jaxvsr.errors import InputError
 from jaxvsr.preflight import create_model
 from jaxvsr.training.state import initial_weights
-from jaxvsr.upscaling import pipeline as command
-from jaxvsr.upscaling.stream import Settings, Stream
-from jaxvsr.video.encoder import Wish
-from jaxvsr.video.reader import Frame, Span
+from jaxvsr.upscaling.pipeline import upscale_file
+from jaxvsr.upscaling.request import (
+    COPY,
+    SEGMENT,
+    Request,
+    parse_option,
+    parse_tile,
+    parse_time,
+)
+from jaxvsr.upscaling.stream import OVERLAP, Settings, Stream
+from jaxvsr.video.encoding import EncoderOptions
+from jaxvsr.video.reading import Frame, TimeRange
 
 # Flags that are each process's own, or of which the fields are compared.
 OWN = ("process", "connect_timeout", "config")
@@ -81,7 +88,7 @@ def main(given: Mapping[str, flags.FlagHolder], source: str, output: str) -> Non
     told |= shared_fields(config) if config else {}
     with hosts.connected(given, told):
         model, variables, origin = _network(config, value["checkpoint"], value["preset"])
-        command.run(pathlib.Path(source), pathlib.Path(output), model, variables, request, origin)
+        upscale_file(pathlib.Path(source), pathlib.Path(output), model, variables, request, origin)
 
 
 def _network(
@@ -107,28 +114,28 @@ def _network(
     return model, variables, {"checkpoint": checkpoint, "step": step, **plain(config.model)}
 
 
-def _request(value: Mapping[str, Any]) -> command.Request:
+def _request(value: Mapping[str, Any]) -> Request:
     """What the flags say."""
     try:
-        return command.Request(
+        return Request(
             settings=Settings(
                 chunk=value["chunk"],
                 overlap=value["overlap"],
-                tile=_pair(value["tile"]),
+                tile=parse_tile(value["tile"]),
                 tile_overlap=value["tile_overlap"],
                 space=value["space"],
             ),
-            wish=Wish(
+            encoder=EncoderOptions(
                 codec=value["codec"],
                 crf=value["crf"],
                 lossless=value["lossless"],
                 pixel_format=value["pix_fmt"],
-                options=tuple(_option(text) for text in value["codec_options"]),
+                options=tuple(parse_option(text) for text in value["codec_options"]),
                 height=value["out_height"],
             ),
-            span=Span(_seconds(value["start"]) or Fraction(0), _seconds(value["end"])),
+            part=TimeRange(parse_time(value["start"]) or Fraction(0), parse_time(value["end"])),
             rate=Fraction(value["fps"]) if value["fps"] else None,
-            copy=tuple(value["copy"]),
+            copy=value["copy"],
             images=value["images"],
             quality=value["quality"],
             compare=value["compare"],
@@ -139,37 +146,6 @@ def _request(value: Mapping[str, Any]) -> command.Request:
         )
     except ValueError as error:
         raise InputError(str(error)) from error
-
-
-def _seconds(text: str) -> Fraction | None:
-    """ "90", "1:30" or "0:01:30.5" in seconds; None of ""."""
-    if not text:
-        return None
-    if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text):
-        raise ValueError(f"{text!r} is no time: 90, 1:30 or 0:01:30.5")
-    seconds = Fraction(0)
-    for part in text.split(":"):
-        seconds = 60 * seconds + Fraction(part)
-    return seconds
-
-
-def _pair(text: str) -> tuple[int, int]:
-    """ "HxW" as numbers; zeros of ""."""
-    if not text:
-        return 0, 0
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not match or not all(map(int, match.groups())):
-        raise ValueError(f"--tile={text} is no width and height: 320x180")
-    width, height = map(int, match.groups())
-    return height, width
-
-
-def _option(text: str) -> tuple[str, str]:
-    """ "preset=slow" as two."""
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise ValueError(f"--codec_options={text} must be name=value")
-    return name, value
 
 
 def define_flags() -> dict[str, flags.FlagHolder]:
@@ -196,17 +172,30 @@ def define_flags() -> dict[str, flags.FlagHolder]:
             number("lossless", False, "Keep what the network gives to the bit, as RGB"),
             text("pix_fmt", "", "Pixel format: yuv420p10le, ..."),
             flags.DEFINE_multi_string("codec_options", [], "Of the encoder: preset=slow"),
-            flags.DEFINE_list("copy", list(command.Request.copy), "What is copied into the output"),
-            text("images", "png", "Of a folder: png or jpg"),
-            whole("quality", 95, "Of JPEG", lower_bound=1, upper_bound=100),
+            flags.DEFINE_list(
+                "copy", None, f"Streams to copy into a video; {','.join(COPY)} by default"
+            ),
+            text("images", "", "Format of a folder of images: png (default) or jpg"),
+            whole(
+                "quality",
+                None,
+                "JPEG quality, 1 to 100; 95 by default",
+                lower_bound=1,
+                upper_bound=100,
+            ),
             text("compare", "", "Show bicubic enlargement beside sr: side, split"),
             whole("preview", None, "First write this frame as a PNG", lower_bound=0),
             whole("chunk", 0, "Frames restored at once; 0: what fits", lower_bound=0),
-            whole("overlap", Settings.overlap, "Frames that chunks share", lower_bound=0),
+            whole(
+                "overlap",
+                None,
+                f"Frames that neighbouring chunks share; {OVERLAP} by default",
+                lower_bound=0,
+            ),
             text("tile", "", "Width and height restored at once, as 320x180; empty: what fits"),
             whole("tile_overlap", Settings.tile_overlap, "Pixels that tiles share", lower_bound=0),
             whole("space", 1, "Devices that share each frame, where it is too large for one"),
-            whole("segment", command.SEGMENT, "Frames of a segment", lower_bound=1),
+            whole("segment", SEGMENT, "Frames per segment", lower_bound=1),
             number("resume", False, "Go on with a run that was broken off"),
             number("overwrite", False, "Replace what is there"),
         )

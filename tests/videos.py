@@ -10,6 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from jaxvsr.upscaling.pipeline import upscale_file
+from jaxvsr.upscaling.request import Request
+from jaxvsr.video.encoding import EncoderOptions
+
+LOSSLESS = EncoderOptions(lossless=True)
+
 
 class Repeat(nn.Module):
     """Stands for a network: repeats pixels."""
@@ -52,6 +58,19 @@ class Mean(nn.Module):
         weights = 0.5**distance
         mean = jnp.einsum("ij,bjhwc->bihwc", weights / weights.sum(1, keepdims=True), lq)
         return jnp.repeat(jnp.repeat(mean, self.scale, axis=2), self.scale, axis=3)
+
+
+def larger(frames):
+    """What `Repeat` makes of frames."""
+    return frames.repeat(2, 1).repeat(2, 2)
+
+
+def upscale(source, output, model=None, variables=None, origin=None, **request):
+    """Upscales a file, by default with `Repeat`; returns the video."""
+    model = Repeat() if model is None else model
+    upscale_file(source, output, model, variables or {}, Request(**request), origin or {})
+    assert not output.with_name(output.name + ".parts").exists()
+    return read(output) if output.suffix else None
 
 
 def blocks(length=20, height=48, width=64):
@@ -119,7 +138,7 @@ def read(path: pathlib.Path) -> Contents:
     """Reads a video; what is not RGB, as the command does, since FFmpeg's plain way is coarse."""
     import av
 
-    from jaxvsr.video import reader
+    from jaxvsr.video import reading
 
     with av.open(path) as container:
         stream = container.streams.video[0]
@@ -132,7 +151,7 @@ def read(path: pathlib.Path) -> Contents:
         if context.format.is_rgb:
             pixels = [frame.to_ndarray(format="rgb48le" if deep else "rgb24") for frame in frames]
         else:
-            pixels = [f.pixels for f in reader.Video(path).frames(reader.Span(), print)]
+            pixels = [f.pixels for f in reading.VideoFile(path).frames(reading.TimeRange(), print)]
         times = [frame.time for frame in frames]
         metadata = dict(container.metadata)
     with av.open(path) as container:

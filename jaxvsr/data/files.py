@@ -1,40 +1,45 @@
-"""Clips as folders of PNG files, on the disk or inside zip files, checked before they are read."""
+"""Clips on disk: folders or zip files of PNG frames, and video files, checked before they are read.
+
+Frames are read by `jaxvsr.video`. Data sets are stricter: a PNG must hold 8-bit RGB, all frames of
+a clip must have one size, and no frame may be missing or damaged.
+"""
 
 import dataclasses
-import io
 import os
 import pathlib
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from PIL import Image
 
 from jaxvsr.data import degradations
-
-Place = Any  # pathlib.Path or zipfile.Path, which share what is used here but no type
+from jaxvsr.errors import InputError
+from jaxvsr.pixels import to_8_bits
+from jaxvsr.video.images import PNG_SIGNATURE, Place, decode_image, list_images
+from jaxvsr.video.reading import TimeRange, VideoFile
 
 _COLOURS = {0: "grey", 2: "RGB", 3: "colour-mapped", 4: "grey with alpha", 6: "RGB with alpha"}
+_PNG_HEADER = 33  # bytes of the signature and the first chunk, which holds size and colour type
 
 
 def find_folder(root: str | os.PathLike, *places: str) -> Place:
-    """The first of some places under root that is a folder, there or in a zip file there.
+    """Finds a folder below a root, on the disk or inside a zip file in the root.
 
     Args:
         root: folder that the user filled.
-        places: relative paths, in order of preference.
+        places: relative paths, the preferred one first.
 
     Returns:
-        Its path.
+        Path of the first place that is a folder.
 
     Raises:
-        FileNotFoundError: none is; says what there is instead, and where one would be.
+        FileNotFoundError: none is; the message lists what the root holds.
         ValueError: a zip file is damaged.
     """
     root = pathlib.Path(root)
-    bases: list[Place] = [root, *map(_open, sorted(root.glob("*.zip")))]
+    bases: list[Place] = [root, *map(_open_zip, sorted(root.glob("*.zip")))]
     for base in bases:
         for place in places:
             folder = base / place
@@ -51,24 +56,25 @@ def find_folder(root: str | os.PathLike, *places: str) -> Place:
     raise FileNotFoundError(f"expected a folder {wanted} in {root}, found {found}{hint}")
 
 
-def _open(path: pathlib.Path) -> zipfile.Path:
+def _open_zip(path: pathlib.Path) -> zipfile.Path:
     try:
         return zipfile.Path(path)
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is damaged, or not the whole file: {error}") from error
+        raise ValueError(f"{path} is damaged or incomplete: {error}") from error
 
 
 def read_list(path: Place, pattern: str, example: str) -> list[str]:
-    """Reads a list of clips, a name a line.
+    """Reads a text file of clip names, one per line.
 
     Args:
         path: of the text file.
-        pattern: what a whole name matches: nothing that could lead out of the data's folder.
-        example: of a name, for the message.
+        pattern: regular expression for a whole name. It must not match a path that leads out of the
+            data's folder.
+        example: a valid name, for the message.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: a line is no name, a name is there twice, or there are none.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is empty, or a name does not match or is repeated.
     """
     names = path.read_text().split()
     if not names:
@@ -81,22 +87,21 @@ def read_list(path: Place, pattern: str, example: str) -> list[str]:
     return names
 
 
-def numbered(folder: Place, suffix: str = ".png") -> list[Place]:
-    """The frames of a folder, in the order of the numbers that their names end with.
+def numbered_frames(folder: Place, suffix: str = ".png") -> list[Place]:
+    """Lists the frames of a folder in the order of the numbers at the end of their names.
 
     Raises:
-        ValueError: there are none, a name ends with no number, or a number is left out or there
-            twice.
+        ValueError: there are none, a name has no number at its end, or a number is missing or
+            repeated.
     """
     frames = {}
-    for path in folder.iterdir():
-        if path.name.lower().endswith(suffix):
-            number = re.search(r"(\d+)$", path.name[: -len(suffix)])
-            if not number:
-                raise ValueError(f"{path} has no number at the end of its name")
-            if int(number[1]) in frames:
-                raise ValueError(f"{folder} has two frames {int(number[1])}")
-            frames[int(number[1])] = path
+    for path in list_images(folder, (suffix,)):
+        number = re.search(r"(\d+)$", path.name[: -len(suffix)])
+        if not number:
+            raise ValueError(f"{path} has no number at the end of its name")
+        if int(number[1]) in frames:
+            raise ValueError(f"{folder} has two frames {int(number[1])}")
+        frames[int(number[1])] = path
     if not frames:
         raise ValueError(f"expected frames *{suffix} in {folder}, found none")
     first, last = min(frames), max(frames)
@@ -107,29 +112,29 @@ def numbered(folder: Place, suffix: str = ".png") -> list[Place]:
 
 
 def png_size(path: Place) -> tuple[int, int]:
-    """(h, w) of a PNG file of 8-bit RGB, of which only both ends are read.
+    """Returns (h, w) of an 8-bit RGB PNG; only the beginning and the end of the file are read.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is another kind of file, or cut short.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is of another kind, or truncated.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     with path.open("rb") as file:
-        head = file.read(33)
-        # Of a file in a zip file the end is known to be there, but costs reading the whole.
+        head = file.read(_PNG_HEADER)
+        # The directory of a zip file records the end of each member; reading it costs the whole.
         if isinstance(path, pathlib.Path):
             file.seek(max(path.stat().st_size - 256, 0))
-            if head[:4] == b"\x89PNG" and b"IEND" not in file.read():
-                raise ValueError(f"{path} is cut short: its end is missing")
-    return _size(path, head)
+            if head[:4] == PNG_SIGNATURE[:4] and b"IEND" not in file.read():
+                raise ValueError(f"{path} is truncated: its end is missing")
+    return _check_png_header(path, head)
 
 
-def _size(path: Place, head: bytes) -> tuple[int, int]:
-    if head[:8] != b"\x89PNG\r\n\x1a\n" or len(head) < 33:
+def _check_png_header(path: Place, head: bytes) -> tuple[int, int]:
+    """(h, w) by the header of an 8-bit RGB PNG; raises ValueError for any other file."""
+    if head[:8] != PNG_SIGNATURE or len(head) < _PNG_HEADER:
         raise ValueError(f"{path} is not a PNG file")
     depth, colour = head[24:26]
-    # Pillow would cut 16 bits to 8 without a word.
     if (depth, colour) != (8, 2):
         kind = f"{depth}-bit {_COLOURS.get(colour, 'unknown')}"
         raise ValueError(f"{path} is a PNG file of {kind}, expected 8-bit RGB: convert it")
@@ -137,47 +142,45 @@ def _size(path: Place, head: bytes) -> tuple[int, int]:
 
 
 def read_png(path: Place) -> np.ndarray:
-    """Reads a PNG file of 8-bit RGB.
+    """Reads an 8-bit RGB PNG.
 
     Returns:
         (h, w, 3) uint8.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is another kind of file, or damaged.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is of another kind, or damaged.
     """
     try:
         data = path.read_bytes()
-        _size(path, data[:33])
-        return np.asarray(Image.open(io.BytesIO(data)))
-    except (OSError, SyntaxError, zipfile.BadZipFile) as error:  # SyntaxError: Pillow's own
-        if isinstance(error, FileNotFoundError):
-            raise
+    except zipfile.BadZipFile as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+    _check_png_header(path, data[:_PNG_HEADER])
+    return decode_image(data, path)
 
 
 class Frames(Protocol):
-    """Frames in succession that lie in files."""
+    """Consecutive frames in files."""
 
-    def check(self) -> tuple[int, int, int]:
-        """(t, h, w), from a look at every file that does not take long; raises as `PngFrames`."""
+    def check_files(self) -> tuple[int, int, int]:
+        """Returns (t, h, w) after a quick look at every file."""
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Each (h, w, 3) uint8 RGB."""
+        """Yields each frame, (h, w, 3) uint8 RGB."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PngFrames:
-    """Frames that are a PNG file each."""
+    """Frames of one PNG file each."""
 
     paths: Sequence[Place]
 
-    def check(self) -> tuple[int, int, int]:
-        """(t, h, w), from both ends of every file.
+    def check_files(self) -> tuple[int, int, int]:
+        """Returns (t, h, w) by the headers of all files.
 
         Raises:
             FileNotFoundError: a frame is missing.
-            ValueError: a file is not what `png_size` takes, or of another size than the first.
+            ValueError: a file is refused by `png_size`, or the sizes differ.
         """
         first = png_size(self.paths[0])
         for path in self.paths:
@@ -193,70 +196,104 @@ class PngFrames:
 
 
 @dataclasses.dataclass(frozen=True)
+class VideoFrames:
+    """Frames of a video file, in 8 bits."""
+
+    path: pathlib.Path
+
+    def check_files(self) -> tuple[int, int, int]:
+        """Returns (t, h, w): packets are counted, and only the first frame is decoded.
+
+        Raises:
+            FileNotFoundError: the file does not exist.
+            InputError: PyAV is not installed, or the file is no video or has no frame.
+        """
+        if not self.path.is_file():
+            raise FileNotFoundError(f"there is no file {self.path}")
+        video = VideoFile(self.path)
+        return video.count_packets(), *video.info().size
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yields each frame, (h, w, 3) uint8 RGB; raises InputError if one is damaged."""
+        for frame in VideoFile(self.path).frames(TimeRange(), _refuse):
+            yield to_8_bits(frame.pixels)
+
+
+def _refuse(line: str) -> None:
+    """Turns what the reader warns about into an error."""
+    raise InputError(line.removeprefix("warning: "))
+
+
+@dataclasses.dataclass(frozen=True)
 class ClipFiles:
     """The files of a clip.
 
     Attributes:
         name: of the clip.
-        gt: its frames. What is over a multiple of the scale, at the bottom and on the right, is
-            cut off.
-        lq: the same at low resolution; None where it is to be made, or is gt.
+        gt: target frames; rows at the bottom and columns at the right are cropped to a multiple of
+            the scale.
+        lq: the same frames at low resolution; None: made from gt, or gt itself.
     """
 
     name: str
     gt: Frames
     lq: Frames | None = None
 
-    def check(self, scale: int) -> tuple[int, int, int]:
-        """(t, H, W) of gt, cut, without reading the whole.
+    def check_files(self, scale: int) -> tuple[int, int, int]:
+        """Returns (t, H, W) of the cropped gt after a quick look at every file.
 
         Raises:
             FileNotFoundError: a frame is missing.
-            ValueError: a file is not what it should be, or gt and lq do not pair.
+            ValueError: a file is refused, or gt and lq do not match in length or size.
         """
-        length, *size = self.gt.check()
+        length, *size = self.gt.check_files()
         small = [side // scale for side in size]
         if self.lq is not None:
-            found = self.lq.check()
+            found = self.lq.check_files()
             if found != (length, *small):
                 raise ValueError(
-                    f"clip {self.name}: gt has {length} frames of {size[0]}x{size[1]}, so that at "
-                    f"scale {scale} lq has {length} of {small[0]}x{small[1]}, not {found[0]} of "
+                    f"clip {self.name}: gt has {length} frames of {size[0]}x{size[1]}; at scale "
+                    f"{scale} lq must have {length} of {small[0]}x{small[1]}, not {found[0]} of "
                     f"{found[1]}x{found[2]}"
                 )
         if not all(small):
             raise ValueError(f"clip {self.name} is {size[0]}x{size[1]}: too small for x{scale}")
         return length, small[0] * scale, small[1] * scale
 
-    def frames(self, scale: int, kind: str) -> Iterator[dict[str, np.ndarray]]:
-        """The frames as records want them; `degrade` makes lq of gt where there is none.
+    def frames(self, scale: int, degradation: str) -> Iterator[dict[str, np.ndarray]]:
+        """Reads the frames; where no lq is given, `degrade` makes it from gt.
 
-        Of the kind "none" there is no lq.
+        Args:
+            scale: H/h.
+            degradation: "bicubic", "bd", "none" (no lq is made), or the name of a given lq's.
+
+        Yields:
+            For each frame "gt" (H, W, 3) and "lq" (h, w, 3), uint8.
         """
-        if kind == "none":
+        if degradation == "none":
             yield from ({"gt": gt} for gt in self.gt)
             return
         made = ((gt, None) for gt in self.gt)
         for gt, lq in made if self.lq is None else zip(self.gt, self.lq, strict=True):
             height, width = (side // scale * scale for side in gt.shape[:2])
             gt = gt[:height, :width]
-            yield {"gt": gt, "lq": degrade(gt, kind, scale) if lq is None else lq}
+            yield {"gt": gt, "lq": degrade(gt, degradation, scale) if lq is None else lq}
 
 
 def check_degradation(kind: str, scale: int) -> None:
-    """Raises ValueError if lq cannot be made so; "none" says that it is gt."""
+    """Raises ValueError unless `degrade` defines a degradation; "none" means that lq is gt."""
     if kind not in ("bicubic", "bd", "none"):
         raise ValueError(
-            f"there is no degradation {kind!r}, only 'bicubic' and 'bd', or 'none' at scale 1"
+            f"unknown degradation {kind!r}; expected 'bicubic' or 'bd', or 'none' at scale 1"
         )
     if kind == "none" and scale != 1:
-        raise ValueError(f"the degradation 'none' is of scale 1, not {scale}")
+        raise ValueError(f"the degradation 'none' needs scale 1, got {scale}")
     if kind == "bd" and scale != 4:
-        raise ValueError(f"the degradation 'bd' is defined for scale 4, not {scale}")
+        raise ValueError(f"the degradation 'bd' needs scale 4, got {scale}")
 
 
 def degrade(gt: np.ndarray, kind: str, scale: int) -> np.ndarray:
-    """Makes lq (..., h, w, 3) of gt (..., H, W, 3), both uint8, by "bicubic" or "bd"."""
+    """Makes lq (..., h, w, 3) uint8 from gt (..., H, W, 3) uint8 by "bicubic" or "bd"."""
     check_degradation(kind, scale)
     if kind == "bd":
         return degradations.blur_downsample(gt, "bd")

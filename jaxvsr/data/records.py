@@ -245,7 +245,7 @@ class ClipBuilder(
         logging.info("looking at the files of %d clips", sum(map(len, splits.values())))
         needed = 0
         for clip in itertools.chain(*splits.values()):
-            length, *size = clip.check(layout.scale)
+            length, *size = clip.check_files(layout.scale)
             if any(want not in (None, got) for want, got in zip(layout.size, size, strict=True)):
                 raise ValueError(
                     f"clip {clip.name} is {size[0]}x{size[1]}, but the data set's frames are "

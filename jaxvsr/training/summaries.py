@@ -10,7 +10,7 @@ import numpy as np
 from clu import metric_writers
 
 from jaxvsr.errors import InputError
-from jaxvsr.video.images import write_png
+from jaxvsr.video.images import write_image
 
 
 def make_workdir(workdir: pathlib.Path) -> None:
@@ -64,7 +64,7 @@ class Summaries:
         if not self._active:
             return None
         self._writer.write_images(step, {name: picture[None]})
-        return write_png(picture, self._images / f"{name}_{step:08d}.png")
+        return write_image(self._images / f"{name}_{step:08d}.png", picture)
 
     def close(self) -> None:
         """Waits until everything is on disk."""

@@ -1,1 +1,1 @@
-"""What `jaxvsr.upscale` is made of: reading, chunks of time, tiles of space, writing, joining."""
+"""The parts of `jaxvsr.upscale`: chunks of time, tiles of space, segments, joining."""

@@ -1,4 +1,4 @@
-"""What the network adds, seen beside bicubic enlargement."""
+"""Frames that show sr beside bicubic interpolation."""
 
 import functools
 import pathlib
@@ -6,46 +6,46 @@ import pathlib
 import jax
 import numpy as np
 
+from jaxvsr.data.degradations import device
 from jaxvsr.evaluation import pictures
-from jaxvsr.models.bicubic import Bicubic
-from jaxvsr.upscaling.engine import whole
-from jaxvsr.video.images import write_png
+from jaxvsr.pixels import to_8_bits, to_integers
+from jaxvsr.video.images import write_image
 
 KINDS = ("side", "split")
-LINE = 2  # pixels that part the halves
+LINE = 2  # width in pixels of the white line between the halves
 
 
-@functools.cache
-def _bicubic(scale: int, dtype: str):
-    return jax.jit(functools.partial(whole(Bicubic(scale), np.dtype(dtype)), {}, ()))
+@functools.partial(jax.jit, static_argnames=("scale", "dtype"))
+def _bicubic(lq: jax.Array, scale: int, dtype: str) -> jax.Array:
+    x = lq.astype(np.float32) / np.iinfo(lq.dtype).max
+    return to_integers(device.imresize(x, scale), dtype)
 
 
 def bicubic(lq: np.ndarray, scale: int, dtype: np.dtype) -> np.ndarray:
-    """Enlarges a frame.
+    """Upsamples a frame by bicubic interpolation.
 
     Args:
         lq: (h, w, 3) uint8 or uint16.
-        scale: factor.
+        scale: integer factor.
         dtype: of the result, uint8 or uint16.
 
     Returns:
         (scale*h, scale*w, 3).
     """
-    enlarged, _ = _bicubic(scale, np.dtype(dtype).name)(lq[None, None])
-    return np.asarray(enlarged)[0, 0]
+    return np.asarray(_bicubic(lq, scale, np.dtype(dtype).name))
 
 
 def compare(kind: str, lq: np.ndarray, sr: np.ndarray) -> np.ndarray:
-    """Bicubic on the left, sr on the right, a white line between them.
+    """Joins bicubic interpolation on the left and sr on the right, with a white line between.
 
     Args:
-        kind: "side", both whole, one beside the other; "split", the left half of the one and the
-            right half of the other.
+        kind: "side" puts the two whole frames side by side; "split" joins the left half of the one
+            and the right half of the other.
         lq: (h, w, 3).
         sr: (scale*h, scale*w, 3).
 
     Returns:
-        (scale*h, W, 3), W that of sr, or twice that.
+        (scale*h, scale*w, 3), or twice as wide for "side".
     """
     plain = bicubic(lq, len(sr) // len(lq), sr.dtype)
     middle = sr.shape[1] // 2
@@ -57,18 +57,8 @@ def compare(kind: str, lq: np.ndarray, sr: np.ndarray) -> np.ndarray:
     return both
 
 
-def preview(lq: np.ndarray, sr: np.ndarray, path: pathlib.Path) -> pathlib.Path:
-    """Writes a frame, bicubic beside sr, as a PNG of 8 bits."""
+def write_preview(lq: np.ndarray, sr: np.ndarray, path: pathlib.Path) -> pathlib.Path:
+    """Writes a frame as an 8-bit PNG, bicubic interpolation beside sr; returns the path."""
     panels = {"bicubic": bicubic(lq, len(sr) // len(lq), sr.dtype), "sr": sr}
-    return write_png(
-        pictures.side_by_side({name: to_bytes(panel) for name, panel in panels.items()}), path
-    )
-
-
-def to_bytes(pixels: np.ndarray) -> np.ndarray:
-    """uint8 as it is, uint16 rounded to 8 bits."""
-    return (
-        pixels
-        if pixels.dtype == np.uint8
-        else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    )
+    named = {name: to_8_bits(panel) for name, panel in panels.items()}
+    return write_image(path, pictures.side_by_side(named))

@@ -1,4 +1,4 @@
-"""How much memory is free, and how much a compiled program takes."""
+"""Free memory of devices and hosts, and the memory that a compiled program needs."""
 
 import os
 import pathlib
@@ -8,7 +8,7 @@ import jax
 
 
 def free_memory(device: jax.Device) -> int:
-    """Bytes that a device has left; of a CPU, its share of what this process can still take."""
+    """Free bytes of a device; of a CPU, an equal fraction of `host_memory`."""
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
@@ -16,9 +16,9 @@ def free_memory(device: jax.Device) -> int:
 
 
 def host_memory() -> int:
-    """Bytes that this process can still take, of the machine and of its container (cgroup)."""
+    """Bytes that this process can still allocate, within the machine and its cgroup."""
     page = os.sysconf("SC_PAGE_SIZE")
-    free = page * os.sysconf("SC_PHYS_PAGES") // 2  # where nothing tells how much is free
+    free = page * os.sysconf("SC_PHYS_PAGES") // 2  # where the free memory is unknown
     machine, group = pathlib.Path("/proc/meminfo"), pathlib.Path("/sys/fs/cgroup")
     if machine.exists():
         fields = dict(line.split(":") for line in machine.read_text().splitlines())
@@ -31,7 +31,7 @@ def host_memory() -> int:
 
 
 def needed_memory(program: jax.stages.Compiled) -> int:
-    """Bytes that a program takes on each device while it runs and the next one is made ready."""
+    """Bytes per device that a program needs while it runs and the next call is prepared."""
     need: Any = program.memory_analysis()
     outputs = 2 * (need.argument_size_in_bytes + need.output_size_in_bytes)
     return need.temp_size_in_bytes + outputs

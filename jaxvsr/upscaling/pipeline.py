@@ -1,13 +1,11 @@
-"""From a file to a file: reading, restoring and writing at once, and going on after a stop."""
+"""Upscales a file or folder into another: reads, computes and writes at the same time."""
 
 import dataclasses
 import itertools
 import math
-import os
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from fractions import Fraction
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -18,51 +16,20 @@ from jax.experimental import multihost_utils
 from jaxvsr.console import counted, say
 from jaxvsr.errors import InputError
 from jaxvsr.upscaling import compare, segments
-from jaxvsr.upscaling.stream import Output, Settings, Stream
-from jaxvsr.upscaling.threads import Ahead
-from jaxvsr.video import container, encoder, reader
+from jaxvsr.upscaling.prefetch import Prefetch
+from jaxvsr.upscaling.request import COPY, IMAGES, QUALITY, STREAM_KINDS, Request, check_request
+from jaxvsr.upscaling.segments import SegmentFolder, SegmentWriter
+from jaxvsr.upscaling.stream import Output, Settings, Stream, check_overlap
 from jaxvsr.video.colour import is_deep
-from jaxvsr.video.reader import Span
+from jaxvsr.video.encoding import Encoding, choose_encoding
+from jaxvsr.video.reading import ImageFolder, TimeRange, VideoFile, VideoInfo, open_source
+from jaxvsr.video.writing import CopiedStreams, mux, try_encoding
 
-SEGMENT = 240  # frames of a segment
-AROUND = 8  # frames before and after one that is shown first
-HELD = 2**27  # bytes of frames that wait between two stages
-COPIES = {"sound": "audio", "subtitles": "subtitle", "attachments": "attachment", "data": "data"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What the command line says, beside the input, the output and the network.
-
-    Attributes:
-        settings: how time and frames are cut.
-        wish: of a video's coding.
-        span: the part that is restored.
-        rate: frames a second of a folder of images; None: 25.
-        copy: of COPIES: what goes into the output as it is.
-        images: "png" or "jpg", of a folder.
-        quality: of JPEG, up to 100.
-        compare: "side", "split" or "".
-        preview: number of a frame that is written first; None: none.
-        segment: frames of a segment.
-        resume, overwrite: what is done with what is there.
-    """
-
-    settings: Settings = dataclasses.field(default_factory=Settings)
-    wish: encoder.Wish = dataclasses.field(default_factory=encoder.Wish)
-    span: Span = dataclasses.field(default_factory=Span)
-    rate: Fraction | None = None
-    copy: Sequence[str] = ("sound", "subtitles", "attachments")
-    images: str = "png"
-    quality: int = 95
-    compare: str = ""
-    preview: int | None = None
-    segment: int = SEGMENT
-    resume: bool = False
-    overwrite: bool = False
+PREVIEW_CONTEXT = 8  # frames before and after the previewed one that the network sees
+QUEUED_BYTES = 2**27  # of frames in the queue between two stages
 
 
-def run(
+def upscale_file(
     source: pathlib.Path,
     output: pathlib.Path,
     model: nn.Module,
@@ -70,146 +37,151 @@ def run(
     request: Request,
     origin: dict[str, Any],
 ) -> None:
-    """Restores a video or a folder of images into another.
+    """Upscales a video or a folder of images.
 
     Args:
-        source, output: paths; an output without a suffix is a folder of images.
+        source: path of the input.
+        output: path of the output; without a suffix it is a folder of images.
         model, variables: the network.
-        request: the rest.
-        origin: of the network, which a run that goes on has to share.
+        request: all other options.
+        origin: where the network came from; a resumed run must have the same.
 
     Raises:
-        InputError: something cannot be done as asked, mostly before any long work.
+        InputError: the request is impossible; found before long work where that can be.
     """
-    media = reader.find(source, request.rate)
-    _check_places(source, output, request)
+    media = open_source(source, request.rate)
+    check_request(media, output, request)
+    check_overlap(model, request.settings, whole=jax.process_count() == 1)
     info = media.info()
-    coding, settings = None, request.settings
+    encoding, settings = None, request.settings
     if output.suffix:
-        coding = _coding(output, info, model.scale, request)
-        settings = dataclasses.replace(settings, deep=is_deep(coding.pixel_format))
-    total, segment = _total(info, request.span), request.segment
-    share = _share(-(-total // segment))
-    asked = _asked(source, request, settings, info, origin)
-    work = segments.Work(output, asked, share, share.start * segment)
-    begun, leads = work.exists and request.resume, jax.process_index() == 0
-    if work.exists and not (request.resume or request.overwrite):
+        encoding = _choose_encoding(output, info, model.scale, request)
+        deep = is_deep(encoding.pixel_format)
+    else:
+        deep = info.deep and (request.images or IMAGES) == "png"
+    settings = dataclasses.replace(settings, deep=deep)
+    total = _count_frames(info, request.part)
+    own = _own_segments(-(-total // request.segment))
+    described = _describe(source, request, settings, info, origin)
+    folder = SegmentFolder(output, described, own, own.start * request.segment)
+    resumes, leads = folder.exists and request.resume, jax.process_index() == 0
+    if folder.exists and not (request.resume or request.overwrite):
         raise InputError(
-            f"{work.folder} is of a run that was broken off: go on with --resume, or start anew "
-            "with --overwrite"
+            f"{folder.folder} belongs to an interrupted run: continue it with --resume, or start "
+            "anew with --overwrite"
         )
-    _meet("all have looked")
-    if begun and leads:
-        work.resume()
-        say(f"going on after {work.done} frames")
+    _wait_for_hosts("all have looked for an earlier run")
+    if resumes and leads:
+        folder.resume()
+        say(f"resuming after {folder.done} frames")
     elif leads:
-        work.begin()
-    copied = _copied(media, request)
+        folder.create()
+    copied = _copied_streams(media, request)
     try:
-        if coding and leads:
-            container.rehearse(work.folder, output.suffix, coding, copied)
+        if encoding and leads:
+            try_encoding(folder.folder, output.suffix, encoding, copied)
         if request.preview is not None and leads:
-            _preview(media, output, model, variables, request, settings, info)
-        _restore(media, info, model, variables, settings, request, work, coding)
+            _write_preview(media, output, model, variables, request, settings)
+        _write_segments(media, info, model, variables, settings, request, folder, encoding)
     except BaseException:
-        if not work.done and jax.process_count() == 1:
-            work.remove()
+        if not folder.done and jax.process_count() == 1:
+            folder.remove()
         raise
-    _meet("all segments are whole")
+    _wait_for_hosts("all segments are complete")
     if leads:
-        work = segments.Work(output, asked)
-        work.resume()
-        if work.done < total:
-            say(f"warning: the input says that it has {total} frames, {work.done} could be read")
-        _finish(output, work, coding, copied, info)
-    _meet("the output is written")
+        folder = SegmentFolder(output, described)
+        folder.resume()
+        if folder.done < total:
+            say(f"warning: {source} declares {total} frames, but only {folder.done} could be read")
+        _finish(output, folder, encoding, copied, info)
+    _wait_for_hosts("the output is written")
 
 
-def _share(count: int) -> range:
-    """The numbers of the segments that are this host's, of so many or a few more."""
+def _own_segments(count: int) -> range:
+    """Indices of this host's segments; the last host's are open-ended, as counts are estimates."""
     hosts, host = jax.process_count(), jax.process_index()
     first, after = (-(-count * i // hosts) for i in (host, host + 1))
-    return range(first, segments.ALL.stop if host + 1 == hosts else after)
+    return range(first, segments.ALL_SEGMENTS.stop if host + 1 == hosts else after)
 
 
-def _meet(where: str) -> None:
-    """Waits for all other hosts, if there are any."""
+def _wait_for_hosts(event: str) -> None:
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(where)
+        multihost_utils.sync_global_devices(event)
 
 
-def _restore(
-    media: reader.Folder | reader.Video,
-    info: reader.Info,
+def _write_segments(
+    media: ImageFolder | VideoFile,
+    info: VideoInfo,
     model: nn.Module,
     variables: Any,
     settings: Settings,
     request: Request,
-    work: segments.Work,
-    coding: encoder.Coding | None,
+    folder: SegmentFolder,
+    encoding: Encoding | None,
 ) -> None:
-    """Reads, restores and writes at the same time, into segments."""
+    """Reads, upscales and writes this host's segments."""
     height, width = info.size
     leads = jax.process_index() == 0
-    if not leads:  # the first host chooses
-        _meet("it is known how frames are cut")
-        if not work.exists:
-            raise InputError(f"{work.folder} is not here: hosts need a disk that all of them see")
-        work.resume()
-    frames = Ahead(media.frames(request.span, say), _depth(height * width * 3))
-    settings = dataclasses.replace(settings, **_chosen(work.chosen))
+    if not leads:  # takes the first host's choices
+        _wait_for_hosts("the first host has chosen chunks and tiles")
+        if not folder.exists:
+            raise InputError(
+                f"{folder.folder} is missing here: all hosts need access to the output's disk"
+            )
+        folder.resume()
+    frames = Prefetch(media.frames(request.part, say), _queue_size(height * width * 3))
+    settings = dataclasses.replace(settings, **_from_json(folder.choices))
     alone = jax.process_count() == 1
-    restorer = Stream(model, variables, frames, settings, whole=alone, say=say)
-    settings = restorer.settings
-    segment = request.segment
-    if restorer.streams:
-        segment = -(-segment // settings.chunk) * settings.chunk
+    stream = Stream(model, variables, frames, settings, whole=alone, say=say)
+    settings = stream.settings
+    size = request.segment
+    if stream.streams:
+        size = -(-size // settings.chunk) * settings.chunk
     state = None
-    if work.done and restorer.streams:
-        state = work.state(restorer.like_state)
+    if folder.done and stream.streams:
+        state = folder.state(stream.like_state)
     if leads:
-        work.chosen = {"chunk": settings.chunk, "tile": settings.tile}
-        work.save()
-        _meet("it is known how frames are cut")
-    end = work.share.stop * segment
-    restored = restorer.outputs(work.done, state, segment if restorer.streams else 0)
-    ours = itertools.takewhile(lambda output: output.number < end, restored)
-    outputs = Ahead(ours, _depth(height * width * 3 * model.scale**2))
-    total = min(_total(info, request.span), end) - work.before
-    begin, done = time.perf_counter(), work.done
-    work.write(
-        _pictures(counted(outputs, total, "frames", 5, done - work.before), request.compare),
-        _open_part(coding, work.folder, request),
-        segment,
+        folder.choices = {"chunk": settings.chunk, "tile": settings.tile}
+        folder.save_settings()
+        _wait_for_hosts("the first host has chosen chunks and tiles")
+    end = folder.own.stop * size
+    upscaled = stream.outputs(folder.done, state, size if stream.streams else 0)
+    own = itertools.takewhile(lambda output: output.index < end, upscaled)
+    outputs = Prefetch(own, _queue_size(height * width * 3 * model.scale**2))
+    total = min(_count_frames(info, request.part), end) - folder.before
+    begin, done = time.perf_counter(), folder.done
+    folder.write(
+        _pictures(counted(outputs, total, "frames", 5, done - folder.before), request.compare),
+        _segment_opener(encoding, folder.folder, request),
+        size,
     )
-    seconds, count = time.perf_counter() - begin, work.done - done
+    seconds, count = time.perf_counter() - begin, folder.done - done
     waited = (frames.starved + outputs.blocked) / seconds
     say(f"{count} frames in {seconds:.0f} s; the devices waited for {waited:.0%} of it")
 
 
 def _finish(
     output: pathlib.Path,
-    work: segments.Work,
-    coding: encoder.Coding | None,
-    copied: container.Copied,
-    info: reader.Info,
+    folder: SegmentFolder,
+    encoding: Encoding | None,
+    copied: CopiedStreams,
+    info: VideoInfo,
 ) -> None:
-    """Makes the output of the segments, and gives it its name."""
-    whole = work.folder / f"whole{output.suffix}"
-    with segments.explained(work.folder):
-        if coding:
-            container.write(
-                whole, coding, copied, work.packets(), work.delay, work.times(), info.time_base
-            )
+    """Joins the segments and gives the output its name."""
+    finished = folder.folder / f"whole{output.suffix}"
+    with segments.explain_os_errors(folder.folder):
+        if encoding:
+            packets, times = folder.packets(), folder.times()
+            mux(finished, encoding, copied, packets, folder.delay, times, info.time_base)
         else:
-            work.gather(whole)
-        segments.replace(whole, output)
-        work.remove()
+            folder.move_images(finished)
+        segments.move_into_place(finished, output)
+        folder.remove()
     say(f"written: {output}")
 
 
 def _pictures(outputs: Iterable[Output], kind: str) -> Iterator[tuple[int, np.ndarray, Any]]:
-    """The time of each frame, what is written of it, and the network's state."""
+    """Yields each frame's time, the picture to be written, and the network's state."""
     for output in outputs:
         picture = output.sr
         if kind:
@@ -217,87 +189,65 @@ def _pictures(outputs: Iterable[Output], kind: str) -> Iterator[tuple[int, np.nd
         yield output.frame.time, picture, output.state
 
 
-def _preview(
-    media: reader.Folder | reader.Video,
+def _write_preview(
+    media: ImageFolder | VideoFile,
     output: pathlib.Path,
     model: nn.Module,
     variables: Any,
     request: Request,
     settings: Settings,
-    info: reader.Info,
 ) -> None:
-    """Writes a frame as a PNG, restored among the few around it."""
-    number = request.preview or 0
-    first = max(number - AROUND, 0)
-    frames = itertools.islice(media.frames(request.span, say), first, number + AROUND + 1)
-    small = dataclasses.replace(settings, chunk=0, deep=False)
-    for shown in Stream(model, variables, frames, small, say=say).outputs():
-        if shown.number == number - first:
+    """Upscales one frame with a few around it, and writes it as a PNG."""
+    index = request.preview or 0
+    first = max(index - PREVIEW_CONTEXT, 0)
+    frames = itertools.islice(
+        media.frames(request.part, lambda line: None), first, index + PREVIEW_CONTEXT + 1
+    )
+    settings = dataclasses.replace(settings, chunk=0, deep=False)
+    for shown in Stream(model, variables, frames, settings, say=say).outputs():
+        if shown.index == index - first:
             path = output.with_name(f"{output.name}.preview.png")
-            compare.preview(shown.frame.pixels, shown.sr, path)
-            say(f"frame {number}: {path}")
+            compare.write_preview(shown.frame.pixels, shown.sr, path)
+            say(f"frame {index}: {path}")
             return
-    raise InputError(f"--preview={number}: there is no such frame")
+    raise InputError(f"--preview={index}: the input has no such frame")
 
 
-def _check_places(source: pathlib.Path, output: pathlib.Path, request: Request) -> None:
-    """Raises InputError if the output cannot be where it is asked to be."""
-    if output.exists() and not request.overwrite:
-        raise InputError(f"{output} is there already: name another, or ask for --overwrite")
-    if output.exists() and output.samefile(source):
-        raise InputError(f"{output} is the input itself: name another output")
-    if output.exists() and output.is_dir() == bool(output.suffix):
-        kind = "folder" if output.is_dir() else "file"
-        raise InputError(f"{output} is a {kind}: a video has a suffix, a folder of images none")
-    if not output.parent.is_dir():
-        raise InputError(f"there is no folder {output.parent} to write into")
-    if not os.access(output.parent, os.W_OK):
-        raise InputError(f"the folder {output.parent} cannot be written into")
-    if request.compare not in ("", *compare.KINDS):
-        raise InputError(f"--compare={request.compare} is none of {', '.join(compare.KINDS)}")
-    unknown = [kind for kind in request.copy if kind not in COPIES]
-    if unknown:
-        raise InputError(f"--copy={','.join(unknown)}: there are {', '.join(COPIES)}")
-    if request.span.end is not None and request.span.end <= request.span.start:
-        raise InputError("--end must be later than --start")
-    if request.images not in ("png", "jpg"):
-        raise InputError(f"--images={request.images} is neither png nor jpg")
-
-
-def _coding(
-    output: pathlib.Path, info: reader.Info, scale: int, request: Request
-) -> encoder.Coding:
+def _choose_encoding(
+    output: pathlib.Path, info: VideoInfo, scale: int, request: Request
+) -> Encoding:
     height, width = (side * scale for side in info.size)
     size = height, width * 2 if request.compare == "side" else width
-    return encoder.choose(
-        output, request.wish, size, info.rate, info.pixel_format, info.colour, info.aspect
+    return choose_encoding(
+        output, request.encoder, size, info.rate, info.pixel_format, info.colour, info.aspect
     )
 
 
-def _copied(media: reader.Folder | reader.Video, request: Request) -> container.Copied:
-    path = media.path if isinstance(media, reader.Video) else None
-    return container.Copied(path, request.span, tuple(COPIES[kind] for kind in request.copy))
+def _copied_streams(media: ImageFolder | VideoFile, request: Request) -> CopiedStreams:
+    path = media.path if isinstance(media, VideoFile) else None
+    kinds = COPY if request.copy is None else request.copy
+    return CopiedStreams(path, request.part, tuple(STREAM_KINDS[kind] for kind in kinds))
 
 
-def _asked(
+def _describe(
     source: pathlib.Path,
     request: Request,
     settings: Settings,
-    info: reader.Info,
+    info: VideoInfo,
     origin: dict[str, Any],
 ) -> dict[str, Any]:
-    """What the frames of an output depend on."""
-    status = source.stat()
+    """Everything that an output's frames depend on."""
     return {
         "input": str(source.resolve()),
         "size": info.size,
-        "changed": status.st_mtime_ns,
+        "changed": source.stat().st_mtime_ns,
         **{f"network.{key}": value for key, value in origin.items()},
         **{key: str(value) for key, value in dataclasses.asdict(settings).items()},
-        **{key: str(value) for key, value in dataclasses.asdict(request.wish).items()},
-        "start": str(request.span.start),
-        "end": str(request.span.end),
+        **{key: str(value) for key, value in dataclasses.asdict(request.encoder).items()},
+        "start": str(request.part.start),
+        "end": str(request.part.end),
         "images": request.images,
+        "quality": request.quality,
         "compare": request.compare,
         "segment": request.segment,
         "devices": jax.device_count(),
@@ -305,27 +255,28 @@ def _asked(
     }
 
 
-def _chosen(chosen: dict[str, Any]) -> dict[str, Any]:
-    """As JSON has it -> as Settings do."""
-    return {key: tuple(value) if key == "tile" else value for key, value in chosen.items()}
+def _from_json(choices: dict[str, Any]) -> dict[str, Any]:
+    """The choices of an earlier run as fields of Settings."""
+    return {key: tuple(value) if key == "tile" else value for key, value in choices.items()}
 
 
-def _open_part(
-    coding: encoder.Coding | None, folder: pathlib.Path, request: Request
-) -> Callable[[pathlib.Path], segments.Part]:
-    """Opens segments of a video, or of a folder of images."""
-    if coding:
-        return lambda path: segments.PacketsPart(path, coding)
-    suffix, height = f".{request.images}", request.wish.height
-    return lambda path: segments.ImagesPart(folder, suffix, request.quality, height)
+def _segment_opener(
+    encoding: Encoding | None, folder: pathlib.Path, request: Request
+) -> Callable[[pathlib.Path], SegmentWriter]:
+    """A function that opens a segment of a video, or of a folder of images."""
+    if encoding:
+        return lambda path: segments.PacketWriter(path, encoding)
+    suffix, quality = f".{request.images or IMAGES}", request.quality or QUALITY
+    height = request.encoder.height
+    return lambda path: segments.ImageWriter(folder, suffix, quality, height)
 
 
-def _depth(size: int) -> int:
-    """How many frames of some bytes wait between two stages."""
-    return min(max(HELD // size, 2), 64)
+def _queue_size(frame_bytes: int) -> int:
+    """Number of frames in the queue between two stages."""
+    return min(max(QUEUED_BYTES // frame_bytes, 2), 64)
 
 
-def _total(info: reader.Info, span: Span) -> int:
-    """Frames of a span, as far as is known."""
-    last = info.length if span.end is None else min(math.ceil(span.end * info.rate), info.length)
-    return max(last - math.ceil(span.start * info.rate), 0)
+def _count_frames(info: VideoInfo, part: TimeRange) -> int:
+    """Number of frames in a time range, as far as the container declares it."""
+    last = info.length if part.end is None else min(math.ceil(part.end * info.rate), info.length)
+    return max(last - math.ceil(part.start * info.rate), 0)

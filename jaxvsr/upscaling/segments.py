@@ -1,7 +1,7 @@
-"""An output that is written piece by piece, so that a run that was broken off can go on.
+"""The segments in which an output is written, so that an interrupted run can be resumed.
 
-A segment is a number of frames that are coded for themselves; it counts once its list (.json) is
-there, which is written last. The folder of segments lies beside the output.
+A segment is a run of frames that is encoded independently. It is complete once its list (.json)
+exists, which is written last. The folder of segments lies beside the output.
 """
 
 import array
@@ -16,31 +16,32 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
-from PIL import Image
 
 from jaxvsr.errors import InputError
-from jaxvsr.video.encoder import Coding, Encoder
+from jaxvsr.video.encoding import Encoder, Encoding
+from jaxvsr.video.images import resize_image, write_image
+from jaxvsr.video.writing import Packet, reorder_delay
 
-ALL = range(2**31)  # numbers of segments
+ALL_SEGMENTS = range(2**31)
 
 
-class Part(Protocol):
-    """A segment that is being written."""
+class SegmentWriter(Protocol):
+    """Writes one segment."""
 
-    def add(self, pixels: np.ndarray, number: int) -> None:
-        """Takes the next frame, (h, w, 3), and its number in the video."""
+    def add(self, pixels: np.ndarray, index: int) -> None:
+        """Adds the next frame, (h, w, 3), and its index in the output."""
 
     def close(self) -> list:
-        """Writes what is left; gives what the list says of its contents."""
+        """Finishes the segment; returns the contents for its list, as JSON has them."""
 
 
-class PacketsPart:
-    """Coded packets, one after the other; [number of the frame, is a key frame, bytes] of each."""
+class PacketWriter:
+    """Writes encoded packets one after the other; lists [frame index, is key frame, bytes]."""
 
-    def __init__(self, path: pathlib.Path, coding: Coding) -> None:
-        self._encoder, self._file, self._list = Encoder(coding), path.open("wb"), list[list]()
+    def __init__(self, path: pathlib.Path, encoding: Encoding) -> None:
+        self._encoder, self._file, self._list = Encoder(encoding), path.open("wb"), list[list]()
 
-    def add(self, pixels: np.ndarray, number: int) -> None:
+    def add(self, pixels: np.ndarray, index: int) -> None:
         self._write(self._encoder.encode(pixels))
 
     def close(self) -> list:
@@ -56,142 +57,159 @@ class PacketsPart:
             self._file.write(bytes(packet))
 
 
-class ImagesPart:
-    """Images, numbered as the frames are."""
+class ImageWriter:
+    """Writes images named after their frame index; lists the names.
+
+    Attributes:
+        folder: that receives the images.
+        suffix: ".png" or ".jpg".
+        quality: of JPEG, 1 to 100.
+        height: of the images, by resizing; 0: that of the frames.
+    """
 
     def __init__(self, folder: pathlib.Path, suffix: str, quality: int, height: int) -> None:
         self._folder, self._suffix, self._quality, self._height = folder, suffix, quality, height
         self._names = list[str]()
 
-    def add(self, pixels: np.ndarray, number: int) -> None:
-        image = Image.fromarray(pixels)
+    def add(self, pixels: np.ndarray, index: int) -> None:
         if self._height:
-            size = round(image.width * self._height / image.height), self._height
-            image = image.resize(size, Image.Resampling.LANCZOS)
-        name = f"{number:08d}{self._suffix}"
-        image.save(self._folder / name, quality=self._quality)
+            pixels = resize_image(pixels, self._height)
+        name = f"{index:08d}{self._suffix}"
+        write_image(self._folder / name, pixels, self._quality)
         self._names.append(name)
 
     def close(self) -> list:
         return self._names
 
 
-class Work:
-    """The folder of an output that is not whole yet.
+class SegmentFolder:
+    """The folder of an unfinished output.
 
     Attributes:
-        folder: where it is.
-        asked: what a run that goes on has to ask for, too; as JSON has it.
-        chosen: what the run that began chose by itself, and one that goes on takes over.
-        share: numbers of the segments that are ours to write; hosts may share a folder.
-        before: frames of the segments before those.
-        counts: frames of each of our segments that is whole.
+        folder: its path.
+        settings: that a resumed run must repeat, as JSON has them.
+        choices: settings that the first run chose automatically, which a resumed run takes.
+        own: indices of the segments that this process writes; hosts may share a folder.
+        before: number of frames in the segments before these.
+        counts: number of frames of each complete segment in `own`.
     """
 
     def __init__(
-        self, output: pathlib.Path, asked: dict[str, Any], share: range = ALL, before: int = 0
+        self,
+        output: pathlib.Path,
+        settings: dict[str, Any],
+        own: range = ALL_SEGMENTS,
+        before: int = 0,
     ) -> None:
-        """Names the folder, and makes none.
+        """Derives the folder's path and creates nothing.
 
         Args:
-            output: the file or folder to be.
-            asked, share, before: see the class.
+            output: the finished file or folder.
+            settings, own, before: see the class.
         """
         self.folder = output.with_name(output.name + ".parts")
-        self.asked = json.loads(json.dumps(asked))
-        self.chosen: dict[str, Any] = {}
-        self.share, self.before = share, before
+        self.settings = json.loads(json.dumps(settings))
+        self.choices: dict[str, Any] = {}
+        self.own, self.before = own, before
         self.counts: list[int] = []
 
     @property
     def done(self) -> int:
-        """Number of the frame after the segments that are whole."""
+        """Index of the first frame that is not in a complete segment."""
         return self.before + sum(self.counts)
 
     @property
     def next(self) -> int:
-        """Number of the segment after those that are whole."""
-        return self.share.start + len(self.counts)
+        """Index of the first segment that is not complete."""
+        return self.own.start + len(self.counts)
 
     @property
     def exists(self) -> bool:
-        """Whether a run has begun."""
+        """Whether a run has started here."""
         return (self.folder / "settings.json").exists()
 
-    def begin(self) -> None:
-        """Makes the folder, in the place of that of a run before.
+    def create(self) -> None:
+        """Creates the folder and replaces that of an earlier run.
 
         Raises:
-            InputError: there is one of something else, or none can be made.
+            InputError: the path holds something else, or is not writable.
         """
         if self.folder.exists() and not self.exists:
-            raise InputError(f"{self.folder} is in the way, and not ours: move it, or remove it")
-        with explained(self.folder):
+            raise InputError(
+                f"{self.folder} is in the way and was not written by jaxvsr: move or remove it"
+            )
+        with explain_os_errors(self.folder):
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir()
-            self.save()
+            self.save_settings()
 
-    def save(self) -> None:
-        """Writes down what was asked for and chosen."""
-        text = json.dumps({"asked": self.asked, "chosen": self.chosen}, indent=2)
-        _write_whole(self.folder / "settings.json", text)
+    def save_settings(self) -> None:
+        """Writes `settings` and `choices`."""
+        text = json.dumps({"settings": self.settings, "choices": self.choices}, indent=2)
+        _write_atomically(self.folder / "settings.json", text)
 
     def resume(self) -> None:
-        """Goes on with what is there.
+        """Reads the choices and the complete segments of an earlier run.
 
         Raises:
-            InputError: that was asked for otherwise; says how.
+            InputError: that run had other settings; the message lists them.
         """
-        there = json.loads((self.folder / "settings.json").read_text())
-        differ = [
-            f"  {name}: {there['asked'].get(name)!r} there, {value!r} asked for"
-            for name, value in self.asked.items()
-            if there["asked"].get(name) != value
+        saved = json.loads((self.folder / "settings.json").read_text())
+        earlier = saved.get("settings", {})
+        differences = [
+            f"  {name}: {earlier.get(name)!r} then, {value!r} now"
+            for name, value in self.settings.items()
+            if earlier.get(name) != value
         ]
-        if differ:
+        if differences:
             raise InputError(
-                f"{self.folder} was begun otherwise, and cannot be gone on with:\n"
-                + "\n".join(differ)
-                + "\nAsk for what is there, or start anew with --overwrite."
+                f"{self.folder} was written with other settings, and cannot be resumed:\n"
+                + "\n".join(differences)
+                + "\nRepeat the earlier settings, or start anew with --overwrite."
             )
-        self.chosen = there["chosen"]
-        while self.next in self.share and self._path(self.next, "json").exists():
+        self.choices = saved["choices"]
+        while self.next in self.own and self._path(self.next, "json").exists():
             self.counts.append(len(self._list(self.next)["times"]))
 
     def write(
         self,
         frames: Iterable[tuple[int, np.ndarray, Any]],
-        open_part: Callable[[pathlib.Path], Part],
+        open_segment: Callable[[pathlib.Path], SegmentWriter],
         size: int,
     ) -> None:
-        """Writes segments until there are no more frames.
+        """Writes segments until the frames end.
 
         Args:
-            frames: from number `done` on: the time of each, its pixels, and the network's state
-                after it or None.
-            open_part: begins a segment, whose path is given.
-            size: frames of a segment.
+            frames: from index `done` on: time, pixels, and the network's state after it or None.
+            open_segment: opens a segment with the given path.
+            size: frames per segment.
 
         Raises:
             InputError: the disk is full.
         """
         times: list[int] = []
-        part: Part | None = None
-        with explained(self.folder):
+        segment: SegmentWriter | None = None
+        with explain_os_errors(self.folder):
             for time, pixels, state in frames:
-                if part is None:
-                    part, times = open_part(self._path(self.next, "packets")), []
-                part.add(pixels, self.done + len(times))
+                if segment is None:
+                    segment, times = open_segment(self._path(self.next, "packets")), []
+                segment.add(pixels, self.done + len(times))
                 times.append(time)
                 if len(times) == size:
-                    self._close(part, times, state)
-                    part = None
-            if part is not None:
-                self._close(part, times, None)
+                    self._close(segment, times, state)
+                    segment = None
+            if segment is not None:
+                self._close(segment, times, None)
 
     def state(self, like: Any) -> Any:
-        """The network's state after the last segment, None where the video ends with it; `like` is
-        a tree of the same structure."""
+        """Reads the network's state after the last complete segment.
+
+        Args:
+            like: tree of the same structure.
+
+        Returns:
+            The state, or None where the video ends with that segment.
+        """
         path = self._path(self.next - 1, "npz")
         if not path.exists():
             return None
@@ -200,32 +218,31 @@ class Work:
             found = [file[f"arr_{i}"].view(leaf.dtype) for i, leaf in enumerate(leaves)]
         return jax.tree.unflatten(structure, found)
 
-    def packets(self) -> Iterator[tuple[int, bool, bytes]]:
-        """Of each coded packet: the number of its frame, whether it is a key frame, itself."""
+    def packets(self) -> Iterator[Packet]:
+        """Yields the packets of all segments in decoding order."""
         first = 0
         for i, count in enumerate(self.counts):
             with self._path(i, "packets").open("rb") as file:
-                for number, key, size in self._list(i)["contents"]:
-                    yield first + number, key, file.read(size)
+                for index, key, size in self._list(i)["contents"]:
+                    yield first + index, key, file.read(size)
             first += count
 
     @property
     def delay(self) -> int:
-        """How many places later than they are shown frames come among the packets, at most."""
+        """The largest `reorder_delay` of the segments."""
         return max(
-            place - number
+            reorder_delay(index for index, *_ in self._list(i)["contents"])
             for i in range(len(self.counts))
-            for place, (number, *_) in enumerate(self._list(i)["contents"])
         )
 
     def times(self) -> Sequence[int]:
-        """Of each frame."""
+        """Returns the time of each frame."""
         return array.array(
             "q", (t for i in range(len(self.counts)) for t in self._list(i)["times"])
         )
 
-    def gather(self, folder: pathlib.Path) -> None:
-        """Moves the images of all segments into a folder; may be done again after a stop."""
+    def move_images(self, folder: pathlib.Path) -> None:
+        """Moves the images of all segments into a folder; may be repeated after an interruption."""
         folder.mkdir(exist_ok=True)
         for i in range(len(self.counts)):
             for name in self._list(i)["contents"]:
@@ -236,51 +253,50 @@ class Work:
         """Removes the folder."""
         shutil.rmtree(self.folder)
 
-    def _close(self, part: Part, times: list[int], state: Any) -> None:
-        number = self.next
-        entry = {"times": times, "contents": part.close()}
+    def _close(self, segment: SegmentWriter, times: list[int], state: Any) -> None:
+        index = self.next
+        entry = {"times": times, "contents": segment.close()}
         if state is not None:
-            with self._path(number, "npz").open("wb") as file:
+            with self._path(index, "npz").open("wb") as file:
                 np.savez(file, *jax.tree.leaves(state))
-        _write_whole(self._path(number, "json"), json.dumps(entry))
+        _write_atomically(self._path(index, "json"), json.dumps(entry))
         self.counts.append(len(times))
-        self._path(number - 1, "npz").unlink(missing_ok=True)
+        self._path(index - 1, "npz").unlink(missing_ok=True)
 
-    def _list(self, number: int) -> dict[str, Any]:
-        """Of a segment: the times of its frames, and its contents."""
-        return json.loads(self._path(number, "json").read_text())
+    def _list(self, index: int) -> dict[str, Any]:
+        """The "times" of a segment's frames, and its "contents"."""
+        return json.loads(self._path(index, "json").read_text())
 
-    def _path(self, number: int, suffix: str) -> pathlib.Path:
-        return self.folder / f"segment_{number:06d}.{suffix}"
+    def _path(self, index: int, suffix: str) -> pathlib.Path:
+        return self.folder / f"segment_{index:06d}.{suffix}"
 
 
 @contextlib.contextmanager
-def explained(folder: pathlib.Path) -> Iterator[None]:
-    """Turns what the system says of a place that cannot be written into an InputError."""
+def explain_os_errors(folder: pathlib.Path) -> Iterator[None]:
+    """Turns errors of the system about a folder that cannot be written into InputErrors."""
     try:
         yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise InputError(
-                f"the disk of {folder} is full. What was written is kept: free some space, and go "
-                "on with --resume"
+                f"the disk of {folder} is full. Finished segments are kept: free some space and "
+                "resume with --resume"
             ) from error
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
-def replace(whole: pathlib.Path, output: pathlib.Path) -> None:
-    """Gives a file or folder a name, in the place of what had it."""
+def move_into_place(finished: pathlib.Path, output: pathlib.Path) -> None:
+    """Renames a file or folder to the output's name, and replaces what had that name."""
     if output.is_dir():
-        old = whole.with_name("old")
-        output.rename(old)
-    whole.rename(output)
+        output.rename(finished.with_name("old"))
+    finished.rename(output)
 
 
-def _write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes a file that is there whole or not at all, whatever happens."""
-    part = path.with_suffix(".part")
-    with part.open("w") as file:
+def _write_atomically(path: pathlib.Path, text: str) -> None:
+    """Writes a text file so that it exists as a whole or not at all."""
+    temporary = path.with_suffix(".part")
+    with temporary.open("w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    part.replace(path)
+    temporary.replace(path)

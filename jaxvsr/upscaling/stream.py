@@ -1,4 +1,4 @@
-"""Frames in, restored frames out: a stream of any length in the memory of a few chunks."""
+"""Upscales a stream of frames of any length in the memory of a few chunks."""
 
 import dataclasses
 import itertools
@@ -12,30 +12,32 @@ import numpy as np
 from jaxvsr.distributed.mesh import check_devices_per_frame
 from jaxvsr.errors import InputError
 from jaxvsr.upscaling import chunks
-from jaxvsr.upscaling.chunks import Chunk, Plan
-from jaxvsr.upscaling.engine import Engine, Job, Restored, Say
+from jaxvsr.upscaling.chunks import Chunk, ChunkPlan
+from jaxvsr.upscaling.engine import Engine, Job, Result
 from jaxvsr.upscaling.memory import host_memory
-from jaxvsr.video.reader import Frame
+from jaxvsr.video.reading import Frame, Say
 
-FRAMES = 60  # of a chunk of a network that sees the whole clip
-BLOCK = 16  # frames that a network which streams restores at once
+MAX_CHUNK = 60  # frames, for networks that see the whole clip
+OVERLAP = 16  # frames that neighbouring chunks of such a network share
+STREAMED_FRAMES = 16  # frames that a network with finite lookahead upscales at once
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How a stream is cut; 0 leaves it to us.
+    """How a stream is split; 0 means an automatic choice.
 
     Attributes:
-        chunk: frames restored at once.
-        overlap: frames that neighbouring chunks share, where a network sees the whole clip.
-        tile: (h, w) restored at once, input pixels.
+        chunk: frames that are upscaled at once.
+        overlap: frames that neighbouring chunks share, for networks that see the whole clip; None:
+            OVERLAP.
+        tile: (h, w) that is upscaled at once, input pixels.
         tile_overlap: of neighbouring tiles, input pixels.
-        deep: whether the output is of 16 bits.
-        space: how many devices share each frame, all of whose rows one would not hold.
+        deep: whether the output has 16 bits.
+        space: number of devices that share the rows of each frame.
     """
 
     chunk: int = 0
-    overlap: int = 16
+    overlap: int | None = None
     tile: tuple[int, int] = (0, 0)
     tile_overlap: int = 32
     deep: bool = False
@@ -44,16 +46,16 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """A restored frame.
+    """An upscaled frame.
 
     Attributes:
-        number: of the frame in the stream.
+        index: of the frame in the stream.
         frame: the input.
         sr: (H, W, 3) uint8 or uint16.
-        state: the network's after it, where it was asked for.
+        state: of the network after the frame, if requested.
     """
 
-    number: int
+    index: int
     frame: Frame
     sr: np.ndarray
     state: Any = None
@@ -63,8 +65,9 @@ class Stream:
     """A network over a stream of frames.
 
     Attributes:
-        settings: as asked for and, where that was left to us, as chosen.
-        streams: whether the network goes on from a state, from frame to frame.
+        settings: as given, with the automatic choices filled in.
+        streams: whether the network carries a state from frame to frame, so that chunks need no
+            overlap.
     """
 
     def __init__(
@@ -78,29 +81,30 @@ class Stream:
         whole: bool = True,
         say: Say = print,
     ) -> None:
-        """Reads the first frames, decides how to cut, and compiles.
+        """Reads the first frames, chooses chunks and tiles, and compiles.
 
         Args:
             model, variables: the network.
             frames: from the first on, all of one size and dtype.
-            settings: says how.
-            devices: of this host that share the work; None: all.
-            whole: whether all frames are restored here; otherwise outputs may begin anywhere, and
-                a network that goes on from frame to frame gets chunks.
-            say: takes a line for the user.
+            settings: how the stream is split.
+            devices: of this host, to be used; None: all.
+            whole: whether the whole stream is upscaled here. Otherwise outputs may start anywhere,
+                and a network with a state gets overlapping chunks.
+            say: receives a line for the user.
 
         Raises:
-            InputError: no frames, a setting that is not possible, or the memory is too small.
+            InputError: no frames, an impossible setting, or too little memory.
         """
         devices = devices or jax.local_devices()
         check_devices_per_frame(settings.space, len(devices), "--space")
+        check_overlap(model, settings, devices, whole)
         self._frames = iter(frames)
         first = next(self._frames, None)
         if first is None:
-            raise InputError("there are no frames to restore")
+            raise InputError("there are no frames to upscale")
         size = first.pixels.shape[:2]
-        self.streams = whole and len(devices) == 1 and _has_state(model)
-        plan = _plan(model, settings, size, self.streams, len(devices) // settings.space)
+        self.streams = _streams(model, devices, whole)
+        plan = _make_plan(model, settings, size, self.streams, len(devices) // settings.space)
         head = [first, *itertools.islice(self._frames, plan.frames - 1)]
         if not self.streams and len(head) < plan.frames:
             plan = dataclasses.replace(plan, frames=len(head), overlap=0)
@@ -125,53 +129,56 @@ class Stream:
 
     @property
     def like_state(self) -> Any:
-        """The shape of the state of whole frames."""
+        """Shapes of the state of whole frames."""
         return self._engine.like_state
 
     def outputs(self, done: int = 0, state: Any = None, every: int = 0) -> Iterator[Output]:
-        """Restores the frames, once.
+        """Upscales the frames; can be called once.
 
         Args:
-            done: frames of the stream that are already restored; of a network that streams, a
-                multiple of `settings.chunk`.
-            state: the network's after those.
-            every: number of frames after which the state is asked for each time; a multiple of
-                `settings.chunk`. 0: it is not.
+            done: number of frames that are already upscaled; for a network that streams, a multiple
+                of `settings.chunk`.
+            state: of the network after those.
+            every: number of frames after which outputs carry the state, a multiple of
+                `settings.chunk`; 0: never.
         """
         if self.streams:
             if state is not None:
                 self._engine.set_state(state)
-            jobs = windows(self._frames, self._plan.frames, self._lookahead, done)
-            restored = self._engine.restored(jobs)
+            jobs = split_into_windows(self._frames, self._plan.frames, self._lookahead, done)
+            results = self._engine.upscale(jobs)
             outputs: Iterator[Output] = itertools.chain.from_iterable(
-                _with_states(r, every) for r in restored
+                _with_states(result, every) for result in results
             )
         else:
             marked: Iterable = ((frame, False) for frame in self._frames)
             if self._plan.scenes:
-                marked = chunks.mark_cuts((f, chunks.small(f.pixels)) for f in self._frames)
+                thumbnails = ((f, chunks.thumbnail(f.pixels)) for f in self._frames)
+                marked = chunks.mark_scene_starts(thumbnails)
             jobs = (
                 Job(chunk, np.stack([frame.pixels for frame in chunk.items]))
-                for chunk in chunks.cut(marked, self._plan)
+                for chunk in chunks.split_into_chunks(marked, self._plan)
                 if chunk.end > done
             )
-            pairs = ((r.chunk, r.sr) for r in self._engine.restored(jobs))
-            outputs = itertools.starmap(Output, chunks.join(pairs, self._plan))
-        return (output for output in outputs if output.number >= done)
+            pairs = ((result.chunk, result.sr) for result in self._engine.upscale(jobs))
+            outputs = itertools.starmap(Output, chunks.join_chunks(pairs, self._plan))
+        return (output for output in outputs if output.index >= done)
 
 
-def windows(frames: Iterable[Frame], count: int, lookahead: int, done: int = 0) -> Iterator[Job]:
-    """Cuts a stream for a network that goes from frame to frame.
+def split_into_windows(
+    frames: Iterable[Frame], count: int, lookahead: int, done: int = 0
+) -> Iterator[Job]:
+    """Splits a stream for a network that carries a state from frame to frame.
 
     Args:
         frames: of the stream.
-        count: that are restored at once.
+        count: frames that are upscaled at once.
         lookahead: frames after them that the network sees.
-        done: frames from the first on that are left out, a multiple of `count`.
+        done: number of frames at the beginning that are skipped, a multiple of `count`.
 
     Yields:
-        A job of count frames, less at the end; lq begins with the frame before them, and ends with
-        `lookahead` frames after them. The first frame is its own predecessor, and the last goes on.
+        Jobs of `count` frames, fewer at the end. Their lq begins with the frame before them and
+        ends with `lookahead` frames after them; the first and last frames are repeated.
     """
     stream = iter(frames)
     length = 1 + count + lookahead
@@ -184,45 +191,75 @@ def windows(frames: Iterable[Frame], count: int, lookahead: int, done: int = 0) 
         if first >= done:
             seen = held + held[-1:] * (length - len(held))
             yield Job(Chunk(first, items, first == 0), np.stack([f.pixels for f in seen]))
-        held = held[count:]  # begins with the frame before the next
+        held = held[count:]  # begins with the frame before the next ones
 
 
-def _plan(model: nn.Module, settings: Settings, size: tuple, streams: bool, devices: int) -> Plan:
-    """How time is cut for a network; raises InputError where that is asked for impossibly."""
+def check_overlap(
+    model: nn.Module,
+    settings: Settings,
+    devices: list[jax.Device] | None = None,
+    whole: bool = True,
+) -> None:
+    """Raises InputError if an overlap is set that the network has no use for.
+
+    Args:
+        model: the network.
+        settings: to be checked.
+        devices, whole: as for `Stream`.
+    """
+    split_like_clips = model.lookahead is None or _has_state(model)
+    used = split_like_clips and not _streams(model, devices or jax.local_devices(), whole)
+    if settings.overlap is not None and not used:
+        raise InputError(
+            "--overlap is for networks that see the whole clip; this one has a finite lookahead "
+            f"({model.lookahead}), and its output is exact without an overlap: leave it out"
+        )
+
+
+def _make_plan(
+    model: nn.Module, settings: Settings, size: tuple, streams: bool, devices: int
+) -> ChunkPlan:
+    """Chooses chunks for a network; raises InputError for impossible settings."""
     lookahead = model.lookahead
     if streams:
-        return Plan(settings.chunk or BLOCK, 0)
+        return ChunkPlan(settings.chunk or STREAMED_FRAMES, 0)
     if lookahead is not None and not _has_state(model):
-        # Frames further away than these have no effect: what comes out is that of whole clips.
+        # Frames further away have no effect, so the output equals that of the whole clip.
         seen = max(lookahead, 1)
-        plan = Plan(settings.chunk or 2 * seen + max(BLOCK, 2 * seen), 2 * seen)
+        plan = ChunkPlan(settings.chunk or 2 * seen + max(STREAMED_FRAMES, 2 * seen), 2 * seen)
     else:
         overlap, frames = settings.overlap, settings.chunk
+        overlap = OVERLAP if overlap is None else overlap
         if not frames:
             height, width = (side * model.scale for side in size)
             output = height * width * 3 * (2 if settings.deep else 1)
-            room = host_memory() // 4 // (output * (devices + 2))
-            frames = int(min(max(room, 4), FRAMES))
+            memory = host_memory() // 4 // (output * (devices + 2))
+            frames = int(min(max(memory, 4), MAX_CHUNK))
             overlap = min(overlap, frames // 2)
-        plan = Plan(frames, overlap, overlap // 2, scenes=True)
+        plan = ChunkPlan(frames, overlap, overlap // 2, scenes=True)
     if plan.frames < max(2 * plan.overlap, 1):
         raise InputError(
-            f"chunks of {plan.frames} frames cannot share {plan.overlap} with each neighbour: "
-            f"--chunk={2 * plan.overlap} at least, or another --overlap"
+            f"chunks of {plan.frames} frames are too short for an overlap of {plan.overlap}: set "
+            f"--chunk={2 * plan.overlap} or more, or a smaller --overlap"
         )
     return plan
 
 
 def _has_state(model: nn.Module) -> bool:
-    """Whether a network with finite lookahead carries something from frame to frame."""
+    """Whether a network with finite lookahead carries a state from frame to frame."""
     if model.lookahead is None or not hasattr(model, "initial_state"):
         return False
     return bool(jax.tree.leaves(jax.eval_shape(lambda: model.initial_state((1, 64, 64, 3)))))
 
 
-def _with_states(restored: Restored, every: int) -> Iterator[Output]:
-    chunk = restored.chunk
+def _streams(model: nn.Module, devices: list[jax.Device], whole: bool) -> bool:
+    """Whether frames are computed one after the other from a state."""
+    return whole and len(devices) == 1 and _has_state(model)
+
+
+def _with_states(result: Result, every: int) -> Iterator[Output]:
+    chunk = result.chunk
     for i, frame in enumerate(chunk.items):
         last = i + 1 == len(chunk.items)
-        asked = last and every and chunk.end % every == 0
-        yield Output(chunk.first + i, frame, restored.sr[i], restored.state() if asked else None)
+        wanted = last and every and chunk.end % every == 0
+        yield Output(chunk.first + i, frame, result.sr[i], result.state() if wanted else None)

@@ -1,1 +1,1 @@
-"""Reading and writing videos and folders of images."""
+"""The one reader and the one writer of videos, images and folders of images."""

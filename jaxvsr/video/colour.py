@@ -1,4 +1,4 @@
-"""Colour and pixel formats: between a file's frames and RGB, by FFmpeg's scaler at its best."""
+"""Colour spaces and pixel formats: conversion between coded frames and RGB with FFmpeg's scaler."""
 
 import dataclasses
 from fractions import Fraction
@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxvsr.data.degradations.codecs import require_av
+from jaxvsr.video.pyav import require_av
 
-# FFmpeg's numbers of matrices, and what its scaler calls them.
+# FFmpeg's codes of YCbCr matrices -> the names that its scaler takes.
 MATRICES = {
     1: "bt709",
     4: "fcc",
@@ -18,19 +18,19 @@ MATRICES = {
     9: "bt2020",
     10: "bt2020",
 }
-UNKNOWN, LIMITED, FULL = 0, 1, 2  # its numbers of ranges
+UNKNOWN, LIMITED, FULL = 0, 1, 2  # its codes of ranges
 BT709, BT601, UNSPECIFIED = 1, 6, 2
 FLAGS = "lanczos+accurate_rnd+full_chroma_int+full_chroma_inp"
 
 
 @dataclasses.dataclass(frozen=True)
 class Colour:
-    """What the numbers of a video's frames mean, in FFmpeg's numbers (ISO/IEC 23091-2).
+    """Colour space of a video, in the codes of ISO/IEC 23091-2.
 
     Attributes:
-        matrix: between RGB and luma with two differences.
-        range: 1, 16 to 235 in 8 bits, or 2, 0 to 255.
-        primaries, transfer: handed through.
+        matrix: YCbCr matrix.
+        range: 1 (limited: 16 to 235 in 8 bits) or 2 (full: 0 to 255).
+        primaries, transfer: copied to the output.
     """
 
     matrix: int = BT709
@@ -40,15 +40,15 @@ class Colour:
 
 
 def colour_of(frame: Any, context: Any) -> Colour:
-    """The colour of a decoded frame; what it leaves open is what players take it for.
+    """Reads the colour space of a decoded frame; missing codes get the defaults of players.
 
     Args:
-        frame: of PyAV.
-        context: of the decoder.
+        frame: a VideoFrame of PyAV.
+        context: the decoder's CodecContext.
     """
     matrix, range_ = int(frame.colorspace), int(frame.color_range)
     if frame.format.is_rgb:
-        matrix, range_ = BT709, LIMITED  # of what will be written
+        matrix, range_ = BT709, LIMITED  # for the output
     elif matrix not in MATRICES:
         matrix = BT709 if frame.height >= 720 else BT601
     if range_ == UNKNOWN:
@@ -57,12 +57,12 @@ def colour_of(frame: Any, context: Any) -> Colour:
 
 
 def is_deep(pixel_format: str) -> bool:
-    """Whether a pixel format has more than 8 bits a component."""
+    """Whether a pixel format has more than 8 bits per component."""
     return require_av().VideoFormat(pixel_format).components[0].bits > 8
 
 
 class Converter:
-    """Converts frames of one size and format into those of another."""
+    """Converts frames from one pixel format and size to another."""
 
     def __init__(
         self,
@@ -72,13 +72,13 @@ class Converter:
         colour: Colour,
         target_size: tuple[int, int] | None = None,
     ) -> None:
-        """One of the formats is RGB.
+        """Builds the filter graph.
 
         Args:
             size: (h, w), pixels.
-            source, target: pixel formats, FFmpeg's names.
-            colour: of the one that is not RGB.
-            target_size: (h, w) to resize to.
+            source, target: pixel formats by FFmpeg's names; one of them is RGB.
+            colour: colour space of the format that is not RGB.
+            target_size: (h, w) of the result; None: `size`.
         """
         av = require_av()
         (height, width), (rows, columns) = size, target_size or size
@@ -97,14 +97,14 @@ class Converter:
         self._number = 0
 
     def __call__(self, frame: Any) -> Any:
-        """A frame of PyAV into another, whose time is not set."""
-        frame.pts = self._number  # a filter refuses to go back in time
+        """Converts a VideoFrame of PyAV; the time of the result is not set."""
+        frame.pts = self._number  # filters refuse times that decrease
         self._number += 1
         self._graph.vpush(frame)
         return self._graph.vpull()
 
 
 def to_frame(pixels: np.ndarray) -> Any:
-    """(h, w, 3) uint8 or uint16 RGB as a frame of PyAV."""
+    """Converts (h, w, 3) uint8 or uint16 RGB to a VideoFrame of PyAV."""
     name = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
     return require_av().VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=name)

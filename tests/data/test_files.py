@@ -2,15 +2,18 @@
 
 import io
 import pathlib
+import sys
 import zipfile
 
 import numpy as np
 import pytest
 import trees
+import videos
 from PIL import Image
 
 from jaxvsr.data import files
 from jaxvsr.data.degradations import imresize
+from jaxvsr.errors import InputError
 
 
 def test_find_folder(tmp_path):
@@ -51,25 +54,29 @@ def test_damage_in_a_zip_file_is_seen(tmp_path):
 def test_numbered_frames_come_in_the_order_of_their_numbers(tmp_path):
     for name in ("f9.png", "f10.png", "f11.PNG", "notes.txt"):
         (tmp_path / name).touch()
-    assert [path.name for path in files.numbered(tmp_path)] == ["f9.png", "f10.png", "f11.PNG"]
+    assert [path.name for path in files.numbered_frames(tmp_path)] == [
+        "f9.png",
+        "f10.png",
+        "f11.PNG",
+    ]
     (tmp_path / "f13.png").touch()
     with pytest.raises(ValueError, match=f"{tmp_path} has frames 9 to 13, but no frame 12"):
-        files.numbered(tmp_path)
+        files.numbered_frames(tmp_path)
     (tmp_path / "cover.png").touch()
     with pytest.raises(ValueError, match="cover.png has no number at the end"):
-        files.numbered(tmp_path)
+        files.numbered_frames(tmp_path)
 
 
 def test_a_number_that_is_there_twice_is_refused(tmp_path):
     for name in ("1.png", "01.png"):
         (tmp_path / name).touch()
     with pytest.raises(ValueError, match=r"two frames 1"):
-        files.numbered(tmp_path)
+        files.numbered_frames(tmp_path)
 
 
 def test_a_folder_without_frames_is_refused(tmp_path):
     with pytest.raises(ValueError, match=rf"expected frames \*.png in {tmp_path}, found none"):
-        files.numbered(tmp_path)
+        files.numbered_frames(tmp_path)
 
 
 def test_read_png(tmp_path):
@@ -109,7 +116,7 @@ def test_read_png_refuses(tmp_path, data, words):
 
 
 @pytest.mark.parametrize(
-    ("data", "words"), [*REFUSED, (CUT[:-9], "is cut short"), (CUT[:30], "is cut")]
+    ("data", "words"), [*REFUSED, (CUT[:-9], "is truncated"), (CUT[:30], "is truncated")]
 )
 def test_png_size_refuses(tmp_path, data, words):
     (tmp_path / "a.png").write_bytes(data)
@@ -143,7 +150,7 @@ def clip(tmp_path, gt, lq=None):
 
 def test_frames_are_cut_to_what_the_scale_divides(tmp_path):
     made = clip(tmp_path, [(10, 15)] * 2)
-    assert made.check(4) == (2, 8, 12)
+    assert made.check_files(4) == (2, 8, 12)
     first, second = made.frames(4, "bicubic")
     np.testing.assert_array_equal(first["gt"], trees.pixels([0, 0], 10, 15)[:8, :12])
     np.testing.assert_array_equal(second["lq"], imresize(second["gt"], 1 / 4))
@@ -151,7 +158,7 @@ def test_frames_are_cut_to_what_the_scale_divides(tmp_path):
 
 def test_given_frames_are_taken_as_they_are(tmp_path):
     given = clip(tmp_path, [(10, 15)] * 2, [(2, 3)] * 2)
-    assert given.check(4) == (2, 8, 12)
+    assert given.check_files(4) == (2, 8, 12)
     frames = list(given.frames(4, "unknown"))
     np.testing.assert_array_equal(frames[1]["lq"], trees.pixels([1, 1], 2, 3))
 
@@ -160,22 +167,61 @@ def test_given_frames_are_taken_as_they_are(tmp_path):
     ("gt", "lq", "words"),
     [
         ([(8, 8), (8, 12)], None, "gt/1.png is 8x12, but its clip began with 8x8"),
-        ([(8, 8)] * 2, [(2, 2)], "clip a: gt has 2 frames of 8x8, .* lq has 2 of 2x2, not 1"),
-        ([(8, 8)], [(2, 3)], "scale 4 lq has 1 of 2x2, not 1 of 2x3"),
+        ([(8, 8)] * 2, [(2, 2)], "clip a: gt has 2 frames of 8x8; .* lq must have 2 of 2x2, not 1"),
+        ([(8, 8)], [(2, 3)], "scale 4 lq must have 1 of 2x2, not 1 of 2x3"),
         ([(3, 8)], None, "clip a is 3x8: too small for x4"),
     ],
 )
 def test_clips_are_checked(tmp_path, gt, lq, words):
     with pytest.raises(ValueError, match=words):
-        clip(tmp_path, gt, lq).check(4)
+        clip(tmp_path, gt, lq).check_files(4)
 
 
 def test_degradations():
     gt = trees.pixels(0, 8, 12)
     np.testing.assert_array_equal(files.degrade(gt, "bicubic", 2), imresize(gt, 1 / 2))
-    with pytest.raises(ValueError, match="no degradation 'jpeg', only 'bicubic' and 'bd'"):
+    with pytest.raises(ValueError, match="unknown degradation 'jpeg'; expected 'bicubic' or 'bd'"):
         files.degrade(gt, "jpeg", 4)
-    with pytest.raises(ValueError, match="'bd' is defined for scale 4, not 2"):
+    with pytest.raises(ValueError, match="'bd' needs scale 4, got 2"):
         files.degrade(gt, "bd", 2)
-    with pytest.raises(ValueError, match="'none' is of scale 1, not 2"):
+    with pytest.raises(ValueError, match="'none' needs scale 1, got 2"):
         files.check_degradation("none", 2)
+
+
+def test_hidden_files_are_no_frames(tmp_path):
+    for name in ("1.png", "2.png", "._1.png"):
+        (tmp_path / name).touch()
+    assert [path.name for path in files.numbered_frames(tmp_path)] == ["1.png", "2.png"]
+
+
+def test_frames_of_a_video(tmp_path):
+    pytest.importorskip("av")
+    frames = np.stack([trees.pixels(i, 32, 48) for i in range(5)])
+    trees.write_video(tmp_path / "a.mkv", frames)
+    found = files.VideoFrames(tmp_path / "a.mkv")
+    assert found.check_files() == (5, 32, 48)
+    np.testing.assert_array_equal(np.stack(list(found)), frames)
+
+
+def test_a_damaged_video_is_refused(tmp_path):
+    pytest.importorskip("av")
+    path = tmp_path / "a.mp4"
+    path.write_bytes(bytes(1000))
+    with pytest.raises(InputError, match="a.mp4 is not a video, or is damaged"):
+        files.VideoFrames(path).check_files()
+    with pytest.raises(FileNotFoundError, match="b.mp4"):
+        files.VideoFrames(tmp_path / "b.mp4").check_files()
+    videos.write(tmp_path / "a.mov", videos.blocks(9), codec="png", pix_fmt="rgb24")
+    data = bytearray((tmp_path / "a.mov").read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 400] = bytes(400)
+    (tmp_path / "a.mov").write_bytes(data)
+    with pytest.raises(InputError, match="a.mov is damaged"):
+        list(files.VideoFrames(tmp_path / "a.mov"))
+
+
+def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)  # so that its import fails
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(InputError, match=r"pip install 'jaxvsr\[video\]'"):
+        files.VideoFrames(tmp_path / "a.mp4").check_files()

@@ -303,3 +303,9 @@ def test_mirrored_septuplets_golden():
             expected = float(arrays[f"metric/rvrt_{metric}{suffix}"])
             score = getattr(metrics, metric)(sr, gt, channel=channel)
             assert score[0] == pytest.approx(expected, rel=1e-6), (metric, channel)
+
+
+def test_an_unknown_input_rule_is_refused():
+    clips = [(np.zeros((2, 8, 8, 3), np.uint8), 0)]
+    with pytest.raises(ValueError, match="unknown input rule 'typo'; expected one of: plain, mir"):
+        next(restoring.restore_clips(enlarge, {}, clips, rule="typo"))

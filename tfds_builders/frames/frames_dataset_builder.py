@@ -12,7 +12,9 @@ from collections.abc import Sequence
 
 import tensorflow_datasets as tfds
 
-from jaxvsr.data import files, records, video
+from jaxvsr.data import files, records
+from jaxvsr.video.images import is_hidden
+from jaxvsr.video.reading import VIDEO_SUFFIXES
 
 
 # TFDS's own config class is not frozen, and Python does not let a frozen class extend it.
@@ -91,20 +93,20 @@ def _clips_in(folder: str) -> dict[str, files.Frames]:
         raise FileNotFoundError(f"there is no folder {root}")
     clips: dict[str, files.Frames] = {}
     for path in sorted(root.iterdir()):
-        name = path.stem if path.suffix.lower() in video.SUFFIXES else path.name
-        if path.name.startswith("."):
+        name = path.stem if path.suffix.lower() in VIDEO_SUFFIXES else path.name
+        if is_hidden(path):
             continue
         if name in clips:
             raise ValueError(f"{root} holds two clips {name}")
         if path.is_dir():
-            clips[name] = files.PngFrames(files.numbered(path))
-        elif path.suffix.lower() in video.SUFFIXES:
-            clips[name] = video.VideoFrames(path)
+            clips[name] = files.PngFrames(files.numbered_frames(path))
+        elif path.suffix.lower() in VIDEO_SUFFIXES:
+            clips[name] = files.VideoFrames(path)
         else:
             lone = f": is {root} itself a clip? Give the folder that it lies in"
             hint = lone if path.suffix.lower() == ".png" else ""
             raise ValueError(
-                f"expected folders of PNG frames or videos ({', '.join(video.SUFFIXES)}) in {root},"
+                f"expected folders of PNG frames or videos ({', '.join(VIDEO_SUFFIXES)}) in {root},"
                 f" found {path.name}{hint}"
             )
     if not clips:

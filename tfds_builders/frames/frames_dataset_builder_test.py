@@ -67,7 +67,7 @@ def test_frames_that_are_their_own_input_are_stored_once(tmp_path):
 
 @pytest.mark.parametrize(
     ("fields", "message"),
-    [({"scale": 4}, "of scale 1, not 4"), ({"scale": 1, "lq": "x"}, "give no folder of it")],
+    [({"scale": 4}, "needs scale 1, got 4"), ({"scale": 1, "lq": "x"}, "give no folder of it")],
 )
 def test_frames_that_are_their_own_input_have_no_other(fields, message):
     with pytest.raises(ValueError, match=message):
@@ -152,12 +152,12 @@ def test_refuses_what_does_not_pair(tmp_path):
     with pytest.raises(ValueError, match="clip two is in gt, .*/gt, not in lq"):
         build(tmp_path, **folders)
     write(tmp_path / "lq", (4, 6), length=4)
-    with pytest.raises(ValueError, match="gt has 3 frames of 16x24, .* not 4 of 4x6"):
+    with pytest.raises(ValueError, match="gt has 3 frames of 16x24; .* not 4 of 4x6"):
         build(tmp_path, **folders)
 
 
 def test_refuses_configs(tmp_path):
-    with pytest.raises(ValueError, match="no degradation 'jpeg'"):
+    with pytest.raises(ValueError, match="unknown degradation 'jpeg'"):
         build(tmp_path, gt="gt", degradation="jpeg")
     with pytest.raises(ValueError, match="scale must be from 1 to 8, got 0"):
         build(tmp_path, gt="gt", scale=0)

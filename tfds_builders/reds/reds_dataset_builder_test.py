@@ -206,10 +206,10 @@ def wrong_reduction(root):
     [
         (missing_part, FileNotFoundError, r"train_sharp or .* found elsewhere(.|\n)*seungjunnah"),
         (level_above, FileNotFoundError, r"manual/REDS has it: give that folder instead"),
-        (broken_download, ValueError, "train_sharp.zip is damaged, or not the whole file"),
+        (broken_download, ValueError, "train_sharp.zip is damaged or incomplete"),
         (missing_clip, FileNotFoundError, "no file .*val_sharp/001/00000000.png"),
         (missing_frame, FileNotFoundError, "no file .*train_sharp/001/00000001.png"),
-        (cut_frame, ValueError, "X4/001/00000001.png is cut short"),
+        (cut_frame, ValueError, "X4/001/00000001.png is truncated"),
         (spoilt_frame, ValueError, "train_sharp/020/00000001.png is damaged"),
         (
             grey_frame,
@@ -218,7 +218,7 @@ def wrong_reduction(root):
         ),
         (two_sizes, ValueError, "001/00000001.png is 16x28, but its clip began with 16x24"),
         (other_size, ValueError, "clip 001 is 16x28, but the data set's frames are 16x24"),
-        (wrong_reduction, ValueError, "clip 001: .* lq has 2 of 4x6, not 2 of 8x12"),
+        (wrong_reduction, ValueError, "clip 001: .* lq must have 2 of 4x6, not 2 of 8x12"),
     ],
 )
 def test_refuses(tmp_path, manual_dir, monkeypatch, damage, error, words):

@@ -81,7 +81,7 @@ class Builder(records.ClipBuilder):
             lq = _clip_folders(dl_manager.manual_dir, config.folders, config.degradation)
             if lq.keys() != gt.keys():
                 raise ValueError(f"gt has the clips {', '.join(gt)}, lq has {', '.join(lq)}")
-        frames = {name: files.numbered(folder) for name, folder in gt.items()}
+        frames = {name: files.numbered_frames(folder) for name, folder in gt.items()}
         total = sum(map(len, frames.values()))
         if (len(frames), total) != (config.num_clips, config.num_frames):
             lengths = ", ".join(f"{name} ({len(paths)})" for name, paths in frames.items())
@@ -93,7 +93,7 @@ class Builder(records.ClipBuilder):
             files.ClipFiles(
                 name,
                 files.PngFrames(paths),
-                files.PngFrames(files.numbered(lq[name])) if lq else None,
+                files.PngFrames(files.numbered_frames(lq[name])) if lq else None,
             )
             for name, paths in frames.items()
         ]

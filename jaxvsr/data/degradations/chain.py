@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxvsr.data.degradations import codecs
-from jaxvsr.data.degradations.common import check_clip, to_float, to_uint8
+from jaxvsr.data.degradations.common import check_clip, to_float
 from jaxvsr.data.degradations.filters import blur
 from jaxvsr.data.degradations.kernels import gaussian_kernel, plateau_kernel, sinc_kernel
 from jaxvsr.data.degradations.resample import resize
+from jaxvsr.pixels import to_integers
+from jaxvsr.video.pyav import require_av
 
 _GREY = np.array([[0.299], [0.587], [0.114]], np.float32)  # BT.601
 
@@ -160,7 +162,7 @@ def realistic(
     h, w = frames.shape[1:3]
     if h % settings.scale or w % settings.scale:
         raise ValueError(f"{h}x{w} is no multiple of the scale {settings.scale}: mod_crop it first")
-    codecs.require_av()
+    require_av()
     clip: list[np.ndarray] = list(to_float(frames))
     clip = _compressed(_before_video(clip, rng, settings.first), rng, settings.first)
     clip = _before_video(clip, rng, settings.second)
@@ -171,7 +173,7 @@ def realistic(
     else:
         clip = _finished(clip, rng, settings, size)
         clip = _compressed(clip, rng, settings.second)
-    return to_uint8(np.stack(clip))
+    return to_integers(np.stack(clip))
 
 
 def _before_video(
@@ -184,7 +186,7 @@ def _before_video(
     clip = _noisy(_resized(clip, rng, order), rng, order)
     qualities = order.quality.draw(rng, len(clip))
     return [
-        to_float(codecs.jpeg(to_uint8(frame), round(quality)))
+        to_float(codecs.jpeg(to_integers(frame), round(quality)))
         for frame, quality in zip(clip, qualities, strict=True)
     ]
 
@@ -254,7 +256,7 @@ def _compressed(
     codec = codecs.mpeg4 if rng.random() < order.mpeg4 else codecs.h264
     bits = rng.uniform(*order.bits)
     same = [resize(frame, clip[0].shape[:2], "bicubic") for frame in clip]
-    return list(to_float(codec(to_uint8(np.stack(same)), bitrate=bits, fps=1)))
+    return list(to_float(codec(to_integers(np.stack(same)), bitrate=bits, fps=1)))
 
 
 def _finished(

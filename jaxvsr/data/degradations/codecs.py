@@ -2,7 +2,6 @@
 
 import io
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,7 +13,7 @@ from jaxvsr.data.degradations.common import (
     per_frame,
     positive,
 )
-from jaxvsr.errors import InputError
+from jaxvsr.video.pyav import require_av
 
 
 def jpeg(frames: np.ndarray, quality: int | np.ndarray) -> np.ndarray:
@@ -114,14 +113,3 @@ def _compress(
     if len(pictures) != len(frames):
         raise RuntimeError(f"{codec} returned {len(pictures)} frames of {len(frames)}")
     return np.stack([picture.to_ndarray(format="rgb24") for picture in pictures])[:, :h, :w]
-
-
-def require_av() -> Any:
-    """The module av, or an InputError that says how to install it."""
-    try:
-        import av
-    except ImportError as error:
-        raise InputError(
-            "video needs PyAV, which is not installed: pip install 'jaxvsr[video]'"
-        ) from error
-    return av

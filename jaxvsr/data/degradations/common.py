@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxvsr.pixels import to_integers
+
 Array = Any  # numpy.ndarray or jax.Array: both name their own namespace of functions
 
 
@@ -59,16 +61,27 @@ def to_float(frames: Array) -> Array:
     return frames.astype(xp.result_type(frames.dtype, np.float32))
 
 
-def to_uint8(frames: Array) -> Array:
-    """Float in [0, 1] as uint8: clipped, and rounded once, half up."""
-    xp = frames.__array_namespace__()
+def round_half_up(x: Array) -> Array:
+    """Rounds non-negative values to uint8 as MATLAB does, whose ties go up.
+
+    Everything else in this package rounds half to even: `jaxvsr.pixels.to_integers`.
+    """
+    xp = x.__array_namespace__()
+    return xp.floor(x + 0.5).astype(np.uint8)
+
+
+def as_dtype_of(frames: Array, result: Array) -> Array:
+    """Converts a float result in [0, 1] to the dtype of the frames it was computed from."""
+    return to_integers(result) if frames.dtype == np.uint8 else result.astype(frames.dtype)
+
+
+def as_matlab(frames: Array, result: Array) -> Array:
+    """As `as_dtype_of`, with MATLAB's rounding of uint8."""
+    if frames.dtype != np.uint8:
+        return result.astype(frames.dtype)
+    xp = result.__array_namespace__()
     wide = np.float64 if xp is np else np.float32
-    return xp.floor(255 * xp.clip(frames, 0, 1).astype(wide) + 0.5).astype(np.uint8)
-
-
-def like(result: Array, frames: Array) -> Array:
-    """A float result as the dtype of the frames it was computed from."""
-    return to_uint8(result) if frames.dtype == np.uint8 else result.astype(frames.dtype)
+    return round_half_up(255 * xp.clip(result, 0, 1).astype(wide))
 
 
 def reflect(index: np.ndarray, size: int) -> np.ndarray:

@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 
 from jaxvsr.data.degradations import codecs
-from jaxvsr.data.degradations.common import check_clip, to_float, to_uint8
+from jaxvsr.data.degradations.common import check_clip, to_float
 from jaxvsr.data.degradations.filters import blur
 from jaxvsr.data.degradations.kernels import gaussian_kernel
 from jaxvsr.data.degradations.resample import imresize, resize
+from jaxvsr.pixels import to_integers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,4 +80,4 @@ def compressed(
         lq = lq + np.float32(rng.uniform(*settings.noise_sigma) / 255) * noise
     crf = int(rng.integers(settings.crf[0], settings.crf[1] + 1))
     preset = settings.presets[rng.integers(len(settings.presets))]
-    return codecs.h264(to_uint8(lq), crf=crf, preset=preset)
+    return codecs.h264(to_integers(lq), crf=crf, preset=preset)

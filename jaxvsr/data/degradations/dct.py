@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from jaxvsr.data.degradations.common import Array, check, check_quality, like, per_frame, to_float
+from jaxvsr.data.degradations.common import (
+    Array,
+    as_dtype_of,
+    check,
+    check_quality,
+    per_frame,
+    to_float,
+)
 
 # Annex K of the standard, row by vertical frequency. The reference implementation that networks are
 # trained with has them the other way round, so that they are transposed where they are used.
@@ -70,7 +77,7 @@ def jpeg_dct(frames: Array, quality: float | Array) -> Array:
     chroma = _quantise(pairs.mean(axis=(-4, -2)), _CHROMA.T * factor)
     chroma = xp.repeat(xp.repeat(chroma, 2, axis=-3), 2, axis=-2)
     x = xp.concatenate([luma, chroma], axis=-1) @ _TO_RGB
-    return like(xp.clip(x[..., :h, :w, :], 0, 255) / 255, frames)
+    return as_dtype_of(frames, xp.clip(x[..., :h, :w, :], 0, 255) / 255)
 
 
 def _quantise(x: Array, table: Array) -> Array:

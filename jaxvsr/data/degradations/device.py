@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvsr.data.degradations import dct, filters, noise, taps
-from jaxvsr.data.degradations.common import check, like, per_frame, to_float
+from jaxvsr.data.degradations.common import as_matlab, check, per_frame, round_half_up, to_float
 from jaxvsr.data.degradations.resample import check_blur, check_scale
 
 
@@ -21,7 +21,7 @@ def imresize(frames: jax.Array, scale: float) -> jax.Array:
     small = _resample(
         to_float(frames), taps.matlab_bicubic(h, scale), taps.matlab_bicubic(w, scale)
     )
-    return like(small, frames)
+    return as_matlab(frames, small)
 
 
 def blur_downsample(frames: jax.Array, kind: str, scale: int = 4) -> jax.Array:
@@ -32,7 +32,7 @@ def blur_downsample(frames: jax.Array, kind: str, scale: int = 4) -> jax.Array:
     h, w = frames.shape[-3:-1]
     x = frames.astype(jnp.result_type(frames.dtype, jnp.float32))
     x = _resample(x, taps.gaussian(h, kind, scale), taps.gaussian(w, kind, scale))
-    return (jnp.floor(x + 0.5) if frames.dtype == jnp.uint8 else x).astype(frames.dtype)
+    return round_half_up(x) if frames.dtype == jnp.uint8 else x.astype(frames.dtype)
 
 
 def _resample(x: jax.Array, rows: taps.Taps, columns: taps.Taps) -> jax.Array:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxvsr.data.degradations.common import Array, check, like, reflect, to_float
+from jaxvsr.data.degradations.common import Array, as_dtype_of, check, reflect, to_float
 from jaxvsr.data.degradations.kernels import gaussian_kernel
 
 
@@ -14,7 +14,7 @@ def blur(frames: Array, kernel: Array) -> Array:
         kernel: (k, k) for all frames or (..., k, k), one of each; k odd.
 
     Returns:
-        (..., h, w, c) of the same dtype; uint8 rounded half up and clipped.
+        (..., h, w, c) of the same dtype; uint8 rounded half to even and clipped.
 
     Raises:
         TypeError: frames are neither uint8 nor floating point.
@@ -31,7 +31,7 @@ def blur(frames: Array, kernel: Array) -> Array:
         raise ValueError(
             f"kernels {kernel.shape} are neither one nor one of each frame {frames.shape}"
         )
-    return like(_correlate(to_float(frames), kernel), frames)
+    return as_dtype_of(frames, _correlate(to_float(frames), kernel))
 
 
 def _correlate(x: Array, kernel: Array) -> Array:
@@ -76,4 +76,4 @@ def usm_sharp(frames: Array, weight: float = 0.5, size: int = 51, threshold: flo
     mask = (xp.abs(residual) * 255 > threshold).astype(x.dtype)
     mask = _correlate(mask, kernel)
     sharp = xp.clip(x + weight * residual, 0, 1)
-    return like(mask * sharp + (1 - mask) * x, frames)
+    return as_dtype_of(frames, mask * sharp + (1 - mask) * x)

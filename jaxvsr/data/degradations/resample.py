@@ -5,7 +5,15 @@ import math
 import numpy as np
 
 from jaxvsr.data.degradations import taps
-from jaxvsr.data.degradations.common import Array, check, like, positive, to_float
+from jaxvsr.data.degradations.common import (
+    Array,
+    as_dtype_of,
+    as_matlab,
+    check,
+    positive,
+    round_half_up,
+    to_float,
+)
 
 
 def imresize(frames: np.ndarray, scale: float) -> np.ndarray:
@@ -35,7 +43,7 @@ def imresize(frames: np.ndarray, scale: float) -> np.ndarray:
     small = _resample(
         to_float(frames), taps.matlab_bicubic(h, scale), taps.matlab_bicubic(w, scale)
     )
-    return like(small, frames)
+    return as_matlab(frames, small)
 
 
 def blur_downsample(frames: np.ndarray, kind: str, scale: int = 4) -> np.ndarray:
@@ -75,7 +83,7 @@ def blur_downsample(frames: np.ndarray, kind: str, scale: int = 4) -> np.ndarray
     # The mean of two bytes, which an edge on the centre of "bd" gives, is a tie: rounded to float32
     # it is one exactly, and goes up, whatever the order of adding.
     bytes_ = _resample(frames.astype(np.float64), rows, columns).astype(np.float32)
-    return np.floor(bytes_ + np.float32(0.5)).astype(np.uint8)
+    return round_half_up(bytes_)
 
 
 def mod_crop(frames: np.ndarray, scale: int) -> np.ndarray:
@@ -122,7 +130,7 @@ def resize(frames: np.ndarray, size: tuple[int, int], method: str) -> np.ndarray
         raise ValueError(f"size must have pixels, got {size}")
     h, w = frames.shape[-3:-1]
     rows, columns = taps.opencv(h, size[0], method), taps.opencv(w, size[1], method)
-    return like(_resample(to_float(frames), rows, columns), frames)
+    return as_dtype_of(frames, _resample(to_float(frames), rows, columns))
 
 
 def check_scale(scale: float) -> None:

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from jaxvsr.data.degradations.common import reflect
+from jaxvsr.pixels import cubic_kernel
 
 # Inputs (taps, out) int64 and weights (taps, out) float64 of the outputs on an axis.
 Taps = tuple[np.ndarray, np.ndarray]
@@ -25,19 +26,11 @@ def matlab_bicubic(size: int, scale: float) -> Taps:
     out = math.ceil(size * scale)
     centre = np.arange(1, out + 1) / scale + 0.5 * (1 - 1 / scale)
     tap = np.floor(centre - 2 / shrink) + np.arange(math.ceil(4 / shrink) + 2)[:, None]
-    weight = _cubic(shrink * (centre - tap), -0.5)
+    weight = cubic_kernel(shrink * (centre - tap), -0.5)
     weight /= weight.sum(axis=0)
     used = weight.any(axis=1)
     mirror = np.concatenate([np.arange(size), np.arange(size)[::-1]])
     return mirror[(tap[used].astype(np.int64) - 1) % (2 * size)], weight[used]
-
-
-def _cubic(x: np.ndarray, a: float) -> np.ndarray:
-    """Keys' cubic convolution kernel."""
-    x = np.abs(x)
-    inner = ((a + 2) * x - (a + 3)) * x**2 + 1
-    outer = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-    return np.where(x <= 1, inner, np.where(x <= 2, outer, 0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +99,7 @@ def opencv(size: int, out: int, method: str) -> Taps:
         reach = 1 if method == "bilinear" else 2
         tap = np.floor(centre) + np.arange(1 - reach, reach + 1)[:, None]
         distance = np.abs(centre - tap)
-        weight = np.maximum(1 - distance, 0) if reach == 1 else _cubic(distance, -0.75)
+        weight = np.maximum(1 - distance, 0) if reach == 1 else cubic_kernel(distance, -0.75)
     return np.clip(tap, 0, size - 1).astype(np.int64), weight
 
 

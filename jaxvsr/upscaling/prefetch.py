@@ -1,4 +1,4 @@
-"""A stage of a pipeline in a thread of its own, a few items ahead of the next one."""
+"""A pipeline stage in a thread of its own, which works a few items ahead of the next stage."""
 
 import queue
 import threading
@@ -9,29 +9,29 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
-class Ahead(Generic[Item]):
-    """Items that a thread makes before they are asked for, a bounded number of them.
+class Prefetch(Generic[Item]):
+    """Iterates over items that a thread computes ahead of time, up to a number of them.
 
     Attributes:
-        starved: seconds that the taker waited for items.
-        blocked: seconds that the maker waited for room.
+        starved: seconds that the consumer waited for items.
+        blocked: seconds that the thread waited for space in the queue.
     """
 
     def __init__(self, items: Iterable[Item], depth: int) -> None:
-        """Starts the thread, as late as the first item is asked for.
+        """Creates the thread, which starts with the iteration.
 
         Args:
-            items: to be made; what they raise is raised by whoever takes them.
-            depth: how many may wait.
+            items: computed in the thread. Their exceptions are raised in the consumer.
+            depth: size of the queue.
         """
         self.starved = self.blocked = 0.0
         self._items = items
         self._queue: queue.Queue = queue.Queue(depth)
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._make, daemon=True)
+        self._thread = threading.Thread(target=self._produce, daemon=True)
 
     def __iter__(self) -> Iterator[Item]:
-        """The items; to leave the loop early stops the thread."""
+        """Yields the items; leaving the loop early stops the thread."""
         self._thread.start()
         try:
             while True:
@@ -43,13 +43,13 @@ class Ahead(Generic[Item]):
                 if last:
                     return
                 yield item
-                del item  # the next may take the memory
+                del item  # frees the memory for the next item
         finally:
             self._stopped.set()
             self._thread.join()
 
-    def _make(self) -> None:
-        # An iterator is closed where it runs.
+    def _produce(self) -> None:
+        # An iterator must be closed in the thread that runs it.
         items = iter(self._items)
         try:
             for item in items:
@@ -63,7 +63,7 @@ class Ahead(Generic[Item]):
             getattr(items, "close", lambda: None)()
 
     def _put(self, entry: tuple) -> bool:
-        """Whether there was room, before nobody wanted it any more."""
+        """Adds an entry to the queue; returns False once the consumer has stopped."""
         begin = time.perf_counter()
         while not self._stopped.is_set():
             try:

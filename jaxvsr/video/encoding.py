@@ -1,4 +1,4 @@
-"""How an output is coded: the codec, its pixel format, its options, and containers that hold it."""
+"""Video encoding: the choice of codec, pixel format and options, and the encoder itself."""
 
 import dataclasses
 import pathlib
@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxvsr.data.degradations.codecs import require_av
 from jaxvsr.errors import InputError
 from jaxvsr.video.colour import FULL, Colour, Converter, to_frame
+from jaxvsr.video.pyav import require_av
 
-# FFmpeg's names of containers, where these are not the suffix.
+# FFmpeg's names of containers that are not called by their suffix.
 CONTAINERS = {".mkv": "matroska", ".m4v": "mp4", ".ts": "mpegts", ".mpg": "mpeg", ".wmv": "asf"}
-# Constant rate factors at which coding is hardly seen, of the encoders that have one.
+# Default constant rate factor of the encoders that have one: visually lossless.
 CRF = {
     "libx264": 18,
     "libx264rgb": 18,
@@ -23,7 +23,7 @@ CRF = {
     "libsvtav1": 24,
     "libaom-av1": 24,
 }
-# What makes them lossless; what is not here has no such mode, or no other.
+# Options that make an encoder lossless. Others have no lossless mode.
 LOSSLESS = {
     "libx264": {"qp": "0"},
     "libx264rgb": {"qp": "0"},
@@ -39,16 +39,16 @@ ALWAYS = {"libx265": {"x265-params": "log-level=none"}, "ffv1": {"level": "3", "
 
 
 @dataclasses.dataclass(frozen=True)
-class Wish:
-    """What the user asks of a video; "" and None leave it to us.
+class EncoderOptions:
+    """The user's wishes for the encoding of a video; "" and None mean the default.
 
     Attributes:
         codec: FFmpeg's name of an encoder or a codec.
         crf: constant rate factor.
-        lossless: whether what the network gives is kept to the bit, as RGB.
+        lossless: whether the network's output is kept to the bit, as RGB.
         pixel_format: FFmpeg's name.
-        options: of the encoder, by name.
-        height: of the frames, which are resized in the end; 0: as the network gives them.
+        options: (name, value) pairs for the encoder.
+        height: output height in pixels, by resizing; 0: the network's.
     """
 
     codec: str = ""
@@ -60,18 +60,18 @@ class Wish:
 
 
 @dataclasses.dataclass(frozen=True)
-class Coding:
-    """How a video is coded.
+class Encoding:
+    """The complete settings of an encoder.
 
     Attributes:
         codec: FFmpeg's name of the encoder.
-        pixel_format: its name.
+        pixel_format: FFmpeg's name.
         size: (h, w), pixels.
-        rate: frames a second, on average.
-        colour: of the frames.
-        aspect: of a pixel.
-        options: of the encoder.
-        global_header: whether its headers are to be kept apart, as some containers want them.
+        rate: average frames per second.
+        colour: colour space of the frames.
+        aspect: width over height of a pixel.
+        options: of the encoder, name -> value.
+        global_header: whether the container stores the encoder's headers once, apart.
     """
 
     codec: str
@@ -83,12 +83,12 @@ class Coding:
     options: dict[str, str]
     global_header: bool
 
-    def set(self, context: Any) -> None:
-        """Sets an encoder's context."""
+    def configure(self, context: Any) -> None:
+        """Applies the settings to a CodecContext of PyAV."""
         av = require_av()
         context.height, context.width = self.size
         context.pix_fmt = self.pixel_format
-        # Frames are numbered; when each is shown is known to the container.
+        # Frames are counted here; their display times are set when packets are muxed.
         context.framerate = self.rate.limit_denominator(65535)
         context.time_base = 1 / context.framerate
         context.sample_aspect_ratio = self.aspect
@@ -105,30 +105,25 @@ class Coding:
 
 
 class Encoder:
-    """Encodes frames that are numbered from 0."""
+    """Encodes the frames of a video or of a segment; their times count from 0."""
 
-    def __init__(self, coding: Coding) -> None:
-        """Opens the encoder with the first frame.
-
-        Args:
-            coding: says how.
-        """
-        self._coding = coding
-        self._context = require_av().CodecContext.create(coding.codec, "w")
-        coding.set(self._context)
+    def __init__(self, encoding: Encoding) -> None:
+        self._encoding = encoding
+        self._context = require_av().CodecContext.create(encoding.codec, "w")
+        encoding.configure(self._context)
         self._converter: Converter | None = None
         self._number = 0
 
     def encode(self, pixels: np.ndarray) -> Sequence[Any]:
-        """(h, w, 3) uint8 or uint16 RGB of the next frame -> packets that are ready."""
-        frame, coding = to_frame(pixels), self._coding
+        """Encodes the next frame, (h, w, 3) uint8 or uint16 RGB; returns finished packets."""
+        frame, encoding = to_frame(pixels), self._encoding
         if self._converter is None:
             self._converter = Converter(
                 pixels.shape[:2],
                 frame.format.name,
-                coding.pixel_format,
-                coding.colour,
-                coding.size,
+                encoding.pixel_format,
+                encoding.colour,
+                encoding.size,
             )
         converted = self._converter(frame)
         converted.pts, converted.time_base = self._number, self._context.time_base
@@ -138,71 +133,70 @@ class Encoder:
 
     @property
     def unknown(self) -> list[str]:
-        """The options that the encoder does not know, once it has got a frame."""
+        """Options that the encoder does not know; complete after the first frame."""
         return list(self._context.options)
 
     def flush(self) -> Sequence[Any]:
-        """The packets that are left."""
+        """Returns the remaining packets."""
         return self._context.encode(None)
 
 
-def choose(
+def choose_encoding(
     output: pathlib.Path,
-    wish: Wish,
+    options: EncoderOptions,
     size: tuple[int, int],
     rate: Fraction,
-    source_format: str,
-    colour: Colour,
-    aspect: Fraction,
-) -> Coding:
-    """Decides how a video is coded.
+    source_format: str = "rgb24",
+    colour: Colour | None = None,
+    aspect: Fraction = Fraction(1),
+) -> Encoding:
+    """Chooses the encoding of a video: the user's options, completed by defaults.
 
     Args:
-        output: its path.
-        wish: what the user asks for.
-        size: (h, w) that the network gives.
-        rate: frames a second, on average.
-        source_format: pixel format of the input.
-        colour: of the input.
-        aspect: of a pixel.
+        output: path of the video; its suffix names the container.
+        options: of the user.
+        size: (h, w) of the frames before resizing.
+        rate: average frames per second.
+        source_format: pixel format of the input, which decides the bit depth.
+        colour: colour space; None: BT.709, limited range.
+        aspect: width over height of a pixel.
 
     Raises:
-        InputError: there is no such container, encoder, pixel format, or not together.
+        InputError: an unknown container, encoder or pixel format, or an impossible combination.
     """
     av = require_av()
     try:
         container = av.ContainerFormat(CONTAINERS.get(output.suffix, output.suffix[1:]), "w")
     except ValueError as error:
         raise InputError(
-            f"{output}: there is no container {output.suffix}; there are .mp4, .mkv, .mov, .webm, "
-            ".avi and more"
+            f"{output}: unknown container {output.suffix!r}; use .mp4, .mkv, .mov, .webm or .avi"
         ) from error
-    if wish.pixel_format and wish.pixel_format not in av.video.format.names:
-        raise InputError(f"--pix_fmt={wish.pixel_format}: there is no such pixel format")
-    deep = any(c.bits > 8 for c in av.VideoFormat(wish.pixel_format or source_format).components)
-    name = wish.codec or _usual_codec(output.suffix, deep, wish.lossless)
+    if options.pixel_format and options.pixel_format not in av.video.format.names:
+        raise InputError(f"--pix_fmt={options.pixel_format}: FFmpeg has no such pixel format")
+    deep = any(c.bits > 8 for c in av.VideoFormat(options.pixel_format or source_format).components)
+    name = options.codec or _default_codec(output.suffix, deep, options.lossless)
     try:
         codec = av.codec.Codec(name, "w")
     except ValueError as error:
         raise InputError(f"--codec={name}: PyAV's FFmpeg has no such encoder") from error
     if codec.type != "video":
-        raise InputError(f"--codec={name} is no video encoder")
-    if wish.lossless and codec.name not in LOSSLESS:
-        raise InputError(f"--codec={name} is not lossless; these can be: {', '.join(LOSSLESS)}")
-    pixel_format = _pixel_format(codec, wish, source_format, deep)
-    return Coding(
+        raise InputError(f"--codec={name} is not a video encoder")
+    if options.lossless and codec.name not in LOSSLESS:
+        raise InputError(f"--codec={name} has no lossless mode; these have: {', '.join(LOSSLESS)}")
+    pixel_format = _pixel_format(codec, options, source_format, deep)
+    return Encoding(
         codec=codec.name,
         pixel_format=pixel_format,
-        size=_resized(size, wish.height, pixel_format),
+        size=_resized(size, options.height, pixel_format),
         rate=rate,
-        colour=colour,
+        colour=colour or Colour(),
         aspect=aspect,
-        options=_options(codec.name, wish),
+        options=_encoder_options(codec.name, options),
         global_header=bool(container.flags & av.format.Flags.global_header.value),
     )
 
 
-def _usual_codec(suffix: str, deep: bool, lossless: bool) -> str:
+def _default_codec(suffix: str, deep: bool, lossless: bool) -> str:
     if suffix == ".webm":
         return "libvpx-vp9"
     if lossless:
@@ -214,22 +208,22 @@ def _usual_codec(suffix: str, deep: bool, lossless: bool) -> str:
     return "libx265" if deep else "libx264"
 
 
-def _pixel_format(codec: Any, wish: Wish, source: str, deep: bool) -> str:
-    """What the encoder takes that is nearest to what the source has."""
+def _pixel_format(codec: Any, options: EncoderOptions, source: str, deep: bool) -> str:
+    """The encoder's pixel format that is closest to the source's."""
     av = require_av()
     known = [f.name for f in codec.video_formats or () if not f.name.startswith("yuvj")]
-    if wish.pixel_format:
-        if known and wish.pixel_format not in known:
+    if options.pixel_format:
+        if known and options.pixel_format not in known:
             raise InputError(
-                f"--pix_fmt={wish.pixel_format}: {codec.name} takes {', '.join(known)}"
+                f"--pix_fmt={options.pixel_format}: {codec.name} takes {', '.join(known)}"
             )
-        return wish.pixel_format
-    if wish.lossless:
+        return options.pixel_format
+    if options.lossless:
         known = [name for name in known if av.VideoFormat(name).is_rgb]
         wanted = "gbrp10le" if deep else "rgb24"
         if not known:
             raise InputError(
-                f"--codec={codec.name} cannot keep RGB: name --pix_fmt, or another codec"
+                f"--codec={codec.name} cannot store RGB: choose another codec, or set --pix_fmt"
             )
     elif av.VideoFormat(source).is_rgb or len(av.VideoFormat(source).components) < 3:
         wanted = "yuv420p10le" if deep else "yuv420p"
@@ -242,7 +236,7 @@ def _pixel_format(codec: Any, wish: Wish, source: str, deep: bool) -> str:
 
 
 def _resized(size: tuple[int, int], height: int, pixel_format: str) -> tuple[int, int]:
-    """The size in the file: colour at half the resolution needs even sides."""
+    """The coded size: chroma at half the resolution needs even sizes."""
     h, w = size
     if height:
         h, w = height, round(w * height / h)
@@ -251,16 +245,18 @@ def _resized(size: tuple[int, int], height: int, pixel_format: str) -> tuple[int
     return max(h - h % 2, 2) if even_h else h, max(w - w % 2, 2) if even_w else w
 
 
-def _options(codec: str, wish: Wish) -> dict[str, str]:
-    options = dict(ALWAYS.get(codec, {}))
-    if wish.lossless:
-        options |= LOSSLESS[codec]
-    elif wish.crf is not None and codec not in CRF:
-        raise InputError(f"--crf is for {', '.join(CRF)}; {codec} has --codec_options alone")
+def _encoder_options(codec: str, options: EncoderOptions) -> dict[str, str]:
+    chosen = dict(ALWAYS.get(codec, {}))
+    if options.lossless:
+        chosen |= LOSSLESS[codec]
+    elif options.crf is not None and codec not in CRF:
+        raise InputError(
+            f"--crf is not an option of {codec}; it is one of {', '.join(CRF)}. Use --codec_options"
+        )
     elif codec in CRF:
-        options["crf"] = str(CRF[codec] if wish.crf is None else wish.crf)
+        chosen["crf"] = str(CRF[codec] if options.crf is None else options.crf)
         if codec.startswith(("libvpx", "libaom")):
-            options["b"] = "0"  # or it would be a limit
+            chosen["b"] = "0"  # the default bit rate would limit the quality
     elif codec in ("mpeg4", "mpeg2video", "mjpeg"):
-        options |= {"flags": "+qscale", "global_quality": str(3 * 118)}
-    return options | dict(wish.options)
+        chosen |= {"flags": "+qscale", "global_quality": str(3 * 118)}
+    return chosen | dict(options.options)

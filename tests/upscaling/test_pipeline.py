@@ -1,9 +1,7 @@
-"""Videos and folders of images: what comes out, and what of the input is kept."""
+"""Videos and folders of images: what comes out, what of the input is kept, and resumed runs."""
 
-import contextlib
 import os
 import pathlib
-import re
 import signal
 import subprocess
 import sys
@@ -14,33 +12,19 @@ import numpy as np
 import pytest
 import videos
 from PIL import Image
+from videos import LOSSLESS, larger, upscale
 
-from configs import swrn
-from jaxvsr import models, presets
-from jaxvsr import upscale as program
-from jaxvsr.config import save_config
+from jaxvsr import models
 from jaxvsr.errors import InputError
-from jaxvsr.training.checkpoints import Checkpoints
-from jaxvsr.training.state import initial_weights
-from jaxvsr.upscaling import compare, pipeline, segments
+from jaxvsr.upscaling import segments
 from jaxvsr.upscaling.stream import Settings
-from jaxvsr.video.encoder import Wish
-from jaxvsr.video.reader import Span
+from jaxvsr.video.encoding import EncoderOptions
+from jaxvsr.video.images import read_image, write_image
+from jaxvsr.video.reading import TimeRange
 
 pytest.importorskip("av")
+PLAIN = EncoderOptions()
 REPOSITORY = pathlib.Path(__file__).parents[2]
-LOSSLESS = Wish(lossless=True)
-
-
-def upscale(source, output, model=None, variables=None, origin=None, **request):
-    model = videos.Repeat() if model is None else model
-    pipeline.run(source, output, model, variables or {}, pipeline.Request(**request), origin or {})
-    assert not output.with_name(output.name + ".parts").exists()
-    return videos.read(output) if output.suffix else None
-
-
-def larger(frames):
-    return frames.repeat(2, 1).repeat(2, 2)
 
 
 def test_a_video_with_sound(tmp_path, capsys):
@@ -70,7 +54,7 @@ def test_a_video_with_sound(tmp_path, capsys):
 def test_lossless_is_what_the_network_gives(tmp_path, suffix):
     frames = videos.blocks(7)
     source = videos.write(tmp_path / "a.mkv", frames)
-    after = upscale(source, tmp_path / f"b{suffix}", wish=LOSSLESS, segment=3)
+    after = upscale(source, tmp_path / f"b{suffix}", encoder=LOSSLESS, segment=3)
     np.testing.assert_array_equal(after.frames, larger(frames))
     assert after.times == pytest.approx([i / 25 for i in range(7)])
 
@@ -81,26 +65,28 @@ def test_times_that_vary_are_kept(tmp_path, codec):
     times = [0.1, 0.14, 0.2, 0.5, 0.52, 0.6, 0.9, 1.0, 1.3, 1.31, 1.4, 2.0]
     source = videos.write(tmp_path / "a.mkv", videos.blocks(12), times=times)
     for suffix in (".mkv", ".mp4"):
-        after = upscale(source, tmp_path / f"b{suffix}", wish=Wish(codec=codec), segment=8)
+        after = upscale(
+            source, tmp_path / f"b{suffix}", encoder=EncoderOptions(codec=codec), segment=8
+        )
         assert after.times == pytest.approx(times, abs=1e-3)
         assert np.abs(after.frames.astype(int) - larger(videos.blocks(12))).mean() < 3
 
 
-def test_colour_is_carried_over(tmp_path):
+def test_the_colour_space_is_kept(tmp_path):
     set_ = {"colorspace": 1, "color_range": 2, "color_primaries": 1, "color_trc": 1}
     frames = videos.blocks(3)
     source = videos.write(tmp_path / "a.mkv", frames, codec="ffv1", pix_fmt="yuv444p", **set_)
-    after = upscale(source, tmp_path / "b.mkv", wish=Wish(codec="libx264", crf=1))
+    after = upscale(source, tmp_path / "b.mkv", encoder=EncoderOptions(codec="libx264", crf=1))
     assert {name: after.context[name] for name in set_} == set_
     assert after.context["pix_fmt"] in ("yuv444p", "yuvj444p")
-    exact = upscale(source, tmp_path / "c.mkv", wish=LOSSLESS).frames
+    exact = upscale(source, tmp_path / "c.mkv", encoder=LOSSLESS).frames
     assert np.abs(exact.astype(int) - larger(frames)).max() <= 2
 
 
 def test_ten_bits_stay_ten_bits(tmp_path):
     frames = videos.blocks(3).astype(np.uint16) * 257 + 128
     source = videos.write(tmp_path / "a.mkv", frames, pix_fmt="gbrp10le")
-    after = upscale(source, tmp_path / "b.mkv", wish=LOSSLESS)
+    after = upscale(source, tmp_path / "b.mkv", encoder=LOSSLESS)
     assert after.context["pix_fmt"] == "gbrp10le"
     assert np.abs(after.frames.astype(int) - larger(frames)).max() <= 2**6
     lossy = upscale(source, tmp_path / "c.mp4")
@@ -117,14 +103,14 @@ def test_pixel_aspect_and_rotation(tmp_path, capsys):
         options={"qp": "0"},
         sample_aspect_ratio=Fraction(4, 3),
     )
-    assert upscale(source, tmp_path / "b.mp4", wish=LOSSLESS).context["aspect"] == Fraction(4, 3)
+    assert upscale(source, tmp_path / "b.mp4", encoder=LOSSLESS).context["aspect"] == Fraction(4, 3)
     videos.rotate(source)
     assert abs(videos.read(source).rotation) == 90
-    after = upscale(source, tmp_path / "c.mp4", wish=LOSSLESS)
+    after = upscale(source, tmp_path / "c.mp4", encoder=LOSSLESS)
     np.testing.assert_array_equal(after.frames, np.rot90(larger(frames), -1, (1, 2)))
     assert after.rotation == 0 and after.context["aspect"] == Fraction(3, 4)
-    upscale(source, tmp_path / "d.mkv", wish=LOSSLESS)
-    assert "ffv1 in .mkv cannot say that pixels are of shape 3/4" in capsys.readouterr().out
+    upscale(source, tmp_path / "d.mkv", encoder=LOSSLESS)
+    assert "ffv1 in .mkv cannot store the pixel aspect ratio 3/4" in capsys.readouterr().out
 
 
 def test_a_part_with_its_sound(tmp_path):
@@ -132,8 +118,8 @@ def test_a_part_with_its_sound(tmp_path):
     source = videos.write(
         tmp_path / "a.mkv", frames, codec="libx264", pix_fmt="yuv420p", sound=True, gop_size=10
     )
-    span = Span(Fraction(7, 10), Fraction(3, 2))
-    before, after = videos.read(source), upscale(source, tmp_path / "b.mkv", span=span)
+    span = TimeRange(Fraction(7, 10), Fraction(3, 2))
+    before, after = videos.read(source), upscale(source, tmp_path / "b.mkv", part=span)
     assert after.times == pytest.approx([i / 25 - 0.7 for i in range(18, 38)], abs=2e-3)
     assert np.abs(after.frames.astype(int) - larger(before.frames[18:38])).mean() < 2
     expected = [data for time, data in before.sound if 0.7 <= time < 1.5]
@@ -162,14 +148,14 @@ def test_subtitles_and_other_sound_are_copied(tmp_path):
         silence = av.AudioFrame.from_ndarray(np.zeros((1, 44100), np.float32), "fltp", "mono")
         silence.sample_rate = 44100
         both.mux([*sound.encode(silence), *sound.encode()])
-    upscale(tmp_path / "b.mkv", tmp_path / "c.mkv", wish=LOSSLESS)
+    upscale(tmp_path / "b.mkv", tmp_path / "c.mkv", encoder=LOSSLESS)
     with av.open(tmp_path / "c.mkv") as found:
         kinds = [(s.type, s.codec_context.codec.canonical_name) for s in found.streams]
         assert kinds == [("video", "ffv1"), ("subtitle", "subrip"), ("audio", "mp3")]
         assert found.streams.subtitles[0].metadata["language"] == "nob"
         (line,) = [bytes(p) for p in found.demux(subtitles=0) if p.size]
     assert line == b"We meet."
-    with pytest.raises(InputError, match="mp4 cannot hold the subtitle .*subrip"):
+    with pytest.raises(InputError, match="mp4 cannot hold the subtitle stream .*subrip"):
         upscale(tmp_path / "b.mkv", tmp_path / "c.mp4")
     upscale(tmp_path / "b.mkv", tmp_path / "c.mp4", copy=["sound"])
 
@@ -177,9 +163,9 @@ def test_subtitles_and_other_sound_are_copied(tmp_path):
 @pytest.mark.parametrize(
     ("height", "wish", "size"),
     [
-        (150, Wish(), (150, 200)),
-        (75, Wish(), (74, 100)),
-        (75, Wish(codec="libx264", pixel_format="yuv444p"), (75, 100)),
+        (150, EncoderOptions(), (150, 200)),
+        (75, EncoderOptions(), (74, 100)),
+        (75, EncoderOptions(codec="libx264", pixel_format="yuv444p"), (75, 100)),
     ],
 )
 def test_the_output_can_be_resized(tmp_path, height, wish, size):
@@ -187,7 +173,7 @@ def test_the_output_can_be_resized(tmp_path, height, wish, size):
 
     source = videos.write(tmp_path / "a.mkv", videos.blocks(2))
     wish = dataclasses.replace(wish, height=height)
-    assert upscale(source, tmp_path / "b.mp4", wish=wish).frames.shape[1:3] == size
+    assert upscale(source, tmp_path / "b.mp4", encoder=wish).frames.shape[1:3] == size
 
 
 def test_folders_of_images(tmp_path):
@@ -199,53 +185,37 @@ def test_folders_of_images(tmp_path):
     assert [path.name for path in sorted((tmp_path / "out").iterdir())] == names
     found = [np.asarray(Image.open(tmp_path / "out" / name)) for name in names]
     np.testing.assert_array_equal(np.stack(found), larger(frames))
-    upscale(tmp_path / "in", tmp_path / "out", images="jpg", overwrite=True, wish=Wish(height=24))
+    upscale(
+        tmp_path / "in",
+        tmp_path / "out",
+        images="jpg",
+        overwrite=True,
+        encoder=EncoderOptions(height=24),
+    )
     assert len(list((tmp_path / "out").glob("*.jpg"))) == len(list((tmp_path / "out").iterdir()))
     assert Image.open(tmp_path / "out" / "00000004.jpg").size == (32, 24)
-    video = upscale(tmp_path / "in", tmp_path / "v.mkv", wish=LOSSLESS, rate=Fraction(10))
+    video = upscale(tmp_path / "in", tmp_path / "v.mkv", encoder=LOSSLESS, rate=Fraction(10))
     np.testing.assert_array_equal(video.frames, larger(frames))
     assert video.times == pytest.approx([i / 10 for i in range(5)])
 
 
 def test_one_frame_of_odd_size(tmp_path):
     source = videos.write(tmp_path / "a.mkv", videos.blocks(1)[:, :47, :33])
-    after = upscale(source, tmp_path / "b.mkv", wish=LOSSLESS)
+    after = upscale(source, tmp_path / "b.mkv", encoder=LOSSLESS)
     assert after.frames.shape == (1, 94, 66, 3)
-
-
-def test_halves_and_sides_are_compared(tmp_path):
-    source = videos.write(tmp_path / "a.mkv", videos.blocks(2))
-    model = videos.Repeat()
-    side = upscale(source, tmp_path / "b.mkv", wish=LOSSLESS, compare="side").frames
-    split = upscale(source, tmp_path / "c.mkv", wish=LOSSLESS, compare="split").frames
-    lq = videos.blocks(2)
-    plain = np.stack([compare.bicubic(frame, model.scale, np.dtype("uint8")) for frame in lq])
-    assert side.shape == (2, 96, 256, 3) and split.shape == (2, 96, 128, 3)
-    assert (side[:, :, 127:129] == 255).all() and (split[:, :, 63:65] == 255).all()
-    np.testing.assert_array_equal(side[:, :, :127], plain[:, :, :127])
-    np.testing.assert_array_equal(side[:, :, 129:], larger(lq)[:, :, 1:])
-    np.testing.assert_array_equal(split[:, :, :63], plain[:, :, :63])
-    np.testing.assert_array_equal(split[:, :, 65:], larger(lq)[:, :, 65:])
-
-
-def test_a_frame_is_shown_first(tmp_path):
-    source = videos.write(tmp_path / "a.mkv", videos.blocks(20))
-    upscale(source, tmp_path / "b.mkv", wish=LOSSLESS, preview=11)
-    picture = np.asarray(Image.open(tmp_path / "b.mkv.preview.png"))
-    np.testing.assert_array_equal(picture[-96:, -128:], larger(videos.blocks(20))[11])
 
 
 CODE = """
 import os, signal, sys
-sys.path.insert(0, "tests")
-import test_upscale as t
+sys.path[:0] = ["tests", "tests/upscaling"]
+import test_pipeline as t
 from jaxvsr.upscaling import segments
-close = segments.Work._close
+close = segments.SegmentFolder._close
 def killed(self, *args):
     close(self, *args)
     if len(self.counts) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-segments.Work._close = killed
+segments.SegmentFolder._close = killed
 t.upscale_by_network(*map(t.pathlib.Path, sys.argv[1:3]), sys.argv[3])
 """
 
@@ -260,12 +230,12 @@ def upscale_by_network(source, output, kind, **request):
         settings = Settings(chunk=4)
     else:
         model, weights, settings = videos.Mean(), {}, Settings(chunk=8, overlap=4)
-    request = {"wish": LOSSLESS, "segment": 5, "settings": settings} | request
+    request = {"encoder": LOSSLESS, "segment": 5, "settings": settings} | request
     return upscale(source, output, model, weights, **request)
 
 
 @pytest.mark.parametrize("kind", ["swrn", "whole"])
-def test_a_killed_run_goes_on(tmp_path, kind, capsys):
+def test_a_killed_run_is_resumed(tmp_path, kind, capsys):
     source = videos.write(tmp_path / "a.mkv", videos.blocks(26), sound=True)
     output = tmp_path / "b.mkv"
     env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
@@ -273,20 +243,22 @@ def test_a_killed_run_goes_on(tmp_path, kind, capsys):
     done = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not output.exists()
-    with pytest.raises(InputError, match="broken off: go on with --resume, or start anew"):
+    with pytest.raises(
+        InputError, match="interrupted run: continue it with --resume, or start anew"
+    ):
         upscale_by_network(source, output, kind)
-    with pytest.raises(InputError, match="(?s)begun otherwise.*start: '0' there, '1' asked for"):
-        upscale_by_network(source, output, kind, resume=True, span=Span(Fraction(1)))
+    with pytest.raises(InputError, match="(?s)other settings.*start: '0' then, '1' now"):
+        upscale_by_network(source, output, kind, resume=True, part=TimeRange(Fraction(1)))
     capsys.readouterr()
     resumed = upscale_by_network(source, output, kind, resume=True)
-    assert f"going on after {16 if kind == 'swrn' else 10} frames" in capsys.readouterr().out
+    assert f"resuming after {16 if kind == 'swrn' else 10} frames" in capsys.readouterr().out
     alone = upscale_by_network(source, tmp_path / "c.mkv", kind)
     np.testing.assert_array_equal(resumed.frames, alone.frames)
     assert resumed.times == alone.times and resumed.sound == alone.sound
     assert len(alone.frames) == 26 and len(alone.sound) > 30
 
 
-def test_a_run_that_stopped_while_joining_goes_on(tmp_path, monkeypatch):
+def test_a_run_that_stopped_while_joining_is_resumed(tmp_path, monkeypatch):
     for i, frame in enumerate(videos.blocks(5)):
         videos.write_png(tmp_path / "in" / f"{i}.png", frame)
     source = videos.write(tmp_path / "a.mkv", videos.blocks(5))
@@ -296,93 +268,67 @@ def test_a_run_that_stopped_while_joining_goes_on(tmp_path, monkeypatch):
 
     network = {"model": videos.Trail(), "settings": Settings(chunk=2), "segment": 2}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(segments, "replace", stop)
-        upscale(source, tmp_path / "c.mkv", wish=LOSSLESS, **network)
-    assert (
-        len(upscale(source, tmp_path / "c.mkv", wish=LOSSLESS, resume=True, **network).frames) == 5
-    )
-    for where, output in ((source, tmp_path / "b.mkv"), (tmp_path / "in", tmp_path / "out")):
+        patch.setattr(segments, "move_into_place", stop)
+        upscale(source, tmp_path / "c.mkv", encoder=LOSSLESS, **network)
+    resumed = upscale(source, tmp_path / "c.mkv", encoder=LOSSLESS, resume=True, **network)
+    assert len(resumed.frames) == 5
+    cases = (source, tmp_path / "b.mkv", LOSSLESS), (tmp_path / "in", tmp_path / "out", PLAIN)
+    for where, output, encoder in cases:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(segments, "replace", stop)
-            upscale(where, output, wish=LOSSLESS, segment=2)
+            patch.setattr(segments, "move_into_place", stop)
+            upscale(where, output, encoder=encoder, segment=2)
         assert not output.exists()
-        upscale(where, output, wish=LOSSLESS, segment=2, resume=True)
+        upscale(where, output, encoder=encoder, segment=2, resume=True)
     np.testing.assert_array_equal(videos.read(tmp_path / "b.mkv").frames, larger(videos.blocks(5)))
     assert len(list((tmp_path / "out").iterdir())) == 5
 
 
-def test_the_command(tmp_path):
-    """With a checkpoint, as `jaxvsr.convert` and trainings leave them."""
-    config = swrn.get_config("tiny")
-    weights = initial_weights(models.create(**config.model), jax.random.key(0), ema=False)
-    workdir = tmp_path / "run"
-    workdir.mkdir()
-    save_config(config, workdir)
-    with contextlib.closing(Checkpoints(workdir)) as checkpoints:
-        checkpoints.save_weights(weights)
-    source = videos.write(tmp_path / "a.mkv", videos.blocks(12), sound=True)
-    command = [sys.executable, "-m", "jaxvsr.upscale", source, tmp_path / "b.mkv"]
-    flags = ["--config=configs/swrn.py:tiny", "--start=0:00.2", "--lossless", "--copy=subtitles"]
-    command += [*flags, f"--checkpoint={workdir}"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found = videos.read(tmp_path / "b.mkv")
-    assert found.frames.shape == (7, 192, 256, 3) and not found.sound
-    plain = np.stack([compare.bicubic(f, 4, np.dtype("uint8")) for f in videos.blocks(12)[5:]])
-    assert np.abs(found.frames.astype(int) - plain).mean() < 60
+def test_the_readable_part_of_a_truncated_file_is_upscaled(tmp_path, capsys):
+    frames = videos.blocks(40)
+    source = videos.write(tmp_path / "a.mkv", frames)
+    source.write_bytes(source.read_bytes()[: source.stat().st_size * 2 // 3])
+    upscale(source, tmp_path / "b.mkv", videos.Repeat(), encoder=LOSSLESS)
+    found = videos.read(tmp_path / "b.mkv").frames
+    assert 10 < len(found) < 40
+    np.testing.assert_array_equal(found, frames[: len(found)].repeat(2, 1).repeat(2, 2))
+    said = capsys.readouterr().out
+    assert f"declares 40 frames, but only {len(found)} could be read" in said
 
 
-def upscale_by_command(source, *flags):
-    command = [sys.executable, "-m", "jaxvsr.upscale", source, source.with_name("b.mkv"), *flags]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-
-
-def test_the_command_without_a_network_takes_the_built_in_one(tmp_path):
-    source = videos.write(tmp_path / "a.mkv", videos.blocks(3))
-    done = upscale_by_command(source, "--lossless")
-    assert done.returncode == 0, done.stderr
-    model, variables, _ = presets.load(presets.DEFAULT)
-    expected = program.upscale(videos.blocks(3), model, variables)
-    np.testing.assert_array_equal(videos.read(source.with_name("b.mkv")).frames, expected)
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--preset=large"], f"no preset 'large', only .*{presets.DEFAULT}"),
-        (["--preset=swrn", "--config=configs/swrn.py"], "leave out --config"),
-        (["--checkpoint=runs/mine"], "--checkpoint needs --config"),
-        (["--config=configs/swrn.py"], "swrn needs --checkpoint"),
-    ],
-)
-def test_a_network_that_is_named_wrongly_is_explained(tmp_path, flags, message):
-    done = upscale_by_command(tmp_path / "a.mkv", *flags)
-    assert done.returncode == 1 and re.search(f"^error: .*{message}", done.stderr, re.MULTILINE)
-    assert not list(tmp_path.iterdir())
-
-
-def test_hosts_go_on_after_a_stop_each_in_its_own_segments(tmp_path):
-    """Of segments 0 and 1 one is whole, of those from 2 on another one."""
-    frames = [(i, np.zeros((4, 4, 3), np.uint8), None) for i in range(4)]
-
-    def work(*place):
-        return segments.Work(tmp_path / "out", {"asked": 1}, *place)
-
-    def open_part(_):
-        return segments.ImagesPart(work().folder, ".png", 95, 0)
-
-    first, second = (range(2), 0), (range(2, 2**31), 6)
-    work().begin()
-    for place in (first, second):
-        work(*place).write(frames[:3], open_part, 3)
-    assert sorted(path.stem for path in work().folder.glob("*.png")) == [
-        f"{i:08d}" for i in (0, 1, 2, 6, 7, 8)
+def test_frames_of_changing_size(tmp_path):
+    folder = tmp_path / "in"
+    for i, height in enumerate((48, 48, 32)):
+        videos.write_png(folder / f"{i}.png", videos.blocks(1, height)[0])
+    with pytest.raises(InputError, match="2.png is 64x32, but the images before it are 64x48"):
+        upscale(folder, tmp_path / "out", videos.Repeat())
+    assert not (tmp_path / "out").exists()
+    # Streams of H.264 one after the other make a video of two sizes.
+    parts = [
+        videos.write(
+            tmp_path / f"{height}.h264",
+            videos.blocks(4, height),
+            codec="libx264",
+            pix_fmt="yuv420p",
+        )
+        for height in (48, 32)
     ]
-    for place, count in ((first, 1), (second, 2)):
-        again = work(*place)
-        again.resume()
-        assert again.done == place[1] + 3
-        again.write(frames[: 3 * count - 2], open_part, 3)
-    whole = work()
-    whole.resume()
-    assert whole.counts == [3, 1, 3, 3, 1]
+    both = tmp_path / "both.h264"
+    both.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with pytest.raises(InputError, match="frames change from 64x48 to 64x32"):
+        upscale(both, tmp_path / "b.mkv", videos.Repeat())
+    assert not (tmp_path / "b.mkv").exists()
+
+
+def test_images_of_16_bits_stay_16_bits(tmp_path):
+    frames = videos.blocks(2).astype(np.uint16) * 257 + 100
+    for i, frame in enumerate(frames):
+        write_image(tmp_path / "in" / f"{i}.png", frame)
+    upscale(tmp_path / "in", tmp_path / "out")
+    for i, frame in enumerate(frames):
+        found = read_image(tmp_path / "out" / f"{i:08d}.png")
+        np.testing.assert_array_equal(found, frame.repeat(2, 0).repeat(2, 1))
+    upscale(tmp_path / "in", tmp_path / "jpegs", images="jpg", quality=100)
+    found = read_image(tmp_path / "jpegs" / "00000001.jpg")
+    assert found.dtype == np.uint8 and np.abs(found - (larger(frames)[1] / 257)).mean() < 2
+    video = upscale(tmp_path / "in", tmp_path / "v.mkv", encoder=LOSSLESS)
+    assert video.context["pix_fmt"] == "gbrp10le"

@@ -1,0 +1,172 @@
+"""What the user requests of `upscale`, and the checks of it before long work."""
+
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+
+from jaxvsr.errors import InputError
+from jaxvsr.upscaling import compare
+from jaxvsr.upscaling.stream import Settings
+from jaxvsr.video.encoding import EncoderOptions
+from jaxvsr.video.reading import ImageFolder, TimeRange, VideoFile
+
+SEGMENT = 240  # frames
+STREAM_KINDS = {
+    "sound": "audio",
+    "subtitles": "subtitle",
+    "attachments": "attachment",
+    "data": "data",
+}
+COPY = ("sound", "subtitles", "attachments")
+IMAGES, QUALITY = "png", 95
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """Options of `upscale` apart from the input, the output and the network.
+
+    Attributes:
+        settings: how time and frames are split.
+        encoder: options for the encoding of a video.
+        part: time range to be upscaled.
+        rate: frames per second of a folder of images; None: 25.
+        copy: keys of STREAM_KINDS, streams to be copied; None: COPY.
+        images: "png" or "jpg", the format of a folder of images; "": IMAGES.
+        quality: of JPEG, 1 to 100; None: QUALITY.
+        compare: "side", "split" or "".
+        preview: index of a frame that is written first as a PNG; None: no preview.
+        segment: frames per segment.
+        resume: whether an interrupted run is resumed.
+        overwrite: whether an existing output is replaced.
+    """
+
+    settings: Settings = dataclasses.field(default_factory=Settings)
+    encoder: EncoderOptions = dataclasses.field(default_factory=EncoderOptions)
+    part: TimeRange = dataclasses.field(default_factory=TimeRange)
+    rate: Fraction | None = None
+    copy: Sequence[str] | None = None
+    images: str = ""
+    quality: int | None = None
+    compare: str = ""
+    preview: int | None = None
+    segment: int = SEGMENT
+    resume: bool = False
+    overwrite: bool = False
+
+
+def check_request(source: ImageFolder | VideoFile, output: pathlib.Path, request: Request) -> None:
+    """Checks the output's place and the options, before anything is read.
+
+    Args:
+        source: of `open_source`.
+        output: path; without a suffix it is a folder of images.
+        request: to be checked.
+
+    Raises:
+        InputError: an option is impossible or would do nothing, or the output cannot be written.
+    """
+    _check_output(source, output, request)
+    _check_unused(source, output, request)
+    if request.compare not in ("", *compare.KINDS):
+        raise InputError(
+            f"--compare must be one of: {', '.join(compare.KINDS)}; got {request.compare!r}"
+        )
+    unknown = [kind for kind in request.copy or () if kind not in STREAM_KINDS]
+    if unknown:
+        raise InputError(
+            f"--copy must list some of: {', '.join(STREAM_KINDS)}; got {', '.join(unknown)!r}"
+        )
+    if request.part.end is not None and request.part.end <= request.part.start:
+        raise InputError("--end must be later than --start")
+    if request.images not in ("", "png", "jpg"):
+        raise InputError(f"--images must be png or jpg; got {request.images!r}")
+    if request.quality is not None and request.images != "jpg":
+        raise InputError("--quality is for JPEG: add --images=jpg, or leave it out")
+
+
+def _check_output(source: ImageFolder | VideoFile, output: pathlib.Path, request: Request) -> None:
+    if output.exists() and not request.overwrite:
+        raise InputError(f"{output} exists already: choose another name, or add --overwrite")
+    if output.exists() and output.samefile(source.path):
+        raise InputError(f"{output} is the input itself: choose another output")
+    if output.exists() and output.is_dir() == bool(output.suffix):
+        kind = "folder" if output.is_dir() else "file"
+        raise InputError(
+            f"{output} is a {kind}: the name of a video needs a suffix, that of a folder of images "
+            "none"
+        )
+    if not output.parent.is_dir():
+        raise InputError(f"there is no folder {output.parent} to write into: create it")
+    if not os.access(output.parent, os.W_OK):
+        raise InputError(f"the folder {output.parent} is not writable")
+
+
+def _check_unused(source: ImageFolder | VideoFile, output: pathlib.Path, request: Request) -> None:
+    """Refuses options that would do nothing for this kind of input and output."""
+    encoder = request.encoder
+    for_videos = {
+        "--codec": encoder.codec,
+        "--crf": encoder.crf is not None,
+        "--lossless": encoder.lossless,
+        "--pix_fmt": encoder.pixel_format,
+        "--codec_options": encoder.options,
+        "--copy": request.copy is not None,
+    }
+    for_images = {"--images": request.images, "--quality": request.quality is not None}
+    for flag, given in (for_images if output.suffix else for_videos).items():
+        if given:
+            kinds = ("folders of images", "a video") if output.suffix else ("videos", "a folder")
+            raise InputError(
+                f"{flag} is for {kinds[0]}, but the output {output} is {kinds[1]}: leave it out"
+            )
+    if request.copy is not None and isinstance(source, ImageFolder):
+        raise InputError(
+            f"--copy is for videos, but the input {source.path} is a folder: leave it out"
+        )
+
+
+def parse_time(text: str) -> Fraction | None:
+    """Parses a time such as "90", "1:30" or "0:01:30.5" as seconds; "" as None.
+
+    Raises:
+        ValueError: another text.
+    """
+    if not text:
+        return None
+    if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text):
+        raise ValueError(f"a time must be like 90, 1:30 or 0:01:30.5; got {text!r}")
+    seconds = Fraction(0)
+    for part in text.split(":"):
+        seconds = 60 * seconds + Fraction(part)
+    return seconds
+
+
+def parse_tile(text: str) -> tuple[int, int]:
+    """Parses WIDTHxHEIGHT as (h, w); "" as zeros.
+
+    Raises:
+        ValueError: another text.
+    """
+    if not text:
+        return 0, 0
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not match:
+        raise ValueError(f"--tile must be WIDTHxHEIGHT, for example 320x180; got {text!r}")
+    return int(match[2]), int(match[1])
+
+
+def parse_option(text: str) -> tuple[str, str]:
+    """Parses "name=value".
+
+    Raises:
+        ValueError: another text.
+    """
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ValueError(
+            f"--codec_options must be name=value, for example preset=slow; got {text!r}"
+        )
+    return name, value

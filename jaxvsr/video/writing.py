@@ -1,0 +1,281 @@
+"""Writes videos: from frames, or from encoded packets together with the input's other streams."""
+
+import contextlib
+import dataclasses
+import heapq
+import itertools
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from jaxvsr.console import say
+from jaxvsr.errors import InputError
+from jaxvsr.video.encoding import Encoder, EncoderOptions, Encoding, choose_encoding
+from jaxvsr.video.pyav import require_av
+from jaxvsr.video.reading import TimeRange, open_container, video_stream
+
+INTERLEAVING = 10  # seconds by which packets of different streams may be out of order in a file
+# Metadata that muxers write themselves.
+MUXER_METADATA = (
+    "encoder",
+    "major_brand",
+    "minor_version",
+    "compatible_brands",
+    "creation_time",
+)
+
+# Frame index in display order, whether it is a key frame, and the encoded bytes.
+Packet = tuple[int, bool, bytes]
+
+
+@dataclasses.dataclass(frozen=True)
+class CopiedStreams:
+    """Streams that are copied from the input to the output without re-encoding.
+
+    Attributes:
+        path: of the input; None: a folder of images, which has no streams.
+        part: time range that is upscaled.
+        kinds: of streams: "audio", "subtitle", "attachment", "data".
+    """
+
+    path: pathlib.Path | None = None
+    part: TimeRange = dataclasses.field(default_factory=TimeRange)
+    kinds: tuple[str, ...] = ("audio", "subtitle", "attachment")
+
+
+def write_video(
+    path: pathlib.Path,
+    frames: Iterable[np.ndarray],
+    rate: float | Fraction,
+    options: EncoderOptions | None = None,
+) -> pathlib.Path:
+    """Writes frames as a video, by default H.264.
+
+    Args:
+        path: of the video; its folder is created where it is missing.
+        frames: each (h, w, 3) RGB uint8 or uint16, all of one size. Where the pixel format needs
+            even sizes, the last row or column of an odd size is cropped.
+        rate: frames per second.
+        options: of the encoder; None: defaults by the suffix.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: PyAV is not installed, there are no frames, or the options are impossible.
+    """
+    rate, options = Fraction(rate).limit_denominator(65535), options or EncoderOptions()
+    iterator = iter(frames)
+    first = next(iterator, None)
+    if first is None:
+        raise InputError(f"{path}: there are no frames to write")
+    depth = "rgb24" if first.dtype == np.uint8 else "rgb48le"
+    encoding = choose_encoding(path, options, first.shape[:2], rate, depth)
+    height, width = first.shape[:2] if options.height else encoding.size
+    encoder, packets, count = Encoder(encoding), list[Packet](), 0
+    for pixels in itertools.chain([first], iterator):
+        packets += map(_as_tuple, encoder.encode(pixels[:height, :width]))
+        count += 1
+    packets += map(_as_tuple, encoder.flush())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    delay = reorder_delay(frame for frame, *_ in packets)
+    mux(path, encoding, CopiedStreams(), iter(packets), delay, range(count), 1 / rate)
+    return path
+
+
+def mux(
+    path: pathlib.Path,
+    encoding: Encoding,
+    copied: CopiedStreams,
+    packets: Iterator[Packet],
+    delay: int,
+    times: Sequence[int],
+    unit: Fraction,
+) -> None:
+    """Writes a video from encoded packets and copied streams.
+
+    Args:
+        path: of the video.
+        encoding: by which the packets were made.
+        copied: streams of the input that the video receives, too.
+        packets: in decoding order.
+        delay: largest number of places by which a packet comes later than its frame is displayed.
+        times: display time of each frame, in units of `unit`.
+        unit: seconds.
+
+    Raises:
+        InputError: the container cannot hold the streams.
+    """
+    av = require_av()
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(open_container(copied.path)) if copied.path else None
+        options = (
+            {"movflags": "use_metadata_tags"} if path.suffix in (".mp4", ".mov", ".m4v") else {}
+        )
+        output = stack.enter_context(av.open(f"file:{path}", "w", options=options))
+        if not output.format.flags & av.format.Flags.variable_fps.value:
+            times, unit = _at_constant_rate(times, unit, encoding.rate), 1 / encoding.rate
+        video = output.add_stream(encoding.codec, rate=encoding.rate)
+        encoding.configure(video.codec_context)
+        video.time_base = unit
+        if encoding.codec == "libx265" and "movflags" in options:
+            video.codec_context.codec_tag = "hvc1"  # Apple's players need it
+        others = _add_copied_streams(output, source, copied) if source else {}
+        output.start_encoding()
+        shift, end = _limits(source, copied.part)
+        streams = [_video_packets(packets, delay, times, unit, shift, video)]
+        if source:
+            streams.append(_copied_packets(source, others, shift, end))
+        for packet in heapq.merge(*streams, key=_decoding_time):
+            output.mux(packet)
+
+
+def reorder_delay(frames: Iterable[int]) -> int:
+    """Largest number of places by which a packet comes later than its frame is displayed.
+
+    Args:
+        frames: frame index of each packet, in decoding order.
+    """
+    return max(place - frame for place, frame in enumerate(frames))
+
+
+def try_encoding(
+    folder: pathlib.Path, suffix: str, encoding: Encoding, copied: CopiedStreams
+) -> None:
+    """Writes a video of one grey frame and removes it, to find impossible settings early.
+
+    Args:
+        folder: for the temporary video.
+        suffix: of the output.
+        encoding, copied: as for `mux`.
+
+    Raises:
+        InputError: the encoder or the container refuses the settings.
+    """
+    path = folder / f"test{suffix}"
+    av = require_av()
+    try:
+        encoder = Encoder(encoding)
+        grey = np.full((*encoding.size, 3), 128, np.uint8)
+        packets = [*encoder.encode(grey), *encoder.flush()]
+        if encoder.unknown:
+            raise InputError(f"{encoding.codec} has no option {', '.join(encoder.unknown)}")
+        without_packets = dataclasses.replace(copied, part=TimeRange(end=Fraction(0)))
+        one = [(0, packet.is_keyframe, bytes(packet)) for packet in packets]
+        mux(path, encoding, without_packets, iter(one), 0, [0], 1 / encoding.rate)
+        with open_container(path) as written:
+            kept = (video_stream(written).sample_aspect_ratio or 1) == encoding.aspect
+    except (av.error.FFmpegError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        height, width = encoding.size
+        raise InputError(
+            f"{encoding.codec} cannot encode {width}x{height} {encoding.pixel_format} in {suffix}: "
+            f"{error}. Try another --codec, --pix_fmt or container"
+        ) from error
+    finally:
+        path.unlink(missing_ok=True)
+    if not kept:
+        say(
+            f"warning: {encoding.codec} in {suffix} cannot store the pixel aspect ratio "
+            f"{encoding.aspect}: players will show square pixels"
+        )
+
+
+def _as_tuple(packet: Any) -> Packet:
+    return packet.pts, packet.is_keyframe, bytes(packet)
+
+
+def _add_copied_streams(output: Any, source: Any, copied: CopiedStreams) -> dict[int, Any]:
+    """Adds the copied streams, chapters and metadata; returns source index -> new stream."""
+    video = video_stream(source).index
+    streams = {}
+    for stream in source.streams:
+        if stream.index == video or stream.type not in copied.kinds:
+            continue
+        if stream.type == "attachment":
+            name, known = "a file", "matroska" in output.format.name
+        else:
+            name = stream.codec_context.codec.canonical_name
+            known = name in output.supported_codecs
+        if not known:
+            raise InputError(
+                f"{pathlib.Path(output.name).suffix} cannot hold the {stream.type} stream of "
+                f"{copied.path} ({name}): use an output .mkv, or leave the stream out with --copy"
+            )
+        streams[stream.index] = output.add_stream_from_template(stream)
+        streams[stream.index].metadata.update(stream.metadata)
+        streams[stream.index].disposition = stream.disposition.value
+    output.metadata.update({k: v for k, v in source.metadata.items() if k not in MUXER_METADATA})
+    if not copied.part.start and copied.part.end is None:
+        output.set_chapters(source.chapters())
+    return streams
+
+
+def _limits(source: Any, part: TimeRange) -> tuple[Fraction, Fraction | None]:
+    """Seconds on the source's clock that become zero, and where the output ends."""
+    if source is None:
+        return Fraction(0), None
+    stream = video_stream(source)
+    origin = (stream.start_time or 0) * stream.time_base
+    shift = origin + part.start if part.start else Fraction(0)
+    return shift, None if part.end is None else origin + part.end
+
+
+def _video_packets(
+    packets: Iterator[Packet],
+    delay: int,
+    times: Sequence[int],
+    unit: Fraction,
+    shift: Fraction,
+    stream: Any,
+) -> Iterator[Any]:
+    """PyAV's packets with their times: packet i is decoded when frame i - delay is displayed."""
+    av = require_av()
+    offset = round(shift / unit)
+    usual = max(round(1 / (stream.codec_context.framerate * unit)), 1)
+    step = times[1] - times[0] if len(times) > 1 else usual
+    for i, (frame, key, data) in enumerate(packets):
+        packet = av.Packet(data)
+        decoded = times[i - delay] if i >= delay else times[0] - (delay - i) * step
+        packet.pts, packet.dts = times[frame] - offset, decoded - offset
+        last = frame + 1 == len(times)
+        packet.duration = usual if last else times[frame + 1] - times[frame]
+        packet.is_keyframe, packet.time_base, packet.stream = key, unit, stream
+        yield packet
+
+
+def _copied_packets(
+    source: Any, streams: dict[int, Any], shift: Fraction, end: Fraction | None
+) -> Iterator[Any]:
+    """The packets of copied streams between `shift` and `end`, moved to begin at zero."""
+    wanted = [source.streams[index] for index in streams]
+    for packet in source.demux(wanted) if wanted else ():
+        if packet.dts is None or not packet.size:  # marks the end of a stream
+            continue
+        time = (packet.dts if packet.pts is None else packet.pts) * packet.time_base
+        if end is not None and time > end + INTERLEAVING:
+            return
+        if (shift and time < shift) or (end is not None and time >= end):
+            continue
+        moved = round(shift / packet.time_base)
+        packet.dts -= moved
+        if packet.pts is not None:
+            packet.pts -= moved
+        packet.stream = streams[packet.stream.index]
+        yield packet
+
+
+def _decoding_time(packet: Any) -> Fraction:
+    return packet.dts * packet.time_base
+
+
+def _at_constant_rate(times: Sequence[int], unit: Fraction, rate: Fraction) -> list[int]:
+    """Times as frame counts at a constant rate, strictly increasing."""
+    even: list[int] = []
+    for time in times:
+        even.append(max(round((time - times[0]) * unit * rate), even[-1] + 1 if even else 0))
+    return even

@@ -1,0 +1,73 @@
+"""The command: its networks and its flags."""
+
+import contextlib
+import pathlib
+import re
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import videos
+
+from configs import swrn
+from jaxvsr import models, presets
+from jaxvsr import upscale as program
+from jaxvsr.config import save_config
+from jaxvsr.training.checkpoints import Checkpoints
+from jaxvsr.training.state import initial_weights
+from jaxvsr.upscaling import compare
+
+pytest.importorskip("av")
+REPOSITORY = pathlib.Path(__file__).parents[1]
+
+
+def test_the_command(tmp_path):
+    """With a checkpoint, as `jaxvsr.convert` and trainings leave them."""
+    config = swrn.get_config("tiny")
+    weights = initial_weights(models.create(**config.model), jax.random.key(0), ema=False)
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    save_config(config, workdir)
+    with contextlib.closing(Checkpoints(workdir)) as checkpoints:
+        checkpoints.save_weights(weights)
+    source = videos.write(tmp_path / "a.mkv", videos.blocks(12), sound=True)
+    command = [sys.executable, "-m", "jaxvsr.upscale", source, tmp_path / "b.mkv"]
+    flags = ["--config=configs/swrn.py:tiny", "--start=0:00.2", "--lossless", "--copy=subtitles"]
+    command += [*flags, f"--checkpoint={workdir}"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = videos.read(tmp_path / "b.mkv")
+    assert found.frames.shape == (7, 192, 256, 3) and not found.sound
+    plain = np.stack([compare.bicubic(f, 4, np.dtype("uint8")) for f in videos.blocks(12)[5:]])
+    assert np.abs(found.frames.astype(int) - plain).mean() < 60
+
+
+def upscale_by_command(source, *flags):
+    command = [sys.executable, "-m", "jaxvsr.upscale", source, source.with_name("b.mkv"), *flags]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+
+
+def test_the_command_without_a_network_takes_the_built_in_one(tmp_path):
+    source = videos.write(tmp_path / "a.mkv", videos.blocks(3))
+    done = upscale_by_command(source, "--lossless")
+    assert done.returncode == 0, done.stderr
+    model, variables, _ = presets.load(presets.DEFAULT)
+    expected = program.upscale(videos.blocks(3), model, variables)
+    np.testing.assert_array_equal(videos.read(source.with_name("b.mkv")).frames, expected)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--preset=large"], f"no preset 'large', only .*{presets.DEFAULT}"),
+        (["--preset=swrn", "--config=configs/swrn.py"], "leave out --config"),
+        (["--checkpoint=runs/mine"], "--checkpoint needs --config"),
+        (["--config=configs/swrn.py"], "swrn needs --checkpoint"),
+    ],
+)
+def test_a_network_that_is_named_wrongly_is_explained(tmp_path, flags, message):
+    done = upscale_by_command(tmp_path / "a.mkv", *flags)
+    assert done.returncode == 1 and re.search(f"^error: .*{message}", done.stderr, re.MULTILINE)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,140 @@
+"""The engine: tiles that fit, a memory that is full, frames that a network cannot take."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from clips import Neighbours, difference, finish, moving, start, swrn, whole_clip
+from videos import Mean, Trail
+
+from jaxvsr import upscale
+from jaxvsr.errors import InputError
+from jaxvsr.upscaling import engine, memory
+from jaxvsr.upscaling.stream import Settings
+
+
+def test_tiles_leave_no_seam():
+    model, variables = swrn()
+    clip = moving(8, 70, 100)
+    said = []
+    how = {"tile": (40, 56), "tile_overlap": 24, "chunk": 4}
+    sr = finish(start(model, variables, clip, said, **how))
+    assert "tiles of 56x40 pixels" in said[0]
+    # Beyond what they share, a tile knows nothing of the frame.
+    assert difference(sr, whole_clip(model, variables, clip)).mean() < 0.05
+
+
+def test_what_has_no_neighbourhood_is_the_same_in_tiles():
+    clip = moving(2, 30, 50)
+    for tile in ((16, 24), (16, 99)):
+        settings = Settings(tile=tile, tile_overlap=5)
+        sr = upscale.upscale(clip, Neighbours(lookahead=0), {}, settings)
+        np.testing.assert_array_equal(sr, clip.repeat(2, 1).repeat(2, 2))
+
+
+def test_the_tile_is_the_largest_that_fits(monkeypatch):
+    model, variables = swrn()
+    clip = moving(2, 200, 160)
+    lq = jax.ShapeDtypeStruct((6, 200, 160, 3), np.uint8)
+    how = {"stream": True, "devices": jax.devices()[:1], "overlap": 16}
+    said = []
+    whole = engine.Engine(model, variables, lq, np.uint8, say=said.append, **how)
+    assert whole.tile == (200, 160) and "whole frames" in said[0]
+    enough = memory.needed_memory(whole._program)
+    monkeypatch.setattr(engine, "free_memory", lambda device: enough / engine.MEMORY_FRACTION / 3)
+    said = []
+    small = start(model, variables, clip, said, chunk=4, tile_overlap=16)
+    tile = small.settings.tile
+    assert tile[0] * tile[1] < 200 * 160 / 2 and min(tile) >= 64
+    found = float(said[-1].split()[-5]), float(said[-1].split()[-3])
+    assert found[0] <= found[1], said
+    monkeypatch.setattr(engine, "free_memory", lambda device: 1000)
+    with pytest.raises(InputError, match="memory of a device is too small for 6 frames"):
+        start(model, variables, clip, said, chunk=4)
+
+
+@pytest.mark.parametrize(("model", "overlap"), [(Trail(), None), (Mean(), 2)])
+def test_a_full_memory_makes_tiles_smaller_and_the_work_goes_on(model, overlap, monkeypatch):
+    """The program fails when it has run twice, as one does beside another that takes the memory."""
+    clip = moving(12, 128, 96)
+    compile_ = engine.Engine._compile
+    runs = []
+
+    def failing(self, tile):
+        program, needed = compile_(self, tile)
+
+        def run(*args):
+            runs.append(tile)
+            if len(runs) > 2 and tile == (128, 96):
+                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+            return program(*args)
+
+        return run, needed
+
+    monkeypatch.setattr(engine.Engine, "_compile", failing)
+    said = []
+    how = {"chunk": 4, "overlap": overlap, "tile_overlap": 24}
+    sr = finish(start(model, {}, clip, said, **how))
+    assert "the memory of a device is full" in said and "tiles of" in said[-1]
+    assert runs.count((128, 96)) == 3
+    monkeypatch.undo()
+    undisturbed = finish(start(model, {}, clip, [], **how))
+    np.testing.assert_array_equal(sr, undisturbed)
+
+
+class Demanding(Neighbours):
+    """One that takes no small frames."""
+
+    def __call__(self, lq, train=False):
+        if min(lq.shape[2:4]) < 64:
+            raise ValueError("frames must have 64 pixels")
+        return super().__call__(lq)
+
+
+def test_frames_too_small_for_a_network_are_enlarged_at_their_border():
+    clip = moving(2, 12, 16)
+    sr = upscale.upscale(clip, Demanding(lookahead=0), {})
+    np.testing.assert_array_equal(sr, clip.repeat(2, 1).repeat(2, 2))
+
+
+class Impossible(Neighbours):
+    """One that takes no frames."""
+
+    def __call__(self, lq, train=False):
+        raise ValueError("no frames please")
+
+
+class Between(Neighbours):
+    """One that makes the frames between frames."""
+
+    def __call__(self, lq, train=False):
+        return super().__call__(lq)[:, 1:]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Impossible(), "cannot take frames of 16x12: no frames please"),
+        (Between(), "the network makes 1 frames of 2"),
+    ],
+)
+def test_networks_that_cannot_upscale_are_refused(model, message):
+    with pytest.raises(InputError, match=message):
+        upscale.upscale(moving(2, 12, 16), model, {})
+
+
+class Long(Neighbours):
+    """One that takes no short clips."""
+
+    lookahead: int | None = None
+    min_frames: int = 6
+
+    def __call__(self, lq, train=False):
+        if lq.shape[1] < self.min_frames:
+            raise ValueError("too short")
+        return jnp.repeat(jnp.repeat(lq, 2, axis=2), 2, axis=3)
+
+
+def test_a_clip_too_short_for_a_network_is_mirrored():
+    clip = moving(2, 12, 16)
+    np.testing.assert_array_equal(upscale.upscale(clip, Long(), {}), clip.repeat(2, 1).repeat(2, 2))

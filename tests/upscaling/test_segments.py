@@ -1,0 +1,69 @@
+"""Segments: several hosts, a full disk, a folder of somebody else."""
+
+import errno
+import os
+
+import numpy as np
+import pytest
+import videos
+from videos import LOSSLESS, upscale
+
+from jaxvsr.errors import InputError
+from jaxvsr.upscaling import segments
+
+
+def test_hosts_resume_each_its_own_segments(tmp_path):
+    """The first host owns segments 0 and 1, the second the others; each has completed one."""
+    frames = [(i, np.zeros((4, 4, 3), np.uint8), None) for i in range(4)]
+
+    def work(*place):
+        return segments.SegmentFolder(tmp_path / "out", {"asked": 1}, *place)
+
+    def open_segment(_):
+        return segments.ImageWriter(work().folder, ".png", 95, 0)
+
+    first, second = (range(2), 0), (range(2, 2**31), 6)
+    work().create()
+    for place in (first, second):
+        work(*place).write(frames[:3], open_segment, 3)
+    assert sorted(path.stem for path in work().folder.glob("*.png")) == [
+        f"{i:08d}" for i in (0, 1, 2, 6, 7, 8)
+    ]
+    for place, count in ((first, 1), (second, 2)):
+        again = work(*place)
+        again.resume()
+        assert again.done == place[1] + 3
+        again.write(frames[: 3 * count - 2], open_segment, 3)
+    whole = work()
+    whole.resume()
+    assert whole.counts == [3, 1, 3, 3, 1]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    pytest.importorskip("av")
+    return videos.write(tmp_path_factory.mktemp("videos") / "a.mkv", videos.blocks(12))
+
+
+def test_a_full_disk_is_explained_and_the_run_can_go_on(video, tmp_path, monkeypatch):
+    def full(self, pixels, number):
+        if number == 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        add(self, pixels, number)
+
+    add = segments.PacketWriter.add
+    output, how = tmp_path / "b.mkv", {"encoder": LOSSLESS, "segment": 4}
+    with monkeypatch.context() as patch:
+        patch.setattr(segments.PacketWriter, "add", full)
+        with pytest.raises(InputError, match="the disk of .* is full.*--resume"):
+            upscale(video, output, videos.Repeat(), **how)
+    assert not output.exists()
+    upscale(video, output, videos.Repeat(), **how, resume=True)
+    assert len(videos.read(output).frames) == 12
+
+
+def test_a_folder_that_is_not_ours_stays(video, tmp_path):
+    (tmp_path / "b.mkv.parts").mkdir()
+    with pytest.raises(InputError, match="b.mkv.parts is in the way"):
+        upscale(video, tmp_path / "b.mkv", overwrite=True)
+    assert (tmp_path / "b.mkv.parts").exists()
