@@ -1,41 +1,45 @@
-"""A training sample from the store, against the same sample from PNG files, on one core.
+"""Time and disk of a training sample: the prepared data set against PNG files, on one core.
 
-    python -m benchmarks.loader [--clip=/a/folder/of/png/frames]
+    python -m benchmarks.loader                              # a dead-leaves clip of 720x1280
+    python -m benchmarks.loader --clip=/folder/of/png/frames
 
-A sample is 16 frames, 256x256 of gt and 64x64 of lq: a random crop, flips and transpose, uint8,
-contiguous. The PNG way is that of BasicSR: each of the 16 + 16 files is decoded whole, by OpenCV
-where it is installed and by Pillow otherwise, then cropped and turned. Both draw the same samples
-of one clip of 720x1280, in turns; the files are in the cache. Prints a table in Markdown.
+A sample is a random crop of 16 frames, 256x256 of gt and 64x64 of lq, with flips and transpose. The
+PNG reader does what BasicSR's does: it decodes each file whole, by OpenCV where installed and by
+Pillow otherwise, then crops. Both read the same samples of one clip, one after the other, from
+the system's file cache. Prints a Markdown table.
 """
 
-import argparse
+import dataclasses
 import os
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from benchmarks.common import machine, make_parser
 from jaxvsr.data import pipeline, records, transforms
 from jaxvsr.data.degradations import imresize
 from jaxvsr.data.sources import TFDSClips
+from jaxvsr.evaluation.reports import markdown
 from tfds_builders.dead_leaves import render
 
 try:
     import cv2
 except ImportError:
-    cv2 = None
+    cv2 = None  # type: ignore[assignment]
 
-FRAMES, CROP, SIZE = 16, 256, (720, 1280)
-LENGTH = 32  # frames of the clip
 REDS = 270 * 100  # frames
+WHOLE = {"lq": (), "gt": ()}  # every frame of a sample is kept
+Reader = Callable[[pipeline.Sample], dict]
 
 
 class OneClip(records.ClipBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """A data set of the frames that it is given."""
+    """A data set of one clip, the class attribute `frames`."""
 
     name = "one_clip"
     VERSION = tfds.core.Version("1.0.0")
@@ -46,41 +50,55 @@ class OneClip(records.ClipBuilder, skip_registration=True):  # type: ignore[call
         return {"train": [("clip", self.frames)]}
 
 
-def content(folder: str | None) -> list[dict[str, np.ndarray]]:
-    """The first frames of a folder, mirrored to the size of REDS, or of a dead-leaves clip."""
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Medians per sample.
+
+    Attributes:
+        wall, processor: milliseconds.
+        megabytes: of a frame, gt and lq, on the disk.
+    """
+
+    wall: float
+    processor: float
+    megabytes: float
+
+
+def content(folder: str | None, length: int, size: tuple[int, int]) -> list[dict[str, np.ndarray]]:
+    """The first frames of a folder, mirrored or cropped to `size`, or a dead-leaves clip."""
     if folder is None:
-        gt = render.render_clip(0, "train", 0, LENGTH, SIZE)["gt"]
+        gt = render.render_clip(0, "train", 0, length, size)["gt"]
     else:
-        paths = sorted(pathlib.Path(folder).glob("*.png"))[:LENGTH]
+        paths = sorted(pathlib.Path(folder).glob("*.png"))[:length]
         frames = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
-        missing = [max(side - have, 0) for side, have in zip(SIZE, frames.shape[1:], strict=False)]
+        missing = [max(want - have, 0) for want, have in zip(size, frames.shape[1:3], strict=True)]
         gt = np.pad(frames, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)), "symmetric")
-        gt = gt[:, : SIZE[0], : SIZE[1]]
+        gt = gt[:, : size[0], : size[1]]
     return [{"gt": frame, "lq": imresize(frame, 1 / 4)} for frame in gt]
 
 
 def decode(path: pathlib.Path) -> np.ndarray:
     """A PNG file as (h, w, 3) uint8."""
-    data = path.read_bytes()
     if cv2 is None:
         return np.asarray(Image.open(path))
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    bgr: Any = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    return bgr[..., ::-1]
 
 
-def from_png(root: pathlib.Path, sample: pipeline.Sample) -> dict[str, np.ndarray]:
-    """A sample from folders "gt" and "lq" of PNG files."""
+def from_png(root: pathlib.Path, crop: int, sample: pipeline.Sample) -> dict[str, np.ndarray]:
+    """A sample from the folders "gt" and "lq" of PNG files."""
     out = {}
     for name, scale in (("lq", 1), ("gt", 4)):
-        top, left, size = sample.top * scale, sample.left * scale, CROP // 4 * scale
-        cut = (slice(top, top + size), slice(left, left + size))
-        frames = [decode(root / name / f"{i:08d}.png")[cut] for i in sample.frames]
-        turned = transforms.augment(np.stack(frames), sample.hflip, sample.vflip, sample.transpose)
-        out[name] = np.ascontiguousarray(turned)
+        top, left, size = sample.top * scale, sample.left * scale, crop // 4 * scale
+        window = (slice(top, top + size), slice(left, left + size))
+        frames = [decode(root / name / f"{i:08d}.png")[window] for i in sample.frames]
+        x = transforms.augment(np.stack(frames), sample.hflip, sample.vflip, sample.transpose)
+        out[name] = np.ascontiguousarray(x)
     return out
 
 
-def milliseconds(read: Callable, samples: list[pipeline.Sample]) -> tuple[float, float]:
-    """Wall and processor time of a sample."""
+def milliseconds(read: Reader, samples: Sequence[pipeline.Sample]) -> tuple[float, float]:
+    """Wall and processor time per sample."""
     wall, processor = time.perf_counter(), time.process_time()
     for sample in samples:
         read(sample)
@@ -88,57 +106,100 @@ def milliseconds(read: Callable, samples: list[pipeline.Sample]) -> tuple[float,
     return (time.perf_counter() - wall) * scale, (time.process_time() - processor) * scale
 
 
-def megabytes(paths: list[pathlib.Path], frames: int) -> float:
-    """Of a frame, gt and lq."""
+def megabytes(paths: Sequence[pathlib.Path], frames: int) -> float:
+    """Size of the files per frame."""
     return sum(path.stat().st_size for path in paths) / frames / 1e6
 
 
-def main() -> None:
-    """Measures, and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clip", help="a folder of PNG frames; dead leaves if not given")
-    parser.add_argument("--rounds", type=int, default=7)
-    options = parser.parse_args()
-    frames = content(options.clip)
+def measure(
+    clip: list[dict[str, np.ndarray]], frames: int, crop: int, samples: int, rounds: int
+) -> dict[str, Cost]:
+    """Costs of a sample from PNG files and from the prepared data set.
+
+    Args:
+        clip: frames {"gt", "lq"} (h, w, 3) uint8.
+        frames: of a sample.
+        crop: side of a sample in gt pixels.
+        samples: read per round from the data set; a tenth as many from PNG files.
+        rounds: of both; the median counts.
+
+    Raises:
+        AssertionError: the two read different pixels.
+    """
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
         for name in ("gt", "lq"):
             (root / "png" / name).mkdir(parents=True)
-            for number, frame in enumerate(frames):
-                Image.fromarray(frame[name]).save(root / "png" / name / f"{number:08d}.png")
-        OneClip.frames = tuple(frames)
+            for index, frame in enumerate(clip):
+                Image.fromarray(frame[name]).save(root / "png" / name / f"{index:08d}.png")
+        OneClip.frames = tuple(clip)
         OneClip(data_dir=root / "store").download_and_prepare()
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-        if cv2 is not None:
-            cv2.setNumThreads(1)
         source = TFDSClips("one_clip", "train", str(root / "store"))
-        draw, read = pipeline.Draw(source, FRAMES, CROP), pipeline.Read(source, CROP, False)
+        draw = pipeline.Draw(source, frames, crop)
         rng = np.random.default_rng(0)
-        samples = [draw(int(rng.integers(len(draw))), rng) for _ in range(40)]
-        ways: dict[str, Callable] = {
-            "PNG": lambda sample: from_png(root / "png", sample),
-            "store": read,
+        drawn = [draw(int(rng.integers(len(draw))), rng) for _ in range(samples)]
+        readers: dict[str, Reader] = {
+            "PNG files": lambda sample: from_png(root / "png", crop, sample),
+            "data set": pipeline.Read(source, crop, False, WHOLE),
         }
-        for sample in samples[:3]:
-            png, stored = (way(sample) for way in ways.values())
+        for sample in drawn[:3]:
+            png, stored = (read(sample) for read in readers.values())
             assert all((png[name] == stored[name]).all() for name in png)
-        times = {name: [] for name in ways}
-        for _ in range(options.rounds):
-            times["PNG"].append(milliseconds(ways["PNG"], samples[:4]))
-            times["store"].append(milliseconds(ways["store"], samples))
-        sizes = {
-            "PNG": megabytes(list(root.glob("png/*/*")), len(frames)),
-            "store": megabytes(list(root.rglob("*.array_record*")), len(frames)),
-        }
-    print(f"\n{'OpenCV' if cv2 else 'Pillow'} decodes the PNG files; median of the rounds.\n")
-    print("| a sample from | wall, ms | processor, ms | MB a frame | 27,000 such frames, GB |")
-    print("|---|---|---|---|---|")
-    median = {name: np.median(values, axis=0) for name, values in times.items()}
-    for name, (wall, processor) in median.items():
-        size = sizes[name]
-        print(f"| {name} | {wall:.1f} | {processor:.1f} | {size:.2f} | {size * REDS / 1e3:.0f} |")
-    ratios = median["PNG"] / median["store"]
-    print(f"\nPNG / store: {ratios[0]:.1f} in wall time, {ratios[1]:.1f} in processor time.")
+        counts = {"PNG files": -(-samples // 10), "data set": samples}
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}
+        for _ in range(rounds):
+            for name, read in readers.items():
+                times[name].append(milliseconds(read, drawn[: counts[name]]))
+        files = {"PNG files": root.glob("png/*/*"), "data set": root.rglob("*.array_record*")}
+        costs = {}
+        for name in readers:
+            wall, processor = np.median(times[name], axis=0)
+            costs[name] = Cost(wall, processor, megabytes(list(files[name]), len(clip)))
+        return costs
+
+
+def table(costs: dict[str, Cost]) -> str:
+    """A row for each reader, in Markdown."""
+    heads = ["a sample from", "wall (ms)", "processor (ms)", "MB a frame", "27,000 frames (GB)"]
+    rows = [
+        [
+            name,
+            f"{cost.wall:.1f}",
+            f"{cost.processor:.1f}",
+            f"{cost.megabytes:.2f}",
+            f"{cost.megabytes * REDS / 1e3:.0f}",
+        ]
+        for name, cost in costs.items()
+    ]
+    return markdown(heads, rows)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures and prints the table."""
+    parser = make_parser("loader", __doc__)
+    parser.add_argument("--clip", help="folder of PNG frames; default: a dead-leaves clip")
+    parser.add_argument("--length", type=int, default=32, help="frames of the clip")
+    parser.add_argument("--size", type=int, nargs=2, default=(720, 1280), help="height, width")
+    parser.add_argument("--frames", type=int, default=16, help="frames of a sample")
+    parser.add_argument("--crop", type=int, default=256, help="side of a sample, gt pixels")
+    parser.add_argument("--samples", type=int, default=40, help="samples per round")
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args(argv)
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    if cv2 is not None:
+        cv2.setNumThreads(1)
+    try:
+        clip = content(options.clip, options.length, tuple(options.size))
+        costs = measure(clip, options.frames, options.crop, options.samples, options.rounds)
+    finally:
+        os.sched_setaffinity(0, cores)
+    print(f"\nPNG decoder: {'OpenCV' if cv2 else 'Pillow'}; median of {options.rounds} rounds.\n")
+    print(table(costs))
+    png, stored = costs.values()
+    wall, processor = png.wall / stored.wall, png.processor / stored.processor
+    print(f"\nPNG / data set: {wall:.1f} in wall time, {processor:.1f} in processor time.")
+    print(machine())
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""PSNR against GFLOPs of every network of the mobile work log, as a picture.
+"""Plot of PSNR against GFLOPs of the networks of the mobile work log.
 
-    python benchmarks/mobile_log.py            # docs/mobile_log.csv -> docs/images/mobile_log.png
+    python -m benchmarks.mobile_log         # docs/mobile_log.csv -> docs/images/mobile_log.png
 
-The figures are the published ones: REDS validation clips, RGB, GFLOPs of a frame of 180x320 by
+The figures are the log's: PSNR in RGB on REDS validation clips, GFLOPs for a frame of 180x320 by
 TensorFlow Lite's estimate (`jaxvsr.flops.log_convention`). Needs `jaxvsr[plots]`.
 """
 
@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -19,6 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+
+from benchmarks.common import make_parser
 
 ROOT = pathlib.Path(__file__).parents[1] / "docs"
 # Colour and marker of a family, in the order of the legend.
@@ -49,7 +52,7 @@ class Row:
 
 
 def read(path: pathlib.Path) -> list[Row]:
-    """The rows that have both figures."""
+    """Rows with both a PSNR and a GFLOPs value."""
     with path.open(newline="") as file:
         return [
             Row(
@@ -65,7 +68,7 @@ def read(path: pathlib.Path) -> list[Row]:
 
 
 def front(rows: Sequence[Row]) -> list[Row]:
-    """The rows that none beats at as little arithmetic (Pareto), from the cheapest on."""
+    """The Pareto front, by rising GFLOPs."""
     best: list[Row] = []
     for row in sorted(rows, key=lambda row: (row.gflops, -row.psnr)):
         if not best or row.psnr > best[-1].psnr:
@@ -74,7 +77,7 @@ def front(rows: Sequence[Row]) -> list[Row]:
 
 
 def draw(rows: Sequence[Row], path: pathlib.Path) -> None:
-    """Draws the picture."""
+    """Draws the plot into a PNG file."""
     matplotlib.rcParams.update({"font.family": "DejaVu Sans", "font.size": 10})
     figure, axes = plt.subplots(figsize=(10, 6.2), dpi=150, facecolor=PAPER)
     best = front(rows)
@@ -106,8 +109,8 @@ def draw(rows: Sequence[Row], path: pathlib.Path) -> None:
     ticks = (2, 3, 5, 10, 20, 50, 100)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set_xticks([], minor=True)
-    axes.set_xlabel("GFLOPs of a frame, 180x320 to 720x1280", color=INK)
-    axes.set_ylabel("PSNR on REDS' validation clips (dB)", color=INK)
+    axes.set_xlabel("GFLOPs per frame, 180x320 to 720x1280", color=INK)
+    axes.set_ylabel("PSNR on REDS validation clips (dB)", color=INK)
     axes.set_title("The mobile work log: quality against arithmetic", color=INK, loc="left", pad=12)
     axes.grid(color="#e6e6e6", linewidth=0.7, zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
@@ -119,13 +122,18 @@ def draw(rows: Sequence[Row], path: pathlib.Path) -> None:
 
 
 def legend(axes: Axes) -> None:
-    """Names the families, and says what is hollow."""
+    """Adds the legend: families, hollow markers, the Pareto front."""
     handles = [
         Line2D([], [], color=colour, marker=marker, linestyle="", markeredgecolor=PAPER, label=name)
         for name, (colour, marker) in STYLES.items()
     ]
-    hollow = {"color": PAPER, "marker": "o", "linestyle": "", "markeredgecolor": INK}
-    handles.append(Line2D([], [], **hollow, label="structure not known"))
+    hollow: dict[str, Any] = {
+        "color": PAPER,
+        "marker": "o",
+        "linestyle": "",
+        "markeredgecolor": INK,
+    }
+    handles.append(Line2D([], [], **hollow, label="structure unknown"))
     handles.append(Line2D([], [], color=INK, alpha=0.55, linewidth=1.2, label="Pareto front"))
     axes.legend(
         handles=handles, loc="lower right", frameon=False, ncols=2, labelcolor=INK, markerscale=1.2
@@ -133,11 +141,11 @@ def legend(axes: Axes) -> None:
 
 
 def label(axes: Axes, named: Sequence[Row], rows: Sequence[Row]) -> None:
-    """Writes names next to points, each where it covers no point, no name and no line to one."""
-    figure = axes.get_figure()
+    """Writes names next to points so that none covers a point, a name or a leader line."""
+    figure: Any = axes.get_figure()
     figure.tight_layout()
     renderer = figure.canvas.get_renderer()
-    taken = [around(*axes.transData.transform((row.gflops, row.psnr)), 14) for row in rows]
+    taken = [square(axes.transData.transform((row.gflops, row.psnr)), 14) for row in rows]
     # The upper left, where the front leaves room, first.
     angles = np.radians(sorted(range(0, 360, 15), key=lambda angle: abs(angle - 135)))
     written: list[Bbox] = []
@@ -158,8 +166,8 @@ def label(axes: Axes, named: Sequence[Row], rows: Sequence[Row]) -> None:
             )
             text.update_positions(renderer)
             box = Text.get_window_extent(text, renderer).padded(2)  # without the line
-            end = (box.min + box.max) / 2
-            line = [around(*(point + (end - point) * part), 4) for part in np.linspace(0, 1, 30)]
+            end = np.add(box.min, box.max) / 2
+            line = [square(point + (end - point) * part, 4) for part in np.linspace(0, 1, 30)]
             inside = axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max)
             crossed = any(box.overlaps(other) for other in taken) or any(
                 part.overlaps(other) for part in line for other in written
@@ -171,15 +179,19 @@ def label(axes: Axes, named: Sequence[Row], rows: Sequence[Row]) -> None:
             text.remove()
 
 
-def around(x: float, y: float, side: float) -> Bbox:
-    """A square of pixels."""
+def square(centre: np.ndarray, side: float) -> Bbox:
+    """A square of `side` pixels around a point (x, y)."""
+    x, y = centre
     return Bbox.from_bounds(x - side / 2, y - side / 2, side, side)
 
 
-def main() -> None:
-    path = ROOT / "images" / "mobile_log.png"
-    draw(read(ROOT / "mobile_log.csv"), path)
-    print(path)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draws the plot."""
+    parser = make_parser("mobile_log", __doc__)
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "images" / "mobile_log.png")
+    options = parser.parse_args(argv)
+    draw(read(ROOT / "mobile_log.csv"), options.out)
+    print(options.out)
 
 
 if __name__ == "__main__":

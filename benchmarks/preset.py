@@ -1,11 +1,11 @@
-"""Built-in weights: made of a run, and scored on frames against bicubic enlargement.
+"""Scores of built-in weights on frames, beside bicubic interpolation.
 
-    python benchmarks/preset.py swrn --make_of=RUN
-    python benchmarks/preset.py swrn video --frames FOLDER VIDEO ... --crf 23 28 35
+    python -m benchmarks.preset swrn video --frames FOLDER VIDEO ... --crf 23 28 35
+    python -m benchmarks.preset swrn --make_of=RUN         # writes the run's best weights
 
-Frames are gt, of folders of images or of videos; lq is their bicubic reduction, also compressed by
-x264 at the given rates. Scores are of 8 bits, nothing cropped, the mean over the frames. `--folder`
-scores weights that are not yet in the package.
+The frames of the folders and videos are the ground truth; the input is their bicubic reduction,
+uncompressed and compressed by x264 at the given rates. Scores are of 8-bit frames without cropping,
+averaged over the frames. `--folder` scores weights outside the package.
 """
 
 import argparse
@@ -13,13 +13,15 @@ import functools
 import itertools
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from benchmarks.common import make_parser
 from jaxvsr import metrics, models, presets
 from jaxvsr.data.degradations import h264, imresize
 from jaxvsr.evaluation import reports, restoring
@@ -30,7 +32,7 @@ from jaxvsr.video.reading import TimeRange, open_source
 
 
 def make(name: str, run: pathlib.Path) -> None:
-    """Writes the best weights of a run, and its config, as a preset."""
+    """Writes the best weights of a run and its config as the preset `name`."""
     plain = json.loads((run / "config.json").read_text())
     config = ml_collections.ConfigDict(plain)
     step, variables, _ = load_best(config, models.create(**config.model), run)
@@ -39,7 +41,7 @@ def make(name: str, run: pathlib.Path) -> None:
 
 
 def read(path: pathlib.Path, count: int | None) -> np.ndarray:
-    """The first frames (t, H, W, 3) uint8 of a folder or a video, sides cut to multiples of 4."""
+    """The first frames (t, H, W, 3) uint8 of a folder or a video, cropped to multiples of 4."""
     frames = itertools.islice(open_source(path).frames(TimeRange(), print), count)
     gt = np.stack([frame.pixels for frame in frames])
     height, width = (side // 4 * 4 for side in gt.shape[1:3])
@@ -47,7 +49,7 @@ def read(path: pathlib.Path, count: int | None) -> np.ndarray:
 
 
 def scores(given: argparse.Namespace, path: pathlib.Path) -> list[list[str]]:
-    """Rows of a table: bicubic and the presets on the frames of a folder or a video."""
+    """Table rows: bicubic and the presets on the frames of a folder or a video."""
     gt = read(path, given.count)
     by_scale: dict[int, list[tuple[str, Callable[[np.ndarray], np.ndarray]]]] = {}
     for name in given.names:
@@ -56,13 +58,13 @@ def scores(given: argparse.Namespace, path: pathlib.Path) -> list[list[str]]:
         bicubic = functools.partial(imresize, scale=model.scale)
         by_scale.setdefault(model.scale, [("bicubic", bicubic)]).append((name, restore))
     rows = []
-    for scale, ways in by_scale.items():
+    for scale, methods in by_scale.items():
         clean = imresize(gt, 1 / scale)
         for crf in (None, *given.crf):
             lq = clean if crf is None else h264(clean, crf=crf)
             coded = "" if crf is None else f"CRF {crf}"
-            for by, way in ways:
-                sr = way(lq)
+            for by, method in methods:
+                sr = method(lq)
                 found = [
                     f"{metric(sr, gt, 0, channel).mean():.{digits}f}"
                     for channel in ("y", "rgb")
@@ -77,25 +79,28 @@ def scores(given: argparse.Namespace, path: pathlib.Path) -> list[list[str]]:
 
 def _restored(restore: restoring.Restorer, variables: Any, lq: np.ndarray) -> np.ndarray:
     """sr (t, H, W, 3) uint8 of lq (t, h, w, 3) uint8."""
-    return np.asarray(to_integers(restore(variables, lq[None])[0][0]))
+    return np.asarray(to_integers(restore(variables, jnp.asarray(lq[None]))[0][0]))
 
 
-def main() -> None:
-    """Does what the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="+", help="of presets")
-    parser.add_argument("--make_of", type=pathlib.Path, metavar="RUN", help="a run's folder")
+def main(argv: Sequence[str] | None = None) -> None:
+    """Writes and scores presets."""
+    parser = make_parser("preset", __doc__)
+    parser.add_argument("names", nargs="+", help="names of presets")
+    parser.add_argument("--make_of", type=pathlib.Path, metavar="RUN", help="workdir of a run")
     parser.add_argument("--frames", type=pathlib.Path, nargs="*", default=[], metavar="PATH")
     parser.add_argument("--crf", type=int, nargs="*", default=[], help="constant rate factors")
-    parser.add_argument("--count", type=int, help="frames of each; all if not given")
-    parser.add_argument("--folder", type=pathlib.Path, default=presets.FOLDER, help="of presets")
+    parser.add_argument("--count", type=int, help="frames of each video; default: all")
+    parser.add_argument(
+        "--folder", type=pathlib.Path, default=presets.FOLDER, help="folder of presets"
+    )
     parser.add_argument("--pictures", type=pathlib.Path, help="folder for the middle frames")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     if given.make_of:
         make(given.names[0], given.make_of)
     rows = [row for path in given.frames for row in scores(given, path)]
     heads = ["frames", "scale", "H.264", "by", "PSNR (Y)", "SSIM (Y)", "PSNR (RGB)", "SSIM (RGB)"]
-    print(reports.markdown(heads, rows))
+    if rows:
+        print(reports.markdown(heads, rows))
 
 
 if __name__ == "__main__":

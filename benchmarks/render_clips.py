@@ -53,7 +53,7 @@ def write(make: Make, folder: pathlib.Path, seed: int, first: int, end: int, ste
             continue
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
-            np.savez(file, **make(seed, index))
+            np.savez(file, allow_pickle=False, **make(seed, index))
         partial.rename(path)
         if os.getppid() != parent:
             return

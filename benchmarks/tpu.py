@@ -1,19 +1,20 @@
-"""What fits a TPU: programs compiled one after the other by `python -m jaxvsr.profile --topology`.
+"""Which programs fit a TPU, by ahead-of-time compilation; no TPU is needed.
 
     pip install 'jaxvsr[tpu]'
-    python -m benchmarks.tpu --out=tpu                 # all of them: hours on two cores
-    python -m benchmarks.tpu --out=tpu swrn miavsr     # those whose names begin so
+    python -m benchmarks.tpu --out=tpu                 # all programs: hours on two cores
+    python -m benchmarks.tpu --out=tpu swrn miavsr     # programs whose names start so
 
-Each leaves a JSON file in the folder, and is not compiled again where there is one. Prints a table
-in Markdown of all that there are. Nothing is run, and no TPU is needed.
+Each program is compiled by `python -m jaxvsr.profile --topology` and leaves a JSON file in `--out`;
+a program whose file exists is not compiled again. Prints a Markdown table of all files.
 """
 
-import argparse
 import json
 import pathlib
 import subprocess
 import sys
+from collections.abc import Sequence
 
+from benchmarks.common import make_parser
 from jaxvsr.evaluation.reports import markdown
 
 CLIP = ("--topology=v5e:1x1", "--size=180x320", "--frames=16", "--dtype=bfloat16")
@@ -37,11 +38,12 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tpu")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("tpu"))
-    parser.add_argument("names", nargs="*", default=[""])
-    options = parser.parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Compiles the programs that have no file yet and prints the table."""
+    parser = make_parser("tpu", __doc__)
+    parser.add_argument("names", nargs="*", default=[""], help="starts of names of programs")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("tpu"), help="folder")
+    options = parser.parse_args(argv)
     for name, words in PROGRAMS.items():
         path = options.out / f"{name}.json"
         if name.startswith(tuple(options.names)) and not path.exists():
@@ -51,13 +53,16 @@ def main() -> None:
 
 
 def table(fits: list[dict]) -> str:
-    """A row a program, of what `jaxvsr.profile --topology --json` wrote."""
-    heads = ["program", "fits", "HBM (GiB)", "at least (ms)", "bound by", "collectives", "compiled"]
+    """A row per program, from the JSON files of `jaxvsr.profile --topology --json`."""
+    heads = [
+        *("program", "fits", "HBM (GiB)", "lower bound (ms)", "bound by", "collectives"),
+        "compiled in",
+    ]
     return markdown(heads, [row(fit) for fit in fits])
 
 
 def row(fit: dict) -> list[str]:
-    """Of a table: what is of a device, of a whole call."""
+    """Cells of one program: memory of one chip, lower bound of the time of a call."""
     title, compiled = fit["title"], f"{fit['seconds'] / 60:.0f} min"
     if fit["refusal"]:
         return [title, "no", f"over {fit['hbm'] / 2**30:.0f}", "", "", "", compiled]

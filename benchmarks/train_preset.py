@@ -135,7 +135,7 @@ class Trainer:
         batch = self.batch(clips, filled, key)
 
         def loss(params: Any) -> jax.Array:
-            sr = self.model.apply({"params": params}, batch["lq"], train=True)
+            sr: Any = self.model.apply({"params": params}, batch["lq"], train=True)
             pixel = charbonnier(255 * sr, 255 * batch["gt"], self.recipe.eps).mean()
             error = sr - batch["gt"]
             rgb, luma = ((x**2).mean((1, 2, 3, 4)) for x in (error, error @ LUMA))
@@ -159,7 +159,7 @@ class Trainer:
         batch = self.batch(clips, filled, key)
         lq, gt = batch["lq"], batch["gt"]
         bicubic = device.imresize(lq, self.model.scale)
-        sr = self.model.apply({"params": params}, lq)
+        sr: Any = self.model.apply({"params": params}, lq)
         errors = [((jnp.clip(x, 0, 1) - gt) ** 2).mean((1, 2, 3, 4)) for x in (bicubic, sr)]
         return (10 * jnp.log10(errors[0] / errors[1])).mean()
 

@@ -1,8 +1,9 @@
-"""Upscaling from file to file: memory against the length of the video, and who waits for whom.
+"""Peak memory of upscaling a video file against the video's length.
 
-    python benchmarks/upscale.py [--height=180 --width=320 --short=200 --long=2000]
+    python -m benchmarks.upscale [--height=180 --width=320 --short=200 --long=2000]
 
-Each video is restored by an SWRN of random weights, in a process of its own.
+Each video is upscaled by an SWRN of random weights, in its own process. Also prints the fraction of
+the time in which the network waited for the reader or the writer. Needs `jaxvsr[video]`.
 """
 
 import argparse
@@ -11,17 +12,19 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
+from benchmarks.common import machine, make_parser
 from jaxvsr import models
 from jaxvsr.upscaling.pipeline import upscale_file
 from jaxvsr.upscaling.request import Request
 
 
 def write(path: pathlib.Path, length: int, height: int, width: int) -> None:
-    """Writes a video of a texture that moves."""
+    """Writes a video of a moving texture."""
     import av
 
     rng = np.random.default_rng(0)
@@ -37,8 +40,8 @@ def write(path: pathlib.Path, length: int, height: int, width: int) -> None:
         container.mux(stream.encode())
 
 
-def restore(source: pathlib.Path) -> None:
-    """Restores a video, and prints the most memory that was held, MiB."""
+def upscale(source: pathlib.Path) -> None:
+    """Upscales a video and prints the process's peak memory in MiB."""
     model = models.create("swrn")
     variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 2, 64, 64, 3), np.float32))
     output = source.with_name("out.mp4")
@@ -46,27 +49,28 @@ def restore(source: pathlib.Path) -> None:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
-def main() -> None:
-    """Prints a line a length."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures and prints a line per length."""
+    parser = make_parser("upscale", __doc__)
     for name, default in (("height", 180), ("width", 320), ("short", 200), ("long", 2000)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--restore", type=pathlib.Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.restore:
-        restore(given.restore)
+    parser.add_argument("--upscale", type=pathlib.Path, help=argparse.SUPPRESS)
+    given = parser.parse_args(argv)
+    if given.upscale:
+        upscale(given.upscale)
         return
     peaks = []
     with tempfile.TemporaryDirectory() as folder:
         for length in (given.short, given.long):
             source = pathlib.Path(folder) / f"{length}.mp4"
             write(source, length, given.height, given.width)
-            command = [sys.executable, __file__, f"--restore={source}"]
+            command = [sys.executable, "-m", "benchmarks.upscale", f"--upscale={source}"]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             *lines, peak = done.stdout.strip().splitlines()
             peaks.append(int(peak))
-            print(f"{length} frames: {lines[-2]}; {peak} MiB at most", flush=True)
-    print(f"memory of {given.long} frames over that of {given.short}: {peaks[1] / peaks[0]:.3f}")
+            print(f"{length} frames: {lines[-2]}; peak {peak} MiB", flush=True)
+    ratio = peaks[1] / peaks[0]
+    print(f"peak memory of {given.long} frames / of {given.short}: {ratio:.3f}\n{machine()}")
 
 
 if __name__ == "__main__":

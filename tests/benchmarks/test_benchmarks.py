@@ -1,0 +1,148 @@
+"""Each benchmark runs with its smallest settings and prints its table."""
+
+import itertools
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import videos
+from PIL import Image
+
+from benchmarks import loader, masks, parity, picture, preset, space, ssim, tpu, upscale
+
+ROOT = pathlib.Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def cells(text, first):
+    """The cells of the Markdown rows whose first cell is `first`."""
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines()]
+    return [row[1:] for row in rows if row[:1] == [first]]
+
+
+def test_loader_reads_the_same_pixels_and_prints_both(capsys):
+    loader.main(
+        [
+            *("--length=4", "--size", "64", "96", "--frames=2", "--crop=32"),
+            *("--samples=3", "--rounds=1"),
+        ]
+    )
+    text = capsys.readouterr().out
+    for reader in ("PNG files", "data set"):
+        ((*times, _),) = cells(text, reader)
+        assert all(float(value) > 0 for value in times)
+
+
+def test_loader_takes_a_folder_of_frames(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
+    for i in range(3):
+        Image.fromarray(pixels + np.uint8(i)).save(tmp_path / f"{i}.png")
+    clip = loader.content(str(tmp_path), 2, (32, 16))
+    assert len(clip) == 2 and clip[1]["lq"].shape == (8, 4, 3)
+    np.testing.assert_array_equal(clip[1]["gt"][:20], pixels[:, :16] + np.uint8(1))
+
+
+def test_masks_gated_equals_dense(capsys, monkeypatch):
+    for name, value in {"FRACTIONS": (0.5,), "DIM": 24, "HEADS": 2}.items():
+        monkeypatch.setattr(masks, name, value)
+    masks.main(["--size", "16", "24", "--rounds=1"])
+    rows = cells(capsys.readouterr().out, "blobs")
+    assert len(rows) == 1 and float(rows[0][-1]) < 1e-5
+
+
+def test_mobile_log_draws_every_family(tmp_path):
+    mobile_log = pytest.importorskip("benchmarks.mobile_log", reason="needs jaxvsr[plots]")
+    mobile_log.main([f"--out={tmp_path / 'log.png'}"])
+    with Image.open(tmp_path / "log.png") as drawn:
+        assert np.asarray(drawn.convert("RGB")).std() > 10
+    best = mobile_log.front(mobile_log.read(ROOT / "docs" / "mobile_log.csv"))
+    assert all(a.psnr < b.psnr and a.gflops < b.gflops for a, b in itertools.pairwise(best))
+
+
+def test_parity_measures_a_case_and_writes_it(tmp_path, capsys):
+    parity.main(["swrn_tiny", f"--out={tmp_path}"])
+    (row,) = cells(capsys.readouterr().out, "SWRN")
+    (error,) = json.loads((tmp_path / "parity.json").read_text())["errors"]
+    assert 0 < error["error"] < 1e-6 and row[-1] == f"{error['error']:.1e}"
+    assert row[-1] in (tmp_path / "parity.md").read_text()
+
+
+def test_parity_knows_every_case_of_a_whole_network():
+    whole = {
+        path.parent.name
+        for path in parity.GOLDEN.glob("*/manifest.json")
+        if "_tiny" in path.parent.name
+    }
+    assert whole == {case for case in parity.CASES if "_real" not in case}
+
+
+def test_picture_has_a_column_per_method(tmp_path, capsys):
+    source = videos.write(tmp_path / "in.mp4", frames=videos.blocks(4))
+    out = tmp_path / "out.png"
+    picture.main([str(source), "--frame=2", "--context=1", "--crops", "0,0", f"--out={out}"])
+    with Image.open(out) as drawn:
+        assert drawn.width == 4 * (picture.WIDTH + picture.GAP) - picture.GAP
+    assert "PSNR on Y: bicubic" in capsys.readouterr().out
+
+
+def test_preset_scores_frames(tmp_path, capsys):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 40, 3), np.uint8)
+    for i in range(3):
+        Image.fromarray(pixels).save(tmp_path / f"{i:03d}.png")
+    preset.main(["swrn", "--frames", str(tmp_path)])
+    rows = cells(capsys.readouterr().out, tmp_path.stem)
+    assert [row[2] for row in rows] == ["bicubic", "swrn"]
+
+
+def test_space_counts_at_least_the_output():
+    assert space.memory("swrn", (16, 16), frames=1, devices=1) > 4 * 64 * 64 * 3
+
+
+@pytest.mark.slow
+def test_space_shares_memory_among_devices():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.space", "swrn", "--frames=2", "--size", "32", "32"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    ((one, two, four, large),) = cells(done.stdout, "swrn")
+    assert one.endswith("(1.00)") and all(cell.endswith(")") for cell in (two, four, large))
+
+
+def test_ssim_gives_the_plain_values(capsys):
+    pytest.importorskip("cv2")
+    ssim.main(["--frames=2", "--size", "48", "64", "--rounds=1", "--lengths", "2"])
+    rows = cells(capsys.readouterr().out, "RGB")
+    assert float(rows[0][-1]) < 1e-9
+
+
+def test_tpu_prints_the_files_that_are_there(tmp_path, capsys):
+    fit = {
+        "title": "a program",
+        "seconds": 120,
+        "refusal": "",
+        "fits": True,
+        "used": 2**31,
+        "hbm": 2**34,
+        "compute_seconds": 0.002,
+        "memory_seconds": 0.001,
+        "traffic": {"collectives": {"all-reduce": [3, 2**20]}},
+    }
+    (tmp_path / "swrn.json").write_text(json.dumps(fit))
+    tpu.main(["swrn_none", f"--out={tmp_path}"])
+    (row,) = cells(capsys.readouterr().out, "a program")
+    assert row == ["yes", "2.00", "2.0", "arithmetic", "3 all-reduce, 1.0 MiB", "2 min"]
+
+
+def test_upscale_prints_the_peak_memory(tmp_path, capsys):
+    pytest.importorskip("av")
+    source = tmp_path / "in.mp4"
+    upscale.write(source, length=3, height=32, width=48)
+    upscale.upscale(source)
+    assert int(capsys.readouterr().out.splitlines()[-1]) > 100  # MiB, of a process with JAX
+    assert videos.read(tmp_path / "out.mp4").frames.shape == (3, 128, 192, 3)
