@@ -23,12 +23,11 @@ import importlib.util
 import itertools
 import os
 import pathlib
-import platform
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -36,6 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import gpu_programs as programs
+from benchmarks.common import machine, make_parser
 from benchmarks.gpu_programs import NETWORKS, Program
 from benchmarks.gpu_report import Results, report
 
@@ -81,7 +81,7 @@ def rows(options: argparse.Namespace) -> list[Row]:
     words = {size: f"{size[0]}x{size[1]}, {frames} frames" for size in sizes}
 
     def of(name: str, fields: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-        small = NETWORKS[name][1] if dry else {}
+        small = programs.small_fields(name) if dry else {}
         return {**small, "dtype": "float32" if dry else "bfloat16", **fields, **more}
 
     def label(name: str, fields: Mapping[str, Any]) -> str:
@@ -148,17 +148,9 @@ def work(options: argparse.Namespace) -> None:
             results.write(row.key, "failed", reason="the process died")
         elif status is None:
             asked.append(row)
-    device = jax.devices()[0]
-    machine = {
-        "device": device.device_kind,
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "command": options.command,
-        "date": time.strftime("%Y-%m-%d"),
-    }
-    results.write(("run", "machine", ""), "ok", **machine)
+    about = {"device": jax.devices()[0].device_kind, "machine": machine()}
+    about |= {"xla_flags": os.environ.get("XLA_FLAGS", ""), "command": options.command}
+    results.write(("run", "machine", ""), "ok", date=time.strftime("%Y-%m-%d"), **about)
     pool = concurrent.futures.ThreadPoolExecutor(THREADS)
     tracing = threading.Lock()  # two threads of Python trace no faster than one
     sys.setswitchinterval(1e-3)  # what is timed meanwhile should not wait long for a tracer
@@ -205,6 +197,7 @@ def work(options: argparse.Namespace) -> None:
                 row = compiling.pop(future)
                 if made := measure(row, future.result):
                     again.append((row, made))
+        again.sort(key=lambda pair: asked.index(pair[0]))
         while again and not compiling and time.time() < deadline:
             row, made = again.pop(0)
             measure(row, lambda made=made: made)
@@ -281,7 +274,7 @@ def official(options: argparse.Namespace) -> None:
 
 def child(kind: str, deadline: float, options: argparse.Namespace) -> int:
     """Runs a part in a process of its own, ended soon after the deadline; returns its exit code."""
-    command = [sys.executable, "-m", "benchmarks.gpu", *sys.argv[1:]]
+    command = [sys.executable, "-m", "benchmarks.gpu", *options.given]
     command += [f"--child={kind}", f"--deadline={deadline}"]
     env = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.85", "TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
     try:
@@ -290,15 +283,14 @@ def child(kind: str, deadline: float, options: argparse.Namespace) -> int:
         return 0
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures, or prints the tables of what was measured."""
+    given = sys.argv[1:] if argv is None else argv
+
     def words(text: str) -> list[str]:
         return text.split(",")
 
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("gpu", __doc__)
     add = parser.add_argument
     add("--out", type=pathlib.Path, default=pathlib.Path("gpu"), help="folder of the results")
     add("--minutes", type=float, default=8.0, help="that it may take in all")
@@ -310,8 +302,9 @@ def main() -> None:
     add("--report", type=pathlib.Path, metavar="DIR", help="print the tables of a folder")
     add("--child", help=argparse.SUPPRESS)
     add("--deadline", type=float, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    options.command = " ".join(["python -m benchmarks.gpu", *sys.argv[1:]]).partition(" --child")[0]
+    options = parser.parse_args(given)
+    options.given = given
+    options.command = " ".join(["python -m benchmarks.gpu", *given]).partition(" --child")[0]
     if options.report:
         print(report(options.report))
         return

@@ -4,8 +4,8 @@ import dataclasses
 import functools
 import importlib
 import itertools
+import json
 import pathlib
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,36 +15,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.parity import CASES, GOLDEN, fields_of, input_clips
 from jaxvsr import flops, models, weights
+from tests.golden import golden
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "tests" / "golden"
 KEPT = (0.1, 0.3, 0.5, 1.0)
 
-# Networks in order of importance: the golden case, whose fields the dry run takes too, and fields.
-MIA = {"dim": 24, "depths": (2, 2), "num_heads": (3, 3), "mid_channels": 16}
-RVRT = {"dim": 24, "num_heads": (3, 3, 3), "attention_heads": 6}
-VRT = {
-    "dims": (24,) * 7 + (32,) * 2,
-    "depths": (4,) * 7 + (2,) * 2,
-    "num_heads": (3,) * 7 + (4,) * 2,
-    "window_size": (4, 4, 4),
-    "indep_reconsts": (8,),
-    "mul_attn_ratio": 0.5,
-    "deform_groups": 4,
-}
-NETWORKS: Mapping[str, tuple[str, dict[str, Any]]] = {
-    "miavsr": ("miavsr_tiny", MIA),
-    "basicvsrpp": ("basicvsrpp_tiny", {"dim": 16, "depth": 2}),
-    "psrt": ("psrt_tiny", {**MIA, "num_heads": (2, 2)}),
-    "rvrt": ("rvrt_tiny", {**RVRT, "deform_groups": 4}),
-    "vrt": ("vrt_tiny", VRT),
-    "iiavsr": ("iiavsr_tiny", MIA),
-    "basicvsr": ("basicvsr_tiny", {"dim": 16, "depth": 2}),
-    "iconvsr": ("iconvsr_tiny", {"dim": 16, "depth": 2, "keyframe_stride": 3}),
-    "rvrt_light": ("rvrt_light_tiny", RVRT),
-    "swrn": ("mobile_swrn_tiny", {}),
-    "mobile_rrn": ("mobile_rrn_tiny", {}),
-    "fani": ("mobile_fani_tiny", {}),
+# Networks in order of importance, and their golden cases, whose sizes the dry run takes too.
+NETWORKS = {
+    CASES[case][1]: case
+    for case in (
+        *("miavsr_tiny", "basicvsrpp_tiny", "psrt_tiny", "rvrt_tiny", "vrt_tiny", "iiavsr_tiny"),
+        *("basicvsr_tiny", "iconvsr_tiny", "rvrt_light_tiny", "mobile_swrn_tiny"),
+        *("mobile_rrn_tiny", "mobile_fani_tiny"),
+    )
 }
 
 
@@ -167,27 +151,27 @@ def product(side: int) -> Program:
     return Program(measure, lowered)
 
 
+def small_fields(name: str) -> dict[str, Any]:
+    """The fields of a network in its golden case."""
+    case = NETWORKS[name]
+    return fields_of(case, json.loads((GOLDEN / case / "manifest.json").read_text())["config"])
+
+
 def parity(name: str, fields: Mapping[str, Any], dtype: str) -> Program:
     """Error against the numbers of a golden case, read off the official code in float32."""
-    sys.path.append(str(GOLDEN))
-    import golden  # the cases' own reader
-
-    case, tiny = NETWORKS[name]
-    fields = {**tiny, **fields}
-    manifest, tensors, arrays = golden.load(GOLDEN / case)
-    read = weights.from_tf if case.startswith("mobile") else weights.from_torch
-    variables = read(name, tensors, **fields)
-    lq = arrays["lq"] / np.float32(255)
-    lq, clip = (lq, ...) if lq.ndim == 5 else (lq[None], 0)
+    manifest, tensors, arrays = golden.load(GOLDEN / NETWORKS[name])
+    fields = {**small_fields(name), **fields}
+    read = weights.from_torch if name in weights.TORCH else weights.from_tf
+    variables, lq = read(name, tensors, **fields), input_clips(arrays)
     model = models.create(name, **fields, dtype=dtype)
-    peak = 255 if manifest.get("range") else 1
     with jax.default_matmul_precision("highest" if dtype == "float32" else "default"):
         lowered, _ = lower(model.apply, variables, lq)
 
     def measure(compiled: Any) -> dict[str, Any]:
-        sr = peak * np.asarray(compiled(variables, lq), np.float64)[clip]
-        sr = np.clip(sr, 0, 255) if peak == 255 else sr
-        top, bottom, left, right = manifest["cases"]["sr"]["window"]
+        stored, peak = manifest["cases"]["sr"], 255 if "range" in manifest else 1
+        sr = np.asarray(compiled(variables, lq), np.float64).reshape(stored["shape"])
+        sr = np.clip(255 * sr, 0, 255) if peak == 255 else sr
+        top, bottom, left, right = stored["window"]
         difference = sr[..., top:bottom, left:right, :] - arrays["sr/crop"]
         sums, expected = np.abs(sr).sum((-3, -2, -1)), arrays["sr/abs"]
         return {

@@ -42,8 +42,7 @@ def report(folder: pathlib.Path) -> str:
     machine = latest.get(("run", "machine", ""), {})
     flags = f", XLA_FLAGS={machine['xla_flags']}" if machine.get("xla_flags") else ""
     parts = [
-        f"{machine.get('device')}, jax {machine.get('jax')}, Python {machine.get('python')}, "
-        f"{machine.get('cores')} cores{flags}, {machine.get('date')}: `{machine.get('command')}`. "
+        f"{machine.get('machine')}{flags}, {machine.get('date')}: `{machine.get('command')}`. "
         "Random weights; times are medians. *: timed while other programs compiled."
     ]
 
