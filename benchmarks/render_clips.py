@@ -25,7 +25,7 @@ FRAMES, SIZE = 14, 256
 RENDERED = {256: 0.35, 384: 0.35, 512: 0.3}
 # Of low contrast, too: as hard to compress as real frames, whose errors at a rate are smaller.
 CONTRAST = 0.35, 1.0
-FULL = Compressed(crf=(18, 38))
+FULL = Compressed(crf=(19, 39))
 PLAIN = dataclasses.replace(FULL, blur=0, resize=0, noise=0)
 # Seed of all clips and index of one -> its arrays.
 Make = Callable[[int, int], dict[str, np.ndarray]]

@@ -77,7 +77,7 @@ def _swrn(dim: int, num_blocks: int, scale: int) -> dict[str, Any]:
 
 
 RECIPES = {
-    "video": Recipe(_swrn(48, 4, 4), (0.2, 0.28, 0.27, 0.25), frames=10, crop=40, lr=8e-4),
+    "video": Recipe(_swrn(48, 4, 4), (0.12, 0.34, 0.34, 0.2), frames=10, crop=40, lr=8e-4),
     "swrn-x2": Recipe(_swrn(24, 3, 2), (1.0,)),
 }
 
@@ -168,7 +168,7 @@ def save(state: State, name: str, recipe: Recipe, out: pathlib.Path) -> None:
     """Writes the weights' moving average as a preset, and the checkpoint; each file at once."""
     state = jax.device_get(state)
     config = {"model": recipe.model, "train": dataclasses.asdict(recipe)}
-    config["train"] |= {"steps": int(state.step), "seconds": round(state.seconds)}
+    config["train"] |= {"steps": int(state.step), "seconds": round(float(state.seconds))}
     del config["train"]["model"]
     with tempfile.TemporaryDirectory(dir=out) as temporary:
         folder = pathlib.Path(temporary)
