@@ -1,7 +1,6 @@
 """`python -m tfds_builders <builder folder> --config=...`: the command `tfds build`.
 
-The `tfds` command itself does not start without Apache Beam (TFDS 4.9.10), which none of these
-builders use.
+The `tfds` command does not start without Apache Beam (TFDS 4.9.10), which no builder here needs.
 """
 
 import dataclasses

@@ -1,1 +1,1 @@
-"""Reading, degrading and writing clips."""
+"""Data sets: reading, degrading and storing clips, and batches for training."""

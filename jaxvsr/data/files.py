@@ -35,7 +35,7 @@ def find_folder(root: str | os.PathLike, *places: str) -> Place:
         Path of the first place that is a folder.
 
     Raises:
-        FileNotFoundError: none is; the message lists what the root holds.
+        FileNotFoundError: none is; the message lists the contents of the root.
         ValueError: a zip file is damaged.
     """
     root = pathlib.Path(root)
@@ -220,7 +220,7 @@ class VideoFrames:
 
 
 def _refuse(line: str) -> None:
-    """Turns what the reader warns about into an error."""
+    """Turns a warning of the reader into an error."""
     raise InputError(line.removeprefix("warning: "))
 
 

@@ -1,4 +1,4 @@
-"""From a config to batches: which samples, in which order, read by whom."""
+"""The input pipeline: draws, reads and batches training samples."""
 
 import dataclasses
 import multiprocessing
@@ -18,7 +18,14 @@ from jaxvsr.data.sources import TFDSClips
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One draw: frames of a clip, a square of them in input pixels, and how it is turned."""
+    """One training sample.
+
+    Attributes:
+        clip: index of the clip.
+        frames: frame indices.
+        top, left: corner of the crop, input pixels.
+        hflip, vflip, transpose: augmentations.
+    """
 
     clip: int
     frames: range
@@ -30,9 +37,9 @@ class Sample:
 
 
 class Draw:
-    """Draws samples: every (clip, start) that holds the frames alike, crops and turns at random.
+    """Draws samples: every (clip, first frame) equally often, with random crop and augmentation.
 
-    Source: the published recipes of BasicVSR and its successors (BasicSR, REDSRecurrentDataset).
+    Source: BasicSR, REDSRecurrentDataset, the recipe of BasicVSR and its successors.
     """
 
     def __init__(
@@ -43,10 +50,14 @@ class Draw:
         intervals: Sequence[int] = (1,),
         reverse: bool = False,
     ) -> None:
-        """Of `frames` frames each, cropped to squares of `crop` target pixels.
+        """Counts the samples.
 
-        A sample's frames are one of the intervals apart, each alike; with reverse every other
-        sample goes backwards in time. Clips that cannot hold the largest interval are left out.
+        Args:
+            source: of the clips. Clips too short for the largest interval are left out.
+            frames: per sample.
+            crop: height and width of a sample, target pixels.
+            intervals: between frames, drawn uniformly per sample.
+            reverse: whether half of the samples are reversed in time.
         """
         self._frames = frames
         self._intervals = tuple(intervals)
@@ -64,7 +75,7 @@ class Draw:
         return int(self._starts[-1])
 
     def __call__(self, window: int, rng: np.random.Generator) -> Sample:
-        """The sample of a window's number and a random generator."""
+        """Draws the sample with a given index of (clip, first frame)."""
         clip = int(np.searchsorted(self._starts, window, side="right"))
         start = window - int(self._starts[clip - 1]) if clip else window
         height, width = self._sizes[clip]
@@ -72,7 +83,7 @@ class Draw:
         left = int(rng.integers(width - self._crop + 1))
         hflip, vflip, transpose = (bool(turn) for turn in rng.random(3) < 0.5)
         interval = self._intervals[int(rng.integers(len(self._intervals)))]
-        # The published bound, which leaves interval - 1 frames of the clip unused.
+        # The official bound, which leaves interval - 1 frames of the clip unused.
         last = self._lengths[clip] - self._frames * interval
         if start > last:
             start = int(rng.integers(last + 1))
@@ -88,9 +99,9 @@ class Read:
 
     Attributes:
         source: of the clips.
-        crop: side of a sample in target pixels.
+        crop: height and width of a sample, target pixels.
         mirror: whether the reversed sample is appended to it.
-        chosen: of "lq" and of "gt", the numbers of a sample's frames that are kept; (): all.
+        chosen: for "lq" and "gt", the indices of the sample's frames that are kept; (): all.
     """
 
     source: TFDSClips
@@ -99,7 +110,7 @@ class Read:
     chosen: Mapping[str, Sequence[int]]
 
     def __call__(self, sample: Sample) -> dict:
-        """Sample -> {"lq" (t, h, w, 3) uint8, "gt" (t, H, W, 3) uint8, "key" str}."""
+        """Reads a sample: "lq" (t, h, w, 3) uint8, "gt" (t, H, W, 3) uint8, "key" str."""
         size = self.crop // self.source.scale
         window = self.source.read(sample.clip, sample.frames, sample.top, sample.left, (size, size))
         out: dict = {"key": f"{self.source.clips[sample.clip].name}/{sample.frames[0]}"}
@@ -120,31 +131,30 @@ def training_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Endless batches; which samples are in one depends on the seed and its position alone.
+    """Yields batches endlessly; their samples depend only on the seed and the position.
 
-    Whatever the number of worker processes and of hosts, the samples numbered position to
-    position + batch make the next global batch, so that a run resumes by its position.
+    Samples position to position + batch make the next global batch, for any number of worker
+    processes and hosts, so that a run resumes by its position.
 
     Args:
         data: `frames`, `crop`, `intervals`, `reverse`, `mirror`, `lq_frames`, `gt_frames`, `batch`
             (of all hosts together) and `workers`.
-        source: of the clips, which hold such samples (`preflight.check_samples`).
-        seed: of the order and of every draw.
-        position: how many samples were drawn before, by all hosts together.
-        process_index, process_count: this host's place among the hosts; each gets an equal
-            share of every batch.
+        source: of the clips, checked by `preflight.check_samples`.
+        seed: of the order and of all draws.
+        position: number of samples drawn before, by all hosts together.
+        process_index, process_count: of this host; each host gets an equal part of every batch.
 
     Yields:
         {"lq" (b, t, h, w, 3) uint8, "gt" (b, t, H, W, 3) uint8, "key" (b,) str}.
     """
     draw = Draw(source, data.frames, data.crop, data.intervals, data.reverse)
     samples = grain.MapDataset.range(len(draw)).seed(seed).shuffle().repeat().random_map(draw)
-    share = samples[position + process_index :: process_count]
+    own = samples[position + process_index :: process_count]
     chosen = {name: tuple(data.get(f"{name}_frames", ())) for name in ("lq", "gt")}
     read = Read(source, data.crop, data.mirror, chosen)
-    # Endless as it is, to Grain it has a length, which it would round up beyond the largest one.
-    batches = share.map(read).batch(data.batch // process_count, drop_remainder=True)
-    # Prefetched are whole batches: few, or they fill the memory.
+    # For Grain the endless data set has a length, which it would round up beyond the largest int.
+    batches = own.map(read).batch(data.batch // process_count, drop_remainder=True)
+    # Whole batches are prefetched: more than a few would fill the memory.
     threads = 1 if data.workers else 2
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2)
     dataset = batches.to_iter_dataset(options)
@@ -159,9 +169,9 @@ def training_batches(
 
 
 def _live_with_parent(worker: int, workers: int) -> None:
-    """A reading process is stopped by the training one alone, and ends with it in any case."""
+    """Lets a reading process ignore SIGTERM and end with the training process."""
     del worker, workers
-    # Schedulers signal a whole group of processes, but the training one still wants its batches.
+    # Schedulers signal the whole process group, but training still needs its next batches.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

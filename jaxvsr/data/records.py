@@ -1,11 +1,12 @@
-"""The record layout of every data set that jaxvsr trains on, and the TFDS builder that writes it.
+"""The record layout of all data sets, and the base class of the TFDS builders that write it.
 
-A record is a tile: a square of some frames in succession, in gt and in lq, coded as `coding` says.
-Records lie in ArrayRecord files in the order of the clips, of the groups of frames, of the rows of
-tiles, of the tiles in a row. `info.metadata` says the rest: "scale", "degradation", "side" (of a
-tile, gt pixels), "group" (frames of a tile), "clips" ({TFDS split: [[name, frames, H, W] of each
-clip]}), "views", splits that are parts of those ({split: {TFDS split: [names]}}), and "kinds" of
-clips, where there are any ({TFDS split: {name: kind}}).
+A record is a tile: a square of consecutive frames in gt and lq, encoded by `tile_codec`. Records
+lie in ArrayRecord files, ordered by clip, group of frames, row of tiles, and column. The data set's
+`info.metadata` holds:
+- "scale", "degradation", "side" (of a tile, gt pixels) and "group" (frames of a tile);
+- "clips": {TFDS split: [[name, frames, H, W] for each clip]};
+- "views", splits that are parts of those: {split: {TFDS split: [names]}};
+- "kinds" of clips, if any: {TFDS split: {name: kind}}.
 """
 
 import abc
@@ -38,14 +39,14 @@ Views = Mapping[str, Mapping[str, list[str]]]
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What the records of a data set have in common.
+    """Properties that the records of a data set share.
 
     Attributes:
-        size: (H, W) of gt in pixels; None where it differs from clip to clip.
-        scale: H/h = W/w, gt against lq.
-        degradation: how lq was made from gt, such as "bicubic"; "none": lq is gt, not stored.
-        flow: whether the true flow and its visibility masks are known.
-        group: frames of a tile; the last of a clip may have fewer.
+        size: (H, W) of gt in pixels; None where it differs between clips.
+        scale: H/h = W/w.
+        degradation: that made lq from gt, such as "bicubic"; "none": lq is gt and not stored.
+        flow: whether the true flow and its visibility masks are stored.
+        group: frames per tile; the last tiles of a clip may have fewer.
     """
 
     size: tuple[int | None, int | None] = (None, None)
@@ -56,17 +57,17 @@ class Layout:
 
     @property
     def images(self) -> tuple[str, ...]:
-        """What is stored of a frame but its flow."""
+        """Names of the stored images of a frame."""
         return ("gt",) if self.degradation == "none" else ("gt", "lq")
 
     @property
     def side(self) -> int:
-        """Of a tile, in gt pixels: 64, or the next lower multiple of the scale."""
+        """Height and width of a tile, gt pixels: 64, or the next smaller multiple of the scale."""
         return 64 // self.scale * self.scale
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of a frame, uncompressed, where size is known."""
+        """Uncompressed bytes of a frame, if its size is known."""
         height, width = (side or 0 for side in self.size)
         small = (height // self.scale) * (width // self.scale)
         return 3 * height * width + small * (3 * (len(self.images) - 1) + 18 * self.flow)
@@ -79,13 +80,15 @@ def features(layout: Layout) -> tfds.features.FeaturesDict:
         layout: of the data set.
 
     Returns:
-        "gt" (3, t, H, W) and "lq" (3, t, h, w) uint8, `coding.encode` of a tile, lq where it is
-        not gt; "key" text,
-        "<clip>/<first frame, 8 digits from 0>/<tile of the frame, from 0>"; and with flow
-        "flow_forward" and "flow_backward" (t, h, w, 2) float32: the displacement (dx, dy), in
-        low-resolution pixels, of the surface at each low-resolution pixel's centre to where it is
-        in the previous (next) frame; "visible_forward" and "visible_backward" (t, h, w) uint8: 1
-        where it is seen there; all zeros in the first (last) frame of a clip.
+        - "gt" (3, t, H, W) uint8: a tile, encoded by `tile_codec`;
+        - "lq" (3, t, h, w) uint8, likewise, unless lq is gt;
+        - "key", text: "<clip>/<first frame, 8 digits from 0>/<tile of the frame, from 0>";
+        and with flow
+        - "flow_forward" ("flow_backward") (t, h, w, 2) float32: displacement (dx, dy), in
+          low-resolution pixels, of the surface at each low-resolution pixel centre to its position
+          in the previous (next) frame;
+        - "visible_forward" ("visible_backward") (t, h, w) uint8: 1 where the surface is visible
+          there. All are zeros in the first (last) frame of a clip.
     """
     spec = {name: _raw((3, None, None, None), np.uint8) for name in layout.images}
     spec |= {"key": tfds.features.Text()}
@@ -96,25 +99,25 @@ def features(layout: Layout) -> tfds.features.FeaturesDict:
 
 
 def _raw(shape: tuple[int | None, ...], dtype: type) -> tfds.features.Tensor:
-    # Raw bytes: left to itself TFDS stores each uint8 as a 64-bit integer.
+    # Raw bytes, since by default TFDS stores each uint8 as a 64-bit integer.
     return tfds.features.Tensor(shape=shape, dtype=dtype, encoding="bytes")
 
 
 def examples(clips: Clips, layout: Layout, index: list) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Turns clips into keyed examples for TFDS, checking them on the way.
+    """Converts clips to keyed examples for TFDS, and checks them.
 
     Args:
         clips: (name, frames); a frame has "gt" (H, W, 3) and "lq" (h, w, 3) uint8 RGB, and with
             flow both flows (h, w, 2) float32 and both visibility masks (h, w) uint8.
         layout: of the data set.
-        index: receives [name, frames, H, W] of each clip, in order.
+        index: receives [name, frames, H, W] for each clip, in order.
 
     Yields:
         (increasing integer, example).
 
     Raises:
-        ValueError: there are no clips, a clip has no frames, two clips have one name, or a frame's
-          features, dtypes or sizes are not what the layout and the clip's first frame say.
+        ValueError: there are no clips, a clip has no frames, two clips have one name, or a frame
+          does not match the layout or the clip's first frame.
     """
     written, names = 0, set()
     for name, frames in clips:
@@ -127,7 +130,7 @@ def examples(clips: Clips, layout: Layout, index: list) -> Iterator[tuple[int, d
             parts = list(_tiles(group, layout))
             for number, part in enumerate(parts):
                 if part is parts[-1]:
-                    # Before the yield: whoever takes the tile may not ask for another one.
+                    # Before the yield, as the consumer may stop after this tile.
                     if not start:
                         index.append([name, 0, *size])
                     index[-1][1] += length
@@ -141,27 +144,30 @@ def examples(clips: Clips, layout: Layout, index: list) -> Iterator[tuple[int, d
 
 
 def _tiles(group: Frame, layout: Layout) -> Iterator[dict[str, np.ndarray]]:
-    """The tiles of stacked frames, coded."""
+    """Splits stacked frames into tiles and encodes them."""
     low = layout.side // layout.scale
-    cut = (tile_codec.cut(x, layout.side if name == "gt" else low) for name, x in group.items())
-    for parts in zip(*cut, strict=True):
+    split = (
+        tile_codec.split_into_tiles(x, layout.side if name == "gt" else low)
+        for name, x in group.items()
+    )
+    for parts in zip(*split, strict=True):
         named = zip(group, parts, strict=True)
         yield {name: tile_codec.encode(x) if name in layout.images else x for name, x in named}
 
 
 def _groups(name: str, frames: Iterable[Frame], layout: Layout) -> Iterator[dict[str, np.ndarray]]:
-    """Frames in succession, checked and stacked."""
+    """Checks consecutive frames and stacks them in groups."""
     size = None
     numbered = enumerate(frames)
     while group := list(itertools.islice(numbered, layout.group)):
         for number, frame in group:
-            _check(f"{name}/{number:08d}", frame, layout, size)
+            _check_frame(f"{name}/{number:08d}", frame, layout, size)
             size = frame["gt"].shape[:2]
         yield {key: np.stack([frame[key] for _, frame in group]) for key in group[0][1]}
 
 
-def _check(key: str, frame: Frame, layout: Layout, size: tuple[int, ...] | None) -> None:
-    """Raises ValueError unless a frame fits the layout and its clip, whose size it gets."""
+def _check_frame(key: str, frame: Frame, layout: Layout, size: tuple[int, ...] | None) -> None:
+    """Raises ValueError unless a frame matches the layout and the size of its clip."""
     wanted: dict[str, np.dtype] = {name: np.dtype(np.uint8) for name in layout.images}
     if layout.flow:
         wanted |= {name: np.dtype(np.float32) for name in _FLOWS}
@@ -188,21 +194,21 @@ def _check(key: str, frame: Frame, layout: Layout, size: tuple[int, ...] | None)
 
 
 def check_free_space(directory: str | os.PathLike, needed: int) -> None:
-    """Raises unless a data set fits on the disk.
+    """Checks that a data set fits on the disk.
 
     Args:
-        directory: an existing one, where the data set is to be.
+        directory: existing folder that will hold the data set.
         needed: bytes.
 
     Raises:
-        OSError: there is less room than that.
+        OSError: less space is free.
     """
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise OSError(
             errno.ENOSPC,
             f"the data set needs about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; "
-            "free some, or choose another --data_dir",
+            "free some space, or choose another --data_dir",
             os.fspath(directory),
         )
 
@@ -211,12 +217,13 @@ class ClipBuilder(
     tfds.core.GeneratorBasedBuilder,
     skip_registration=True,  # type: ignore[call-arg]
 ):
-    """A TFDS builder of clips. A concrete one defines VERSION, `layout` and `_clips`.
+    """Base class of TFDS builders of clips; subclasses define VERSION, `layout` and `_clips`.
 
-    Description, citation and tags are read from README.md, CITATIONS.bib and TAGS.txt beside it.
+    Description, citation and tags are read from README.md, CITATIONS.bib and TAGS.txt beside the
+    subclass.
     """
 
-    # Nothing is downloaded. TFDS's own look-up needs a package that it does not install.
+    # Nothing is downloaded. TFDS's lookup of checksums needs a package that it does not install.
     url_infos = None
 
     def __init__(self, *, file_format: str | None = None, **kwargs: Any):
@@ -224,25 +231,25 @@ class ClipBuilder(
 
     @property
     def layout(self) -> Layout:
-        """What the records have in common."""
+        """Properties that all records share."""
         return Layout()
 
     @abc.abstractmethod
     def _clips(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Clips]:
-        """The clips of each split, to be iterated once, in order."""
+        """Returns the clips of each split, which are iterated once, in order."""
 
     def _views(self, dl_manager: tfds.download.DownloadManager) -> Views:
-        """Splits whose records are those of the splits of `_clips`: which clips of which."""
+        """Returns splits that are parts of the splits of `_clips`."""
         return {}
 
     def _kinds(self) -> Mapping[str, Mapping[str, str]]:
-        """The kinds of clips, {split: {name: kind}}; scores are given by kind, too."""
+        """Returns the kinds of clips, {split: {name: kind}}; scores are also reported by kind."""
         return {}
 
     def _from_files(self, splits: Mapping[str, Sequence[files.ClipFiles]]) -> dict[str, Clips]:
-        """The clips of files, after a look at all of them and at the room on the disk."""
+        """Returns the clips of files, after a check of all files and of the disk space."""
         layout = self.layout
-        logging.info("looking at the files of %d clips", sum(map(len, splits.values())))
+        logging.info("checking the files of %d clips", sum(map(len, splits.values())))
         needed = 0
         for clip in itertools.chain(*splits.values()):
             length, *size = clip.check_files(layout.scale)
@@ -274,7 +281,7 @@ class ClipBuilder(
                 kinds={},
             ),
         )
-        # TFDS would ask its authors' storage for the data set, which leaves a temporary folder.
+        # TFDS would look for the data set in its authors' bucket, and leave a temporary folder.
         info.initialize_from_bucket = lambda: None
         return info
 
@@ -282,7 +289,7 @@ class ClipBuilder(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         if self.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
-            raise ValueError(f"clips need the format array_record, not {self.info.file_format}")
+            raise ValueError(f"file_format must be array_record, got {self.info.file_format}")
         try:
             splits = self._clips(dl_manager)
             self.info.metadata["views"] = self._views(dl_manager)

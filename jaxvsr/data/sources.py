@@ -14,11 +14,11 @@ from jaxvsr.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """What is known of a clip without reading it.
+    """Properties of a clip, known before it is read.
 
     Attributes:
         name: unique in its split.
-        length: frames.
+        length: number of frames.
         height, width: of a target frame, pixels.
         kind: of clip, such as "tripod"; "" where the data set has no kinds.
     """
@@ -31,24 +31,24 @@ class Clip:
 
 
 class TFDSClips:
-    """The clips of a split of a data set that was prepared by one of tfds_builders/.
+    """The clips of a split of a data set that one of tfds_builders/ prepared.
 
     Attributes:
-        clips: in the order of the records, or of the list that names them.
+        clips: in the order of the records, or of the split's list.
         scale: of the targets over the inputs.
-        degradation: that made the inputs, by name.
+        degradation: name of the degradation that made the inputs.
     """
 
     def __init__(self, dataset: str, split: str, data_dir: str = "") -> None:
-        """Opens the data set; no frame is read.
+        """Opens the data set, without reading frames.
 
         Args:
             dataset: "name" or "name/config".
             split: of the data set.
-            data_dir: where TFDS keeps its data sets; its own default if empty.
+            data_dir: folder of TFDS data sets; "": the default of TFDS.
 
         Raises:
-            InputError: no such data set or split is prepared, or it is empty.
+            InputError: the data set is not prepared, or the split is unknown or empty.
         """
         data_dir = data_dir or tfds.core.constants.DATA_DIR
         try:
@@ -71,13 +71,14 @@ class TFDSClips:
             )
         if split not in stored | views:
             raise InputError(
-                f"the data set {dataset!r} has no split {split!r}, but {', '.join(stored | views)}"
+                f"data set {dataset!r} has no split {split!r}; expected one of: "
+                f"{', '.join(stored | views)}"
             )
         self.scale, self.degradation = metadata["scale"], metadata["degradation"]
         self._side, self._group = metadata["side"], metadata["group"]
         listed = views.get(split) or {split: [name for name, *_ in stored[split]]}
         self._records: list = []
-        places: list[tuple[Clip, int, int]] = []  # of each clip: whose records, from which on
+        places: list[tuple[Clip, int, int]] = []  # clip, index into _records, first record
         for part, names in listed.items():
             first, found = 0, {}
             for name, length, height, width in stored[part]:
@@ -97,11 +98,11 @@ class TFDSClips:
         self.clips, self._parts, self._first = zip(*places, strict=True)
 
     def _count(self, clip: Clip) -> int:
-        """How many records a clip has."""
+        """Number of records of a clip."""
         rows, columns = (
-            tile_codec.count(length, self._side) for length in (clip.height, clip.width)
+            tile_codec.count_tiles(length, self._side) for length in (clip.height, clip.width)
         )
-        return tile_codec.count(clip.length, self._group) * rows * columns
+        return tile_codec.count_tiles(clip.length, self._group) * rows * columns
 
     def read(
         self,
@@ -111,19 +112,20 @@ class TFDSClips:
         left: int = 0,
         size: tuple[int, int] | None = None,
     ) -> dict[str, np.ndarray]:
-        """Reads a window of frames of a clip; no more than the tiles that it lies in are read.
+        """Reads a window of frames of a clip; only the tiles that it touches are read.
 
         Args:
-            clip: its place in `clips`.
-            frames: their numbers.
+            clip: index into `clips`.
+            frames: frame indices.
             top, left: corner of the window, in low-resolution pixels.
-            size: (h, w) of the window, in low-resolution pixels; None: all that is below and right.
+            size: (h, w) of the window, in low-resolution pixels; None: up to the bottom right
+                corner.
 
         Returns:
-            "gt" (t, H, W, 3) and "lq" (t, h, w, 3), uint8 RGB, in no particular order in memory.
+            "gt" (t, H, W, 3) and "lq" (t, h, w, 3), uint8 RGB, with any memory order.
 
         Raises:
-            IndexError: the clip has no such frames or no such window.
+            IndexError: a frame or the window is outside of the clip.
         """
         known, side = self.clips[clip], self._side // self.scale
         low = known.height // self.scale, known.width // self.scale
@@ -135,18 +137,18 @@ class TFDSClips:
                 f"{list(frames)} with {height}x{width} from ({top}, {left}) on"
             )
         scales = {"gt": self.scale} | ({} if self.degradation == "none" else {"lq": 1})
-        rows = np.arange(top // side, tile_codec.count(top + height, side))
-        columns = np.arange(left // side, tile_codec.count(left + width, side))
+        rows = np.arange(top // side, tile_codec.count_tiles(top + height, side))
+        columns = np.arange(left // side, tile_codec.count_tiles(left + width, side))
         groups, within = np.divmod(frames, self._group)
         groups, place = np.unique(groups, return_inverse=True)
-        down, across = tile_codec.count(low[0], side), tile_codec.count(low[1], side)
+        down, across = tile_codec.count_tiles(low[0], side), tile_codec.count_tiles(low[1], side)
         numbers = (groups[:, None, None] * down + rows[:, None]) * across + columns
         shape = len(groups) * self._group, len(rows) * side
         canvas = {
             name: np.empty((3, shape[0], shape[1] * scale, width * scale), np.uint8)
             for name, scale in scales.items()
         }
-        # One by one: what is read is then still in the processor's cache when it is put in place.
+        # One by one, so that a record is still in the processor's cache when it is copied.
         for (i, j, k), number in np.ndenumerate(self._first[clip] + numbers):
             data = self._records[self._parts[clip]][int(number)]
             record = tf_example_pb2.Example.FromString(data).features.feature
@@ -164,7 +166,7 @@ class TFDSClips:
 
 
 def _put(canvas: np.ndarray, record: Mapping, name: str, time: int, top: int, left: int) -> None:
-    """Puts a record's tile into a canvas (3, t, h, w), over whose sides it may reach."""
+    """Copies a record's tile to a canvas (3, t, h, w); parts beyond its sides are cropped."""
     (data,) = record[f"{name}/value"].bytes_list.value
     tile = np.frombuffer(data, np.uint8).reshape(record[f"{name}/shape"].int64_list.value)
     tile = tile[..., max(-left, 0) : canvas.shape[-1] - left]

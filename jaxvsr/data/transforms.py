@@ -1,12 +1,12 @@
-"""What happens to a sample's frames, the same for all of them: flips, transpose, mirror."""
+"""Augmentations of a sample's frames, equal for all of them: flips, transpose, mirror."""
 
 import numpy as np
 
 
 def augment(frames: np.ndarray, hflip: bool, vflip: bool, transpose: bool) -> np.ndarray:
-    """Flips left and right, then up and down, then swaps rows and columns of (t, h, w, c).
+    """Flips horizontally, then vertically, then transposes (t, h, w, c).
 
-    Source: BasicSR's `augment`, the order of every published recipe.
+    Source: BasicSR's `augment`, whose order all official recipes use.
     """
     if hflip:
         frames = frames[:, :, ::-1]
@@ -16,14 +16,14 @@ def augment(frames: np.ndarray, hflip: bool, vflip: bool, transpose: bool) -> np
 
 
 def mirror(frames: np.ndarray) -> np.ndarray:
-    """Appends the reversed clip: (t, h, w, c) -> (2t, h, w, c). Vimeo-90K's recipe."""
+    """Appends the reversed clip: (t, h, w, c) -> (2t, h, w, c), as recipes on Vimeo-90K do."""
     return np.concatenate([frames, frames[::-1]])
 
 
 def contiguous(frames: np.ndarray) -> np.ndarray:
-    """Copies frames (t, h, w, c) that lie in whatever order, a channel at a time.
+    """Copies frames (t, h, w, c) of any memory order into C order, channel by channel.
 
-    NumPy itself would copy pixel by pixel where the channels lie apart, in 2 to 4 times the time.
+    For separate colour planes this is 2 to 4 times as fast as NumPy's copy.
     """
     out = np.empty(frames.shape, frames.dtype)
     for channel in range(frames.shape[-1]):

@@ -1,4 +1,4 @@
-"""What the user requests of `upscale`, and the checks of it before long work."""
+"""The options of `upscale`, and their checks before long work."""
 
 import dataclasses
 import os

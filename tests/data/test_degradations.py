@@ -242,7 +242,7 @@ def test_resize_keeps_constants_and_bytes(method):
     [
         (lambda x: blur_downsample(x, "bicubic"), ValueError, "'bd' .*BasicVSR.*'duf' .*'tecogan'"),
         (lambda x: blur_downsample(x, "bd", 2), ValueError, "scale"),
-        (lambda x: blur_downsample(x, "duf", 5), ValueError, r"\(2, 3, 4\), not for 5"),
+        (lambda x: blur_downsample(x, "duf", 5), ValueError, r"\(2, 3, 4\), got 5"),
         (lambda x: blur_downsample(x[:3], "bd"), ValueError, "smaller than the scale"),
         (lambda x: blur_downsample(x.astype(np.int64), "bd"), TypeError, "int64"),
         (lambda x: blur_downsample(x[..., 0], "bd"), ValueError, "shape"),

@@ -50,7 +50,7 @@ def test_what_a_clip_does_not_have_is_refused(data_dir, frames, top, left, size)
 def test_what_is_not_prepared_is_said_with_the_command(data_dir):
     with pytest.raises(InputError, match="'reds' is not prepared in (?s:.*)make data DATASET=reds"):
         TFDSClips("reds", "train", str(data_dir))
-    with pytest.raises(InputError, match="no split 'valid', but train, val"):
+    with pytest.raises(InputError, match="no split 'valid'; expected one of: train, val"):
         TFDSClips("dead_leaves/test", "valid", str(data_dir))
 
 
@@ -114,5 +114,5 @@ def test_a_view_is_read_from_the_splits_that_hold_its_clips(data_dir, tmp_path):
         np.testing.assert_array_equal(source.read(number, [1, 2])["gt"], expected)
     with pytest.raises(InputError, match="'more'.*is in part missing"):
         TFDSClips("dead_leaves/test", "more", place)
-    with pytest.raises(InputError, match="but train, val, mixed, more"):
+    with pytest.raises(InputError, match="one of: train, val, mixed, more"):
         TFDSClips("dead_leaves/test", "test", place)

@@ -8,8 +8,8 @@ from jaxvsr.data import tile_codec
 
 def test_cut_covers_the_frames_once_row_by_row():
     frames = np.arange(2 * 5 * 7 * 1).reshape(2, 5, 7, 1)
-    parts = list(tile_codec.cut(frames, 3))
-    assert len(parts) == tile_codec.count(5, 3) * tile_codec.count(7, 3) == 6
+    parts = list(tile_codec.split_into_tiles(frames, 3))
+    assert len(parts) == tile_codec.count_tiles(5, 3) * tile_codec.count_tiles(7, 3) == 6
     np.testing.assert_array_equal(parts[1], frames[:, :3, 3:6])
     rows = [np.concatenate(parts[i : i + 3], axis=2) for i in (0, 3)]
     np.testing.assert_array_equal(np.concatenate(rows, axis=1), frames)
@@ -24,7 +24,9 @@ def test_encoding_is_the_difference_to_the_row_above_and_to_green():
 @pytest.mark.parametrize(("top", "height"), [(0, 12), (0, 1), (5, 3), (7, 5), (11, 1)])
 def test_decoding_gives_the_rows_asked_for(top, height):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 12, 5, 3), np.uint8)
-    coded = np.concatenate([tile_codec.encode(part) for part in tile_codec.cut(pixels, 6)], axis=2)
+    coded = np.concatenate(
+        [tile_codec.encode(part) for part in tile_codec.split_into_tiles(pixels, 6)], axis=2
+    )
     np.testing.assert_array_equal(
         tile_codec.decode(coded, 6, top, height), pixels[:, top : top + height]
     )

@@ -1,9 +1,8 @@
-"""Clips of your own: folders of PNG frames, or video files.
+"""TFDS builder of your own clips: folders of PNG frames, or video files.
 
     python -m tfds_builders tfds_builders/frames --config='{"name": "mine", "gt": "/my/clips"}'
 
-from the repository's root, with the options of `tfds build`. More fields of the config:
-`FramesConfig`.
+from the repository's root, with the options of `tfds build`. `FramesConfig` lists all fields.
 """
 
 import dataclasses
@@ -17,19 +16,18 @@ from jaxvsr.video.images import is_hidden
 from jaxvsr.video.reading import VIDEO_SUFFIXES
 
 
-# TFDS's own config class is not frozen, and Python does not let a frozen class extend it.
+# TFDS's config class is not frozen, and a frozen class cannot extend it.
 @dataclasses.dataclass(eq=False, kw_only=True)
 class FramesConfig(tfds.core.BuilderConfig):
-    """Where the clips are.
+    """The clips and their degradation.
 
     Attributes:
-        gt: a folder of clips: folders of PNG frames whose names end with their number, or video
-            files. A clip's name is that of its folder, or of its file without the suffix.
-        lq: such a folder of the same clips at low resolution; empty: made here.
-        scale: of gt over lq.
-        degradation: that makes lq, "bicubic" or "bd"; "none": lq is gt, of scale 1; a name for the
-            one that made a given lq.
-        val: names of the clips that make the split "val"; the others make "train".
+        gt: folder of clips, which are folders of PNG frames whose names end with their number, or
+            video files. A clip is named after its folder, or its file without the suffix.
+        lq: folder of the same clips at low resolution; "": made here.
+        scale: H/h.
+        degradation: "bicubic" or "bd"; "none": lq is gt, at scale 1. For a given lq, any name.
+        val: names of the clips of split "val"; the others form "train".
     """
 
     gt: str = ""
@@ -42,7 +40,7 @@ class FramesConfig(tfds.core.BuilderConfig):
         if not 1 <= self.scale <= 8:
             raise ValueError(f"scale must be from 1 to 8, got {self.scale}")
         if self.lq and self.degradation == "none":
-            raise ValueError("lq is gt where the degradation is 'none': give no folder of it")
+            raise ValueError("with degradation 'none' lq is gt: leave out the folder lq")
         if not self.lq:
             files.check_degradation(self.degradation, self.scale)
 
@@ -51,7 +49,9 @@ class Builder(records.ClipBuilder):
     """TFDS builder of the user's clips; see README.md."""
 
     VERSION = tfds.core.Version("2.0.0")
-    BUILDER_CONFIGS = [FramesConfig(name="none", description="Give one of your own, as JSON.")]
+    BUILDER_CONFIGS = [
+        FramesConfig(name="none", description="A placeholder: give your own config as JSON.")
+    ]
 
     @property
     def layout(self) -> records.Layout:
@@ -62,7 +62,7 @@ class Builder(records.ClipBuilder):
         config = self.builder_config
         if not config.gt:
             raise ValueError(
-                """say where the clips are: --config='{"name": "mine", "gt": "/my/clips"}'"""
+                """name the folder of clips: --config='{"name": "mine", "gt": "/my/clips"}'"""
             )
         gt = _clips_in(config.gt)
         lq = _clips_in(config.lq) if config.lq else {}
@@ -82,11 +82,11 @@ class Builder(records.ClipBuilder):
 
 
 def _clips_in(folder: str) -> dict[str, files.Frames]:
-    """The clips of a folder by name, in the order of their names.
+    """Finds the clips of a folder, sorted by name.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: it holds no clips, or something else, or two of one name.
+        FileNotFoundError: the folder does not exist.
+        ValueError: the folder holds no clips, something else, or two clips of one name.
     """
     root = pathlib.Path(folder).expanduser()
     if not root.is_dir():
@@ -103,12 +103,12 @@ def _clips_in(folder: str) -> dict[str, files.Frames]:
         elif path.suffix.lower() in VIDEO_SUFFIXES:
             clips[name] = files.VideoFrames(path)
         else:
-            lone = f": is {root} itself a clip? Give the folder that it lies in"
+            lone = f": is {root} itself a clip? Then give its parent folder"
             hint = lone if path.suffix.lower() == ".png" else ""
             raise ValueError(
                 f"expected folders of PNG frames or videos ({', '.join(VIDEO_SUFFIXES)}) in {root},"
                 f" found {path.name}{hint}"
             )
     if not clips:
-        raise ValueError(f"{root} is empty: expected folders of PNG frames, or videos")
+        raise ValueError(f"{root} is empty: expected folders of PNG frames or videos")
     return clips

@@ -67,7 +67,7 @@ def test_frames_that_are_their_own_input_are_stored_once(tmp_path):
 
 @pytest.mark.parametrize(
     ("fields", "message"),
-    [({"scale": 4}, "needs scale 1, got 4"), ({"scale": 1, "lq": "x"}, "give no folder of it")],
+    [({"scale": 4}, "needs scale 1, got 4"), ({"scale": 1, "lq": "x"}, "leave out the folder lq")],
 )
 def test_frames_that_are_their_own_input_have_no_other(fields, message):
     with pytest.raises(ValueError, match=message):
@@ -133,7 +133,7 @@ def two_sizes(root):
         (clip_itself, "in .*/gt, found f_10.png: is .*/gt itself a clip"),
         (other_file, "expected folders of PNG frames or videos .* found notes.txt"),
         (same_name, "/gt holds two clips one"),
-        (empty, "/gt is empty: expected folders of PNG frames, or videos"),
+        (empty, "/gt is empty: expected folders of PNG frames or videos"),
         (two_sizes, "two/f_9.png is 18x30, but its clip began with 18x26"),
     ],
 )

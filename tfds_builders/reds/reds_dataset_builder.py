@@ -1,4 +1,4 @@
-"""REDS, from the folders or zip files that its authors distribute."""
+"""TFDS builder of REDS, from the folders or zip files that its authors distribute."""
 
 import dataclasses
 
@@ -6,22 +6,22 @@ import tensorflow_datasets as tfds
 
 from jaxvsr.data import files, records
 
-# The four training clips that the field scores on.
+# The four training clips that papers use as the test set.
 REDS4 = ("000", "011", "015", "020")
 
 _LQ = {"sharp_bicubic": "sharp_bicubic/X4", "blur_bicubic": "blur_bicubic/X4", "blur": "blur"}
 
 
-# TFDS's own config class is not frozen, and Python does not let a frozen class extend it.
+# TFDS's config class is not frozen, and a frozen class cannot extend it.
 @dataclasses.dataclass(eq=False, kw_only=True)
 class RedsConfig(tfds.core.BuilderConfig):
-    """Which part of REDS; the defaults are the whole, another name and less make an excerpt.
+    """Part of REDS; by default all of it. Smaller numbers under another name make an excerpt.
 
     Attributes:
-        lq: what lq is: "sharp_bicubic", "blur_bicubic", or, of gt's own size, "blur".
-        num_train: of the training clips 000, 001, ..., at least 21 so that REDS4 is among them.
-        num_val: of the validation clips 000, 001, ..., which become 240, 241, ...
-        num_frames: of each clip; all must be there.
+        lq: "sharp_bicubic", "blur_bicubic", or "blur" (of the same size as gt).
+        num_train: number of training clips 000, 001, ...; at least 21, which include REDS4.
+        num_val: number of validation clips 000, 001, ..., which are renamed 240, 241, ...
+        num_frames: of each clip.
         size: (H, W) of the frames.
     """
 
@@ -43,15 +43,17 @@ class Builder(records.ClipBuilder):
     BUILDER_CONFIGS = [
         RedsConfig(name="sharp_bicubic", description="Super-resolution x4."),
         RedsConfig(
-            name="blur_bicubic", lq="blur_bicubic", description="The same of frames in motion blur."
+            name="blur_bicubic",
+            lq="blur_bicubic",
+            description="Super-resolution x4 of frames with motion blur.",
         ),
-        RedsConfig(name="blur", lq="blur", description="Deblurring, without enlargement."),
+        RedsConfig(name="blur", lq="blur", description="Deblurring at scale 1."),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Download train_sharp and val_sharp, and the lq of your config ({train,val}_sharp_bicubic,
     _blur_bicubic or _blur), from https://seungjunnah.github.io/Datasets/reds.html. manual_dir holds
-    their zip files, or what is in them: {train,val}_sharp/<clip>/<8 digits>.png,
-    {train,val}_sharp_bicubic/X4/<clip>/<8 digits>.png and so on, or these below train/ and val/.
+    their zip files, or their contents: {train,val}_sharp/<clip>/<8 digits>.png,
+    {train,val}_sharp_bicubic/X4/<clip>/<8 digits>.png and so on, perhaps below train/ and val/.
     """
 
     @property

@@ -136,7 +136,7 @@ def test_says_early_when_the_disk_is_too_small(tmp_path, tree, monkeypatch):
     usage = collections.namedtuple("usage", "total used free")
     needed = 23 * 2 * (16 * 24 + 4 * 6) * 3  # every frame once, though splits overlap
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, needed - 1))
-    with pytest.raises(OSError, match="free some, or choose another --data_dir"):
+    with pytest.raises(OSError, match="free some space, or choose another --data_dir"):
         build(tmp_path, tree)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, needed))
     build(tmp_path, tree)

@@ -1,4 +1,4 @@
-"""Vid4, UDM10 and SPMCS-30, from the folders in which they go round."""
+"""TFDS builder of Vid4, UDM10 and SPMCS-30, from the folders in which they are distributed."""
 
 import dataclasses
 import pathlib
@@ -7,22 +7,22 @@ import tensorflow_datasets as tfds
 
 from jaxvsr.data import files, records
 
-# What the folder of a clip's frames is called where it lies below the clip's own.
+# Names of a clip's folder of frames below a folder with the clip's name.
 _BELOW = {"gt": ("truth",), "bicubic": ("input4",), "bd": ("blur4",)}
-# And where the clips' folders lie below it.
+# Names of the folder above the clips' folders, in the other layout.
 _ABOVE = {"gt": ("GT", "gt"), "bicubic": ("BIx4",), "bd": ("BDx4",)}
 
 
-# TFDS's own config class is not frozen, and Python does not let a frozen class extend it.
+# TFDS's config class is not frozen, and a frozen class cannot extend it.
 @dataclasses.dataclass(eq=False, kw_only=True)
 class SetConfig(tfds.core.BuilderConfig):
-    """Which set, and how its lq was made.
+    """A test set and the degradation of its lq.
 
     Attributes:
-        folders: what the set's folder is called.
-        num_clips, num_frames: in all; that many must be there.
-        degradation: that made lq, "bicubic" or "bd".
-        given: whether lq is read from a folder, not made here.
+        folders: possible names of the set's folder.
+        num_clips, num_frames: expected in total.
+        degradation: of lq, "bicubic" or "bd".
+        given: whether lq is read from a folder, rather than made here.
     """
 
     folders: tuple[str, ...]
@@ -64,9 +64,9 @@ class Builder(records.ClipBuilder):
     VERSION = tfds.core.Version("2.0.0")
     BUILDER_CONFIGS = _configs()
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
-    manual_dir is the set's folder (Vid4, UDM10, SPMCS) or the one that it lies in. It holds
-    GT/<clip>/<number>.png, or <clip>/truth/<number>.png; for a config *_given also BIx4/<clip>/...
-    or BDx4/<clip>/..., or <clip>/input4/... or <clip>/blur4/...
+    manual_dir is the set's folder (Vid4, UDM10, SPMCS) or its parent. The set's folder holds
+    GT/<clip>/<number>.png, or <clip>/truth/<number>.png; a config *_given also needs
+    BIx4/<clip>/... or BDx4/<clip>/..., or <clip>/input4/... or <clip>/blur4/...
     """
 
     @property
@@ -101,10 +101,10 @@ class Builder(records.ClipBuilder):
 
 
 def _clip_folders(manual_dir: str, sets: tuple[str, ...], kind: str) -> dict[str, files.Place]:
-    """The folder of each clip's frames, of gt or of a degradation.
+    """Finds the folder of each clip's frames, of gt or of a degradation.
 
     Raises:
-        FileNotFoundError: there are none.
+        FileNotFoundError: none was found.
     """
     roots = ("", *(f"{name}/" for name in sets))
     try:

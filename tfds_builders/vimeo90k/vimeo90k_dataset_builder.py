@@ -1,4 +1,4 @@
-"""Vimeo-90K septuplets, from the folder or zip file that its authors distribute."""
+"""TFDS builder of Vimeo-90K, from the folder or zip file that its authors distribute."""
 
 import dataclasses
 import os
@@ -8,21 +8,21 @@ import tensorflow_datasets as tfds
 from jaxvsr.data import files, records
 
 _SUBSETS = ("fast", "medium", "slow")
-# Where others' tools leave the low-resolution frames, beside the data or below.
+# Folders in which common tools store the low-resolution frames, beside the data or below.
 _GIVEN = {
     "bicubic": ("vimeo_septuplet_matlabLRx4/sequences", "BIx4/sequences", "BIx4"),
     "bd": ("vimeo_septuplet_BDLRx4/sequences", "BDx4/sequences", "BDx4"),
 }
 
 
-# TFDS's own config class is not frozen, and Python does not let a frozen class extend it.
+# TFDS's config class is not frozen, and a frozen class cannot extend it.
 @dataclasses.dataclass(eq=False, kw_only=True)
 class Vimeo90kConfig(tfds.core.BuilderConfig):
-    """How the frames are.
+    """The degradation of lq.
 
     Attributes:
-        degradation: that made lq, "bicubic" or "bd"; "none": lq is gt.
-        given: whether lq is read from a folder, not made here.
+        degradation: "bicubic" or "bd"; "none": lq is gt.
+        given: whether lq is read from a folder, rather than made here.
         size: (H, W) of the frames.
     """
 
@@ -32,7 +32,7 @@ class Vimeo90kConfig(tfds.core.BuilderConfig):
 
     @property
     def scale(self) -> int:
-        """Of gt over lq."""
+        """H/h."""
         return 1 if self.degradation == "none" else 4
 
     def __post_init__(self):
@@ -40,26 +40,24 @@ class Vimeo90kConfig(tfds.core.BuilderConfig):
 
 
 class Builder(records.ClipBuilder):
-    """TFDS builder of Vimeo-90K; the clips are those that the two list files name."""
+    """TFDS builder of Vimeo-90K; the two list files name its clips."""
 
     VERSION = tfds.core.Version("2.0.0")
     BUILDER_CONFIGS = [
         Vimeo90kConfig(name="bicubic", description="Bicubic x4, made here."),
-        Vimeo90kConfig(name="bd", degradation="bd", description="Blurred, every 4th; made here."),
+        Vimeo90kConfig(name="bd", degradation="bd", description="BD x4, made here."),
         Vimeo90kConfig(name="bicubic_given", given=True, description="Bicubic x4, given."),
+        Vimeo90kConfig(name="bd_given", degradation="bd", given=True, description="BD x4, given."),
         Vimeo90kConfig(
-            name="bd_given", degradation="bd", given=True, description="Blurred, every 4th; given."
-        ),
-        Vimeo90kConfig(
-            name="clean", degradation="none", description="To denoise, and to interpolate frames."
+            name="clean", degradation="none", description="Denoising and frame interpolation."
         ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Download "The original training + test set (82GB)" of the septuplets from
-    http://toflow.csail.mit.edu/. manual_dir holds the zip file, or what is in it:
-    sequences/<5 digits>/<4 digits>/im1.png..im7.png, sep_trainlist.txt and sep_testlist.txt, these
-    or the folder vimeo_septuplet around them. For a config *_given it, or the folder above it, also
-    holds the low-resolution frames, vimeo_septuplet_matlabLRx4/sequences/..., BIx4/... or BDx4/...
+    http://toflow.csail.mit.edu/. manual_dir holds the zip file, or its contents:
+    sequences/<5 digits>/<4 digits>/im1.png..im7.png, sep_trainlist.txt and sep_testlist.txt,
+    perhaps in a folder vimeo_septuplet. A config *_given also needs, in manual_dir or its parent,
+    the low-resolution frames, vimeo_septuplet_matlabLRx4/sequences/..., BIx4/... or BDx4/...
     """
 
     @property

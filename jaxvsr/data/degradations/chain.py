@@ -1,4 +1,4 @@
-"""Random degradations of unknown kind, for the restoration of real videos."""
+"""Random second-order degradations for real-world video super-resolution."""
 
 import dataclasses
 import math
@@ -19,11 +19,11 @@ _GREY = np.array([[0.299], [0.587], [0.114]], np.float32)  # BT.601
 
 @dataclasses.dataclass(frozen=True)
 class Walk:
-    """A parameter: uniform in [low, high] for a clip's first frame, then a random walk in there.
+    """A parameter that is uniform in [low, high] in the first frame and then a random walk.
 
     Attributes:
-        low, high: range.
-        step: largest change from a frame to the next.
+        low, high: range of all frames.
+        step: largest change between consecutive frames.
 
     Raises:
         ValueError: low is above high, or step below zero.
@@ -35,12 +35,12 @@ class Walk:
 
     def __post_init__(self) -> None:
         if not (self.low <= self.high and self.step >= 0):
-            raise ValueError(f"{self} has no range or a negative step")
+            raise ValueError(f"{self} must have low <= high and step >= 0")
 
     def draw(
         self, rng: np.random.Generator, frames: int, first: float | None = None
     ) -> list[float]:
-        """One value of each frame; the first may be given."""
+        """Draws one value per frame; the first may be given."""
         values = [rng.uniform(self.low, self.high) if first is None else first]
         while len(values) < frames:
             value = values[-1] + rng.uniform(-self.step, self.step)
@@ -50,17 +50,17 @@ class Walk:
 
 @dataclasses.dataclass(frozen=True)
 class Kernels:
-    """How blur kernels are drawn: kind, size and parameters.
+    """Distribution of blur kernels: kind, size and parameters.
 
     Attributes:
         sizes: of the kernels, pixels, equally likely.
-        probabilities: of the kinds isotropic and anisotropic Gaussian, isotropic and anisotropic
-            generalised Gaussian, isotropic and anisotropic plateau, and sinc.
-        sigma: pixels, of either axis.
+        probabilities: of isotropic and anisotropic Gaussian, generalised Gaussian and plateau
+            kernels (in pairs), and of sinc kernels.
+        sigma: of each axis, pixels.
         theta: radian.
-        beta, beta_plateau: shapes of the generalised Gaussian and of the plateau.
-        cutoff_step: of the sinc's cutoff, radian per pixel, whose range ends at pi and begins at
-            pi/3 for kernels below 13 pixels and at pi/5 for others.
+        beta, beta_plateau: shapes of the generalised Gaussian and the plateau.
+        cutoff_step: step of the sinc's cutoff, radian per pixel, which ranges from pi/3 to pi for
+            kernels below 13 pixels, and from pi/5 to pi for others.
     """
 
     sizes: tuple[int, ...] = (7, 9, 11, 13, 15, 17, 19, 21)
@@ -74,12 +74,12 @@ class Kernels:
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """One of the orders of a degradation: blur, resizing, noise, JPEG and video compression.
+    """One order of a degradation: blur, resizing, noise, JPEG and video compression.
 
     Attributes:
-        blur: probability that there is one.
+        blur: probability of a blur.
         kernels: of the blur.
-        up, down: probabilities that frames are enlarged or made smaller; else they are kept.
+        up, down: probabilities of upsampling and downsampling; otherwise the size is kept.
         scale: of the resizing.
         poisson: probability of Poisson noise; else it is Gaussian.
         gray: probability that the noise is the same in all channels.
@@ -106,11 +106,11 @@ class Order:
 
 @dataclasses.dataclass(frozen=True)
 class Realistic:
-    """Settings of `realistic`; the defaults are RealBasicVSR's.
+    """Settings of `realistic`; the defaults are those of RealBasicVSR.
 
     Attributes:
         first, second: the two orders.
-        sinc: probability of the last filter, a sinc.
+        sinc: probability of the final sinc filter.
         sinc_sizes: of its kernel, pixels.
         sinc_cutoff: radian per pixel.
         scale: H/h of the frames over the result.
@@ -135,15 +135,16 @@ class Realistic:
 def realistic(
     frames: np.ndarray, rng: np.random.Generator, settings: Realistic | None = None
 ) -> np.ndarray:
-    """Degrades a clip as cameras, editing and the internet do.
+    """Degrades a clip like a real-world video: the second-order degradation of RealBasicVSR.
 
-    Twice over: blur, resizing, noise, JPEG and video compression, whose parameters change slowly
-    from frame to frame. The last compression comes before or after a last resizing and sinc filter.
+    Applies blur, resizing, noise, JPEG and video compression twice, with parameters that change
+    slowly from frame to frame. The last compression comes before or after a final resizing and sinc
+    filter.
 
     Args:
-        frames: (t, h, w, 3) RGB uint8; the method gives it sharpened frames, `usm_sharp`.
+        frames: (t, h, w, 3) RGB uint8; the paper sharpens them first, `usm_sharp`.
         rng: draws everything; the same state gives the same clip.
-        settings: ranges and probabilities; those of the paper if None.
+        settings: ranges and probabilities; None: those of the paper.
 
     Returns:
         (t, h/scale, w/scale, 3) uint8.
@@ -154,14 +155,16 @@ def realistic(
         InputError: PyAV is not installed.
 
     Source: Chan et al., "Investigating tradeoffs in real-world video super-resolution"
-        (RealBasicVSR), 2022, section 4, and its published settings.
+        (RealBasicVSR), 2022, section 4, and the settings of its official code.
     """
     settings = settings or Realistic()
     frames = np.asarray(frames)
     check_clip(frames)
     h, w = frames.shape[1:3]
     if h % settings.scale or w % settings.scale:
-        raise ValueError(f"{h}x{w} is no multiple of the scale {settings.scale}: mod_crop it first")
+        raise ValueError(
+            f"{h}x{w} is not a multiple of the scale {settings.scale}: use mod_crop first"
+        )
     require_av()
     clip: list[np.ndarray] = list(to_float(frames))
     clip = _compressed(_before_video(clip, rng, settings.first), rng, settings.first)
@@ -192,7 +195,7 @@ def _before_video(
 
 
 def _kernels(rng: np.random.Generator, kernels: Kernels, frames: int) -> list[np.ndarray]:
-    """One kernel of each frame, all of one kind and size."""
+    """Draws one kernel per frame, all of one kind and size."""
     kind = int(rng.choice(7, p=kernels.probabilities))
     size = int(rng.choice(kernels.sizes))
     if kind == 6:
@@ -212,7 +215,7 @@ def _kernels(rng: np.random.Generator, kernels: Kernels, frames: int) -> list[np
 def _resized(
     clip: Sequence[np.ndarray], rng: np.random.Generator, order: Order
 ) -> list[np.ndarray]:
-    """Every frame resized by a scale of its own, to even sizes."""
+    """Resizes each frame by its own scale, to even sizes."""
     method = str(rng.choice(["bilinear", "area", "bicubic"]))
     u = rng.random()
     scale = order.scale
@@ -231,7 +234,7 @@ def _resized(
 
 
 def _noisy(clip: Sequence[np.ndarray], rng: np.random.Generator, order: Order) -> list[np.ndarray]:
-    """Gaussian or Poisson noise, the same in all channels or not."""
+    """Adds Gaussian or Poisson noise, equal in all channels or independent."""
     poisson = rng.random() < order.poisson
     gray = rng.random() < order.gray
     levels = (order.poisson_scale if poisson else order.gaussian_sigma).draw(rng, len(clip))
@@ -240,7 +243,7 @@ def _noisy(clip: Sequence[np.ndarray], rng: np.random.Generator, order: Order) -
         source = frame @ _GREY if gray else frame
         if poisson:
             source = np.round(255 * np.clip(source, 0, 1)) / 255
-            # As many photons as there are values, rounded up to a power of two.
+            # The number of photons is that of distinct values, rounded up to a power of two.
             photons = 2 ** math.ceil(math.log2(len(np.unique(source))))
             noise = rng.poisson(source * photons) / photons - source
         else:
@@ -252,7 +255,7 @@ def _noisy(clip: Sequence[np.ndarray], rng: np.random.Generator, order: Order) -
 def _compressed(
     clip: Sequence[np.ndarray], rng: np.random.Generator, order: Order
 ) -> list[np.ndarray]:
-    """Video compression; all frames get the first one's size."""
+    """Compresses as a video; all frames are resized to the size of the first."""
     codec = codecs.mpeg4 if rng.random() < order.mpeg4 else codecs.h264
     bits = rng.uniform(*order.bits)
     same = [resize(frame, clip[0].shape[:2], "bicubic") for frame in clip]
@@ -265,7 +268,7 @@ def _finished(
     settings: Realistic,
     size: tuple[int, int],
 ) -> list[np.ndarray]:
-    """The last resizing and sinc filter."""
+    """Applies the final resizing and sinc filter."""
     method = str(rng.choice(["bilinear", "area", "bicubic"]))
     clip = [resize(frame, size, method) for frame in clip]
     if rng.random() >= settings.sinc:

@@ -1,4 +1,4 @@
-"""Real files in memory: JPEG by Pillow, and video by PyAV, which is optional."""
+"""JPEG and video compression by real codecs in memory: Pillow, and PyAV, which is optional."""
 
 import io
 from fractions import Fraction
@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 
 from jaxvsr.data.degradations.common import (
-    check_bytes,
     check_clip,
     check_quality,
+    check_uint8_frames,
     per_frame,
     positive,
 )
@@ -17,11 +17,11 @@ from jaxvsr.video.pyav import require_av
 
 
 def jpeg(frames: np.ndarray, quality: int | np.ndarray) -> np.ndarray:
-    """Writes every frame as a JPEG file in memory, colour at half the resolution, and reads it.
+    """Encodes each frame as JPEG with 4:2:0 chroma and decodes it.
 
     Args:
         frames: (..., h, w, 3) RGB uint8.
-        quality: 1 (worst) to 100; one number, or one of each frame.
+        quality: 1 (worst) to 100; one number, or one per frame.
 
     Returns:
         (..., h, w, 3) uint8.
@@ -31,7 +31,7 @@ def jpeg(frames: np.ndarray, quality: int | np.ndarray) -> np.ndarray:
         ValueError: frames of another shape, or quality out of range or of another shape.
     """
     frames = np.asarray(frames)
-    check_bytes(frames)
+    check_uint8_frames(frames)
     check_quality(quality)
     each = np.broadcast_to(per_frame(quality, frames, "quality", 0), frames.shape[:-3])
     out = np.empty_like(frames)
@@ -54,31 +54,31 @@ def h264(
 
     Args:
         frames: (t, h, w, 3) RGB uint8, of any size.
-        crf: constant rate factor, 0 (best) to 51: say this or bitrate.
+        crf: constant rate factor, 0 (best) to 51; either this or bitrate.
         bitrate: bits per second.
         fps: frames per second that the bit rate refers to.
-        preset: x264's name of its speed, "ultrafast" to "placebo".
+        preset: speed of x264, "ultrafast" to "placebo".
 
     Returns:
-        (t, h, w, 3) uint8. One thread encodes, so that it does not depend on the number of cores.
+        (t, h, w, 3) uint8. One thread encodes, so that the result does not depend on the cores.
 
     Raises:
         TypeError: frames are not uint8.
-        ValueError: frames of another shape, or not one of crf and bitrate, or one out of range.
+        ValueError: frames of another shape, both or neither of crf and bitrate, or out of range.
         InputError: PyAV is not installed.
     """
     if (crf is None) == (bitrate is None):
-        raise ValueError(f"say one of crf and bitrate, got {crf} and {bitrate}")
+        raise ValueError(f"set either crf or bitrate, got {crf} and {bitrate}")
     if crf is not None and not 0 <= crf <= 51:
         raise ValueError(f"crf must be in 0..51, got {crf}")
-    # Of small frames x264's macroblock tree reads memory that nobody has set: one clip gave
-    # several results.
+    # For small frames x264's macroblock tree reads uninitialised memory, and one clip gave several
+    # results.
     options = {"mbtree": "0", "preset": preset} | ({} if crf is None else {"crf": str(crf)})
     return _compress(frames, "libx264", options, bitrate, fps)
 
 
 def mpeg4(frames: np.ndarray, bitrate: float, fps: int = 24) -> np.ndarray:
-    """Encodes a clip as MPEG-4 part 2 and decodes it; arguments and errors as h264's."""
+    """Encodes a clip as MPEG-4 part 2 and decodes it; arguments and errors as for `h264`."""
     return _compress(frames, "mpeg4", {}, bitrate, fps)
 
 
@@ -90,7 +90,7 @@ def _compress(
     if bitrate is not None and not positive(bitrate):
         raise ValueError(f"bitrate must be positive, got {bitrate}")
     av = require_av()
-    # Colour at half the resolution needs even sizes: the border is repeated, and cut off again.
+    # 4:2:0 chroma needs even sizes: the border is repeated, and cropped again.
     h, w = frames.shape[1:3]
     even = np.pad(frames, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)), "edge")
     encoder = av.CodecContext.create(codec, "w")
@@ -99,7 +99,7 @@ def _compress(
     encoder.time_base = Fraction(1, fps)
     encoder.framerate = Fraction(fps)
     encoder.options = options
-    encoder.thread_count = 1  # the rate control of several depends on how many
+    encoder.thread_count = 1  # rate control depends on the number of threads
     if bitrate is not None:
         encoder.bit_rate = round(bitrate)
     packets = []
@@ -111,5 +111,5 @@ def _compress(
     decoder = av.CodecContext.create("h264" if codec == "libx264" else codec, "r")
     pictures = [picture for packet in [*packets, None] for picture in decoder.decode(packet)]
     if len(pictures) != len(frames):
-        raise RuntimeError(f"{codec} returned {len(pictures)} frames of {len(frames)}")
+        raise RuntimeError(f"{codec} decoded {len(pictures)} of {len(frames)} frames")
     return np.stack([picture.to_ndarray(format="rgb24") for picture in pictures])[:, :h, :w]

@@ -1,7 +1,7 @@
-"""What the degradations share: checks, dtypes, and mathematics for NumPy and JAX alike.
+"""Checks, dtypes and arithmetic that the degradations share.
 
-Functions that take an `Array` compute where it is: by NumPy on the host, or by JAX, for which
-device.py calls them and asks for full precision.
+Functions of an `Array` accept NumPy and JAX arrays and compute with the array's own library.
+`device.py` calls them with JAX arrays at full matmul precision.
 """
 
 import math
@@ -11,11 +11,11 @@ import numpy as np
 
 from jaxvsr.pixels import to_integers
 
-Array = Any  # numpy.ndarray or jax.Array: both name their own namespace of functions
+Array = Any  # numpy.ndarray or jax.Array, by way of __array_namespace__
 
 
-def check(frames: Array) -> None:
-    """Raises unless frames are (..., h, w, c) of uint8 or floating point, with pixels.
+def check_frames(frames: Array) -> None:
+    """Raises unless frames are (..., h, w, c), uint8 or floating point, and not empty.
 
     Raises:
         TypeError: another dtype.
@@ -24,11 +24,11 @@ def check(frames: Array) -> None:
     if frames.dtype != np.uint8 and not is_float(frames):
         raise TypeError(f"frames must be uint8 or float, got {frames.dtype}")
     if frames.ndim < 3 or 0 in frames.shape[-3:]:
-        raise ValueError(f"frames must be (..., h, w, c) with pixels, got shape {frames.shape}")
+        raise ValueError(f"frames must be (..., h, w, c) and not empty, got shape {frames.shape}")
 
 
-def check_bytes(frames: np.ndarray) -> None:
-    """Raises unless frames are (..., h, w, 3) uint8 with pixels, as codecs want them.
+def check_uint8_frames(frames: np.ndarray) -> None:
+    """Raises unless frames are (..., h, w, 3) uint8 and not empty, as codecs need them.
 
     Raises:
         TypeError: another dtype.
@@ -37,24 +37,24 @@ def check_bytes(frames: np.ndarray) -> None:
     if frames.dtype != np.uint8:
         raise TypeError(f"frames must be uint8, got {frames.dtype}")
     if frames.ndim < 3 or frames.shape[-1] != 3 or 0 in frames.shape[-3:]:
-        raise ValueError(f"frames must be (..., h, w, 3) with pixels, got shape {frames.shape}")
+        raise ValueError(f"frames must be (..., h, w, 3) and not empty, got shape {frames.shape}")
 
 
 def check_clip(frames: np.ndarray) -> None:
-    """As check_bytes, and (t, h, w, 3) with one frame or more."""
-    check_bytes(frames)
+    """As `check_uint8_frames`, for a clip (t, h, w, 3)."""
+    check_uint8_frames(frames)
     if frames.ndim != 4 or not len(frames):
-        raise ValueError(f"a clip must be (t, h, w, 3) with frames, got shape {frames.shape}")
+        raise ValueError(f"a clip must be (t, h, w, 3) and not empty, got shape {frames.shape}")
 
 
 def is_float(frames: Array) -> bool:
-    """Whether the dtype is floating point, bfloat16 included."""
+    """Whether the dtype is floating point; bfloat16 counts."""
     xp = frames.__array_namespace__()
     return bool(xp.isdtype(frames.dtype, "real floating"))
 
 
 def to_float(frames: Array) -> Array:
-    """uint8 as float32 in [0, 1]; floats at least as float32."""
+    """Converts uint8 to float32 in [0, 1], and other floats to float32 or wider."""
     if frames.dtype == np.uint8:
         return frames.astype(np.float32) / np.float32(255)
     xp = frames.__array_namespace__()
@@ -85,20 +85,20 @@ def as_matlab(frames: Array, result: Array) -> Array:
 
 
 def reflect(index: np.ndarray, size: int) -> np.ndarray:
-    """Indices beyond an axis, mirrored at its first and last element (OpenCV's reflect-101)."""
+    """Mirrors indices outside of an axis at its first and last element (OpenCV's reflect-101)."""
     period = max(2 * (size - 1), 1)
     index = index % period
     return np.minimum(index, period - index) if size > 1 else np.zeros_like(index)
 
 
 def per_frame(value: Any, frames: Array, name: str, trailing: int = 3) -> Array:
-    """A number, or one of each frame, with axes added so that it meets (..., h, w, c).
+    """Adds axes to a number per frame, so that it broadcasts against (..., h, w, c).
 
     Args:
-        value: a number or an array that broadcasts to the frames' leading axes.
+        value: a number, or an array that broadcasts to the frames' leading axes.
         frames: (..., h, w, c).
-        name: of the value, for the error.
-        trailing: how many axes to add.
+        name: of the value, for the message.
+        trailing: number of axes to add.
 
     Returns:
         float32 (..., 1, 1, 1).
@@ -115,7 +115,7 @@ def per_frame(value: Any, frames: Array, name: str, trailing: int = 3) -> Array:
         fits = False
     if not fits:
         raise ValueError(
-            f"{name} must be a number or one of each frame, {lead}, got shape {value.shape}"
+            f"{name} must be a number, or one per frame of shape {lead}, got shape {value.shape}"
         )
     return value.reshape(value.shape + (1,) * trailing)
 
@@ -126,7 +126,7 @@ def positive(value: float) -> bool:
 
 
 def check_quality(quality: Any) -> None:
-    """Raises ValueError unless a quality that is known, and not traced, is in 1..100."""
+    """Raises ValueError unless a quality is in 1..100; traced values are not checked."""
     if isinstance(quality, int | float | np.generic | np.ndarray) and not (
         np.all(np.asarray(quality) >= 1) and np.all(np.asarray(quality) <= 100)
     ):

@@ -1,4 +1,4 @@
-"""Compressed video of one generation: a bicubic reduction, perhaps blurred or noisy, then H.264."""
+"""Degradation of a video that was compressed once: bicubic downsampling, then H.264."""
 
 import dataclasses
 
@@ -19,9 +19,9 @@ class Compressed:
     Attributes:
         crf: lowest and highest constant rate factor of x264.
         presets: of x264, equally likely.
-        blur: probability of a Gaussian blur before the reduction.
+        blur: probability of a Gaussian blur before the downsampling.
         sigma: range of its deviation, pixels of the result.
-        resize: probability that the result is made smaller and enlarged again.
+        resize: probability that the result is downsampled and upsampled again.
         size: range of its size over that of the result.
         noise: probability of Gaussian noise on the result.
         gray: probability that the noise is the same in all channels.
@@ -44,14 +44,14 @@ class Compressed:
 def compressed(
     frames: np.ndarray, rng: np.random.Generator, settings: Compressed | None = None
 ) -> np.ndarray:
-    """Degrades a clip as a camera and one compression do.
+    """Degrades a clip like a camera and one H.264 compression.
 
-    Milder than `realistic`, which degrades twice: for videos of ordinary quality.
+    Milder than `realistic`, which degrades twice; for videos of ordinary quality.
 
     Args:
         frames: (t, h, w, 3) RGB uint8.
         rng: draws everything; the same state gives the same clip.
-        settings: ranges and probabilities; the defaults if None.
+        settings: ranges and probabilities; None: the defaults.
 
     Returns:
         (t, h/scale, w/scale, 3) uint8.

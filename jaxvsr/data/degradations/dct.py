@@ -1,18 +1,18 @@
-"""What JPEG does to frames, as arithmetic for NumPy and, by way of device.py, for JAX."""
+"""JPEG compression as arithmetic, for NumPy and, through device.py, for JAX."""
 
 import numpy as np
 
 from jaxvsr.data.degradations.common import (
     Array,
     as_dtype_of,
-    check,
+    check_frames,
     check_quality,
     per_frame,
     to_float,
 )
 
-# Annex K of the standard, row by vertical frequency. The reference implementation that networks are
-# trained with has them the other way round, so that they are transposed where they are used.
+# Annex K of the standard; rows are vertical frequencies. The implementation that networks are
+# trained with transposes the tables, and so does the code below.
 _LUMA = np.array(
     [
         [16, 11, 10, 16, 24, 40, 51, 61],
@@ -28,8 +28,8 @@ _LUMA = np.array(
 )
 _CHROMA = np.full((8, 8), 99, np.float32)
 _CHROMA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
-# BT.601, full swing: RGB -> YCbCr on 0..255, the latter two around zero; and back, as rounded by
-# the standard.
+# BT.601, full range: RGB -> YCbCr on 0..255 with Cb and Cr around zero; and back, with the
+# standard's rounded coefficients.
 _TO_YCBCR = np.array(
     [[0.299, -0.168736, 0.5], [0.587, -0.331264, -0.418688], [0.114, 0.5, -0.081312]], np.float32
 )
@@ -41,15 +41,14 @@ _DCT = _DCT.astype(np.float32)
 
 
 def jpeg_dct(frames: Array, quality: float | Array) -> Array:
-    """JPEG without a file.
+    """Applies the losses of JPEG without encoding: 4:2:0 chroma and quantised 8x8 DCT blocks.
 
-    Colour at half the resolution, blocks of 8x8, and rounding of their cosine transform. The
-    numbers are those of the implementation that Real-ESRGAN trains with. A file differs: by its
-    tables, which are transposed here, its smooth enlargement of colour, and rounded pixels.
+    Equals the implementation that Real-ESRGAN trains with. A real JPEG file differs in its tables,
+    which are transposed here, its smooth upsampling of chroma, and its rounded pixels.
 
     Args:
         frames: (..., h, w, 3) RGB, uint8, or float in [0, 1].
-        quality: 1 (worst) to 100; one number, or one of each frame.
+        quality: 1 (worst) to 100; one number, or one per frame.
 
     Returns:
         (..., h, w, 3) of the same dtype, in range.
@@ -60,13 +59,13 @@ def jpeg_dct(frames: Array, quality: float | Array) -> Array:
 
     Source: ITU-T T.81, annexes A and K; Wang et al., "Real-ESRGAN", 2021, section 3.2.
     """
-    check(frames)
+    check_frames(frames)
     if frames.shape[-1] != 3:
         raise ValueError(f"frames must be (..., h, w, 3) RGB, got shape {frames.shape}")
     check_quality(quality)
     xp = frames.__array_namespace__()
     h, w = frames.shape[-3:-1]
-    # Black up to whole pairs of blocks, where a file would repeat the border.
+    # Padded with black to pairs of blocks; a JPEG file would repeat the border.
     margins = [(0, 0)] * (frames.ndim - 3) + [(0, -h % 16), (0, -w % 16), (0, 0)]
     x = xp.pad(to_float(frames), margins) * 255 @ _TO_YCBCR
     q = per_frame(quality, frames, "quality", trailing=5)

@@ -1,21 +1,27 @@
-"""Degradations on JAX arrays, under jit, with the names, arguments and results of the host's.
+"""Degradations of JAX arrays that work under jit, with the names and arguments of the host's.
 
-They agree with `jaxvsr.data.degradations` to float32's rounding; uint8 that lies that close to a
-half may differ by one. Only sizes, scales and kinds have to be known when a function is traced.
+They equal `jaxvsr.data.degradations` up to the rounding of float32, so that a uint8 result close to
+a tie may differ by one. Sizes, scales and kinds must be static.
 """
 
 import jax
 import jax.numpy as jnp
 
 from jaxvsr.data.degradations import dct, filters, noise, taps
-from jaxvsr.data.degradations.common import as_matlab, check, per_frame, round_half_up, to_float
+from jaxvsr.data.degradations.common import (
+    as_matlab,
+    check_frames,
+    per_frame,
+    round_half_up,
+    to_float,
+)
 from jaxvsr.data.degradations.resample import check_blur, check_scale
 
 
 def imresize(frames: jax.Array, scale: float) -> jax.Array:
     """As the host's imresize; scale is a Python number."""
     frames = jnp.asarray(frames)
-    check(frames)
+    check_frames(frames)
     check_scale(scale)
     h, w = frames.shape[-3:-1]
     small = _resample(
@@ -27,7 +33,7 @@ def imresize(frames: jax.Array, scale: float) -> jax.Array:
 def blur_downsample(frames: jax.Array, kind: str, scale: int = 4) -> jax.Array:
     """As the host's blur_downsample; kind and scale are Python values."""
     frames = jnp.asarray(frames)
-    check(frames)
+    check_frames(frames)
     check_blur(frames, kind, scale)
     h, w = frames.shape[-3:-1]
     x = frames.astype(jnp.result_type(frames.dtype, jnp.float32))
@@ -36,7 +42,7 @@ def blur_downsample(frames: jax.Array, kind: str, scale: int = 4) -> jax.Array:
 
 
 def _resample(x: jax.Array, rows: taps.Taps, columns: taps.Taps) -> jax.Array:
-    """Float (..., h, w, c) along both axes, as products with matrices: accelerators' own work."""
+    """Float (..., h, w, c) along both axes, by matrix products, which suit accelerators."""
     h, w = x.shape[-3:-1]
     down = jnp.asarray(taps.matrix(rows, h), x.dtype)
     across = jnp.asarray(taps.matrix(columns, w), x.dtype)
@@ -59,7 +65,7 @@ def usm_sharp(
 def add_noise(frames: jax.Array, sigma: float | jax.Array, key: jax.Array) -> jax.Array:
     """As the host's add_noise, drawn from a key: other numbers of the same distribution."""
     frames = jnp.asarray(frames)
-    check(frames)
+    check_frames(frames)
     x = to_float(frames)
     return x + per_frame(sigma, x, "sigma") / 255 * jax.random.normal(key, x.shape, x.dtype)
 

@@ -1,6 +1,6 @@
-"""Blur kernels of blind restoration: Gaussian, generalised Gaussian, plateau and sinc.
+"""Blur kernels: Gaussian, generalised Gaussian, plateau and sinc.
 
-All are (size, size) float64 with a sum of 1; x runs along the width, y along the height.
+All are (size, size) float64 and sum to 1; x runs along the width, y along the height.
 """
 
 import math
@@ -15,17 +15,17 @@ def gaussian_kernel(
     theta: float = 0.0,
     beta: float = 1.0,
 ) -> np.ndarray:
-    """exp(-d^beta / 2), d the squared distance in units of sigma.
+    """Computes exp(-d^beta / 2), where d is the squared distance in units of sigma.
 
     Args:
-        size: pixels on each side, odd.
+        size: kernel size in pixels, odd.
         sigma_x: standard deviation in pixels along the first axis of the ellipse.
-        sigma_y: along the second; as sigma_x if None, an isotropic kernel.
+        sigma_y: along the second axis; None: as sigma_x, an isotropic kernel.
         theta: angle of the first axis from x towards y, radian.
-        beta: shape: 1 is the Gaussian, less has heavier tails, more a flatter top.
+        beta: shape; 1 is the Gaussian, below it has heavier tails, above it a flatter top.
 
     Returns:
-        (size, size) float64, its sum 1.
+        (size, size) float64, with a sum of 1.
 
     Raises:
         ValueError: an even size, or a sigma or beta that is not positive.
@@ -44,7 +44,9 @@ def plateau_kernel(
     theta: float = 0.0,
     beta: float = 1.0,
 ) -> np.ndarray:
-    """1 / (1 + d^beta), d the squared distance in units of sigma; arguments as gaussian_kernel's.
+    """Computes 1 / (1 + d^beta), where d is the squared distance in units of sigma.
+
+    Arguments as for `gaussian_kernel`.
 
     Source: Wang et al., "Real-ESRGAN", 2021, section 3.1.
     """
@@ -53,26 +55,26 @@ def plateau_kernel(
 
 
 def sinc_kernel(size: int, cutoff: float) -> np.ndarray:
-    """The ideal low-pass of a disc of frequencies, cut to a square: it rings.
+    """Computes an ideal circular low-pass filter, truncated to a square, which rings.
 
     Args:
-        size: pixels on each side, odd.
+        size: kernel size in pixels, odd.
         cutoff: highest frequency, radian per pixel, in (0, pi].
 
     Returns:
-        (size, size) float64, its sum 1, values of both signs.
+        (size, size) float64, with a sum of 1 and values of both signs.
 
     Raises:
         ValueError: an even size, or a cutoff out of range.
 
     Source: Wang et al., "Real-ESRGAN", 2021, section 3.3, equation 6.
     """
-    from scipy.special import j1  # here: it takes longer to import than all the rest
+    from scipy.special import j1  # imported here, as it is slow to import
 
     if not 0 < cutoff <= math.pi:
         raise ValueError(f"cutoff must be in (0, pi] radian per pixel, got {cutoff}")
     r = np.hypot(*_grid(size))
-    r[size // 2, size // 2] = 1  # replaced by the limit
+    r[size // 2, size // 2] = 1  # avoids 0/0; the limit follows
     kernel = cutoff * j1(cutoff * r) / (2 * np.pi * r)
     kernel[size // 2, size // 2] = cutoff**2 / (4 * np.pi)
     return _normalised(kernel)
@@ -81,7 +83,7 @@ def sinc_kernel(size: int, cutoff: float) -> np.ndarray:
 def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
     """x and y (size, size), zero at the centre."""
     if size < 1 or size % 2 == 0:
-        raise ValueError(f"the size of a kernel must be odd, got {size}")
+        raise ValueError(f"kernel size must be odd, got {size}")
     line = np.arange(size) - float(size // 2)
     x, y = np.meshgrid(line, line)
     return x, y

@@ -1,8 +1,8 @@
-"""Noise of a known level, and the level as an input of the network."""
+"""Gaussian noise of a known level, and the noise map as an input channel."""
 
 import numpy as np
 
-from jaxvsr.data.degradations.common import Array, check, per_frame, to_float
+from jaxvsr.data.degradations.common import Array, check_frames, per_frame, to_float
 
 
 def add_noise(
@@ -12,12 +12,12 @@ def add_noise(
 
     Args:
         frames: (..., h, w, c), uint8, or float in [0, 1].
-        sigma: standard deviation on the scale of 0..255; one number, or one of each frame.
-        rng: draws the noise, independent in every value.
+        sigma: standard deviation on the scale of 0..255; one number, or one per frame.
+        rng: draws the noise, independently for every value.
 
     Returns:
-        (..., h, w, c) float, float32 for uint8; neither clipped nor rounded, as the published
-        denoisers are trained and scored.
+        (..., h, w, c) float, float32 for uint8; neither clipped nor rounded, as
+        the official denoisers are trained and scored.
 
     Raises:
         TypeError: frames are neither uint8 nor floating point.
@@ -26,17 +26,17 @@ def add_noise(
     Source: Liang et al., "VRT", 2022, and "RVRT", 2022: denoising on DAVIS and Set8.
     """
     frames = np.asarray(frames)
-    check(frames)
+    check_frames(frames)
     x = to_float(frames)
     return x + per_frame(sigma, x, "sigma") / 255 * rng.standard_normal(x.shape, dtype=np.float32)
 
 
 def with_noise_map(frames: Array, sigma: float | Array) -> Array:
-    """Appends the level of the noise as one more channel, which VRT and RVRT are told.
+    """Appends the noise level as a channel, which the denoising VRT and RVRT take as input.
 
     Args:
         frames: (..., h, w, c) float, noisy, around [0, 1].
-        sigma: standard deviation on the scale of 0..255; one number, or one of each frame.
+        sigma: standard deviation on the scale of 0..255; one number, or one per frame.
 
     Returns:
         (..., h, w, c + 1) of the same dtype; the last channel is sigma/255.
@@ -45,9 +45,9 @@ def with_noise_map(frames: Array, sigma: float | Array) -> Array:
         TypeError: frames are neither uint8 nor floating point, or uint8: noise is not rounded.
         ValueError: frames without (h, w, c) axes or pixels, or sigma of another shape.
     """
-    check(frames)
+    check_frames(frames)
     if frames.dtype == np.uint8:
-        raise TypeError("noisy frames must be float: the map's values are no bytes")
+        raise TypeError("noisy frames must be float: uint8 cannot hold the noise map")
     xp = frames.__array_namespace__()
     level = per_frame(sigma, frames, "sigma").astype(frames.dtype) / 255
     level = xp.broadcast_to(level, (*frames.shape[:-1], 1))

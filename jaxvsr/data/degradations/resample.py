@@ -1,4 +1,4 @@
-"""Degradations that change the size of frames."""
+"""Degradations that change the size of frames: bicubic, BD, and OpenCV's resize."""
 
 import math
 
@@ -9,7 +9,7 @@ from jaxvsr.data.degradations.common import (
     Array,
     as_dtype_of,
     as_matlab,
-    check,
+    check_frames,
     positive,
     round_half_up,
     to_float,
@@ -17,7 +17,7 @@ from jaxvsr.data.degradations.common import (
 
 
 def imresize(frames: np.ndarray, scale: float) -> np.ndarray:
-    """Resizes frames by antialiased bicubic interpolation, to the bit as MATLAB's imresize does.
+    """Resizes frames by antialiased bicubic interpolation, bit for bit as MATLAB's imresize.
 
     Args:
         frames: (..., h, w, c), uint8, or float with a nominal range of [0, 1].
@@ -29,17 +29,17 @@ def imresize(frames: np.ndarray, scale: float) -> np.ndarray:
 
     Raises:
         TypeError: frames are neither uint8 nor floating point.
-        ValueError: frames have no (h, w, c) axes or no pixels, or scale is not a positive number.
+        ValueError: frames of another shape or empty, or scale is not a positive number.
 
     Source: MATLAB, imresize(im2double(A), scale, "bicubic"); Keys, "Cubic convolution
     interpolation for digital image processing", 1981, with a = -1/2.
     """
     frames = np.asarray(frames)
-    check(frames)
+    check_frames(frames)
     check_scale(scale)
     h, w = frames.shape[-3:-1]
-    # Float32 in [0, 1], as the field's other implementations compute: values that lie within
-    # their rounding errors of a half then become the same byte as in published data.
+    # Float32 in [0, 1], as other implementations compute: values within rounding errors of a half
+    # then become the same byte as in the public data sets.
     small = _resample(
         to_float(frames), taps.matlab_bicubic(h, scale), taps.matlab_bicubic(w, scale)
     )
@@ -47,49 +47,49 @@ def imresize(frames: np.ndarray, scale: float) -> np.ndarray:
 
 
 def blur_downsample(frames: np.ndarray, kind: str, scale: int = 4) -> np.ndarray:
-    """Blurs frames by a Gaussian and keeps every scale-th pixel: one of the three "BD".
+    """Blurs frames by a Gaussian and keeps every scale-th pixel: one of three kinds of "BD".
 
-    They differ by parts of a pixel in where an output lies, so that a network trained on one loses
-    10 dB on another: choose what it was trained on.
+    The kinds place the output pixels differently, by fractions of a pixel. A network loses about
+    10 dB on another kind than the one it was trained on.
 
     Args:
         frames: (..., h, w, c), uint8, or float of any range.
-        kind: where an output i lies, from which pixels and beyond the border:
+        kind: position of output i, size and sigma of the kernel, and the border:
             "bd": at s*i + (s-1)/2, 12x12, sigma 1.6, the border repeated; BasicVSR, VRT, RVRT.
             "duf": at s*i, 13x13, sigma 0.4*s, mirrored at the border's pixels; DUF.
             "tecogan": at s*i, 9x9, sigma 1.5, mirrored likewise; FRVSR, TecoGAN.
-        scale: s; 4, or 2 and 3 for "duf".
+        scale: s; 4, or also 2 and 3 for "duf".
 
     Returns:
-        (..., h/s, w/s, c) of the same dtype, where s does not divide rounded down for "bd" and up
-        for the others; uint8 rounded half up.
+        (..., h/s, w/s, c) of the same dtype; sizes are rounded down for "bd" and up for the others.
+        uint8 is rounded half up.
 
     Raises:
         TypeError: frames are neither uint8 nor floating point.
-        ValueError: another kind, a scale that the kind is not defined for, frames without (h, w, c)
-            axes or pixels, or smaller than an output pixel.
+        ValueError: an unknown kind, a scale that the kind is not defined for, or frames of another
+            shape, empty, or smaller than an output pixel.
 
     Source: "bd": MATLAB, the authors' script of BasicVSR, fspecial and imfilter(..., "replicate");
     Jo et al., "Deep video super-resolution network using dynamic upsampling filters", 2018;
     Sajjadi et al., "Frame-recurrent video super-resolution", 2018, section 4.1.
     """
     frames = np.asarray(frames)
-    check(frames)
+    check_frames(frames)
     check_blur(frames, kind, scale)
     h, w = frames.shape[-3:-1]
     rows, columns = taps.gaussian(h, kind, scale), taps.gaussian(w, kind, scale)
     if frames.dtype != np.uint8:
         return _resample(to_float(frames), rows, columns).astype(frames.dtype)
-    # The mean of two bytes, which an edge on the centre of "bd" gives, is a tie: rounded to float32
-    # it is one exactly, and goes up, whatever the order of adding.
+    # An edge at the centre of the "bd" kernel gives the mean of two bytes. Rounded to float32 it is
+    # an exact tie and goes up, whatever the order of the additions.
     bytes_ = _resample(frames.astype(np.float64), rows, columns).astype(np.float32)
     return round_half_up(bytes_)
 
 
 def mod_crop(frames: np.ndarray, scale: int) -> np.ndarray:
-    """Cuts rows at the bottom and columns at the right, until the scale divides what is left.
+    """Crops rows at the bottom and columns at the right to a size that the scale divides.
 
-    Targets are cut before they are degraded, so that a target is exactly scale times its input.
+    Targets are cropped before they are degraded, so that a target is exactly scale times its input.
 
     Args:
         frames: (..., h, w, c).
@@ -99,7 +99,7 @@ def mod_crop(frames: np.ndarray, scale: int) -> np.ndarray:
         (..., h - h % scale, w - w % scale, c), a view.
 
     Raises:
-        ValueError: nothing would be left.
+        ValueError: frames are smaller than the scale.
     """
     h, w = (side - side % scale for side in frames.shape[-3:-1])
     if not h or not w:
@@ -108,22 +108,22 @@ def mod_crop(frames: np.ndarray, scale: int) -> np.ndarray:
 
 
 def resize(frames: np.ndarray, size: tuple[int, int], method: str) -> np.ndarray:
-    """Resizes frames as OpenCV does, which does not antialias: aliasing is part of degradations.
+    """Resizes frames as OpenCV does, without antialiasing, which is part of the degradation.
 
     Args:
         frames: (..., h, w, c), uint8, or float with a nominal range of [0, 1].
         size: (h, w) of the result, pixels.
-        method: "bilinear", "bicubic" or "area" (the mean over what a pixel covers).
+        method: "bilinear", "bicubic" or "area" (the mean over the area of an output pixel).
 
     Returns:
         (..., *size, c) of the same dtype.
 
     Raises:
         TypeError: frames are neither uint8 nor floating point.
-        ValueError: frames without (h, w, c) axes or pixels, a size without pixels, another method.
+        ValueError: frames of another shape or empty, an empty size, or an unknown method.
     """
     frames = np.asarray(frames)
-    check(frames)
+    check_frames(frames)
     if method not in ("bilinear", "bicubic", "area"):
         raise ValueError(f"method must be 'bilinear', 'bicubic' or 'area', got {method!r}")
     if min(size) < 1:
@@ -140,19 +140,19 @@ def check_scale(scale: float) -> None:
 
 
 def check_blur(frames: Array, kind: str, scale: int) -> None:
-    """Raises ValueError unless a kind of blur is defined for a scale and frames (..., h, w, c)."""
+    """Raises ValueError unless a kind of BD is defined for a scale and frames (..., h, w, c)."""
     if kind not in taps.BLURS:
         kinds = ", ".join(f"{name!r} ({blur.used_by})" for name, blur in taps.BLURS.items())
-        raise ValueError(f"there is no kind {kind!r} of blur, but {kinds}")
+        raise ValueError(f"unknown kind of blur {kind!r}; expected one of: {kinds}")
     scales = taps.BLURS[kind].scales
     if scale not in scales:
-        raise ValueError(f"{kind!r} is defined for scale {scales}, not for {scale}")
+        raise ValueError(f"{kind!r} is defined for scales {scales}, got {scale}")
     if min(frames.shape[-3:-1]) < scale:
         raise ValueError(f"frames of shape {frames.shape} are smaller than the scale {scale}")
 
 
 def _resample(x: np.ndarray, rows: taps.Taps, columns: taps.Taps) -> np.ndarray:
-    """Float (..., h, w, c), first along the height, then along the width."""
+    """Resamples float (..., h, w, c) along the height, then along the width."""
     *lead, h, w, c = x.shape
     x = x.reshape(-1, h, w, c)
     x = _resample_first(x.transpose(1, 0, 2, 3), rows)
@@ -162,9 +162,9 @@ def _resample(x: np.ndarray, rows: taps.Taps, columns: taps.Taps) -> np.ndarray:
 
 
 def _resample_first(x: np.ndarray, axis_taps: taps.Taps) -> np.ndarray:
-    """The first axis of x (size, ...).
+    """Resamples the first axis of x (size, ...).
 
-    Tap by tap and without BLAS, so that every machine adds in the same order.
+    Adds tap by tap and without BLAS, in the same order on every machine.
     """
     sources, weights = axis_taps
     rows = np.ascontiguousarray(x).reshape(len(x), math.prod(x.shape[1:]))

@@ -1,7 +1,7 @@
-"""Which inputs make an output, and with which weights, along one axis.
+"""Filter taps for resizing along one axis: source indices and weights.
 
-Every resizing here treats its axes alike and one after the other, so that two small arrays say all
-about it. They are made in NumPy once for each size; both backends compute with them.
+All resizing here is separable and treats both axes alike, so that taps describe it completely. They
+are computed by NumPy once per size; both backends use them.
 """
 
 import dataclasses
@@ -13,16 +13,16 @@ import numpy as np
 from jaxvsr.data.degradations.common import reflect
 from jaxvsr.pixels import cubic_kernel
 
-# Inputs (taps, out) int64 and weights (taps, out) float64 of the outputs on an axis.
+# Source indices (taps, out) int64 and weights (taps, out) float64.
 Taps = tuple[np.ndarray, np.ndarray]
 
 
 @functools.lru_cache(maxsize=256)
 def matlab_bicubic(size: int, scale: float) -> Taps:
-    """Of the ceil(size*scale) outputs of MATLAB's imresize on an axis of length size."""
+    """Computes the taps of MATLAB's imresize for an axis: ceil(size*scale) outputs."""
     shrink = min(scale, 1.0)
-    # The nominal scale, not out/size, places the samples: for sizes that it does not divide the
-    # last output then looks beyond the border, as MATLAB's does.
+    # The nominal scale, not out/size, places the samples. Where it does not divide the size, the
+    # last output then reaches beyond the border, as in MATLAB.
     out = math.ceil(size * scale)
     centre = np.arange(1, out + 1) / scale + 0.5 * (1 - 1 / scale)
     tap = np.floor(centre - 2 / shrink) + np.arange(math.ceil(4 / shrink) + 2)[:, None]
@@ -35,13 +35,13 @@ def matlab_bicubic(size: int, scale: float) -> Taps:
 
 @dataclasses.dataclass(frozen=True)
 class Blur:
-    """A published "BD": Gaussian blur, then every scale-th pixel.
+    """A kind of "BD": Gaussian blur, then every scale-th pixel.
 
     Attributes:
-        taps: of the kernel on each axis.
-        sigma: of the Gaussian, in input pixels and per unit of the scale.
-        scales: that it is published for.
-        used_by: systems and data that assume it.
+        taps: kernel size.
+        sigma: of the Gaussian, in input pixels per unit of scale.
+        scales: for which the kind is defined.
+        used_by: systems and data sets that use it.
     """
 
     taps: int
@@ -59,9 +59,9 @@ BLURS = {
 
 @functools.lru_cache(maxsize=256)
 def gaussian(size: int, kind: str, scale: int) -> Taps:
-    """Of the outputs of a kind of BLURS on an axis of length size.
+    """Computes the taps of a kind of BLURS for an axis.
 
-    "bd" has floor(size/scale) outputs, the others ceil(size/scale).
+    "bd" has floor(size/scale) outputs, the others have ceil(size/scale).
     """
     blur = BLURS[kind]
     sigma = blur.sigma * scale
@@ -81,12 +81,12 @@ def gaussian(size: int, kind: str, scale: int) -> Taps:
 
 @functools.lru_cache(maxsize=256)
 def opencv(size: int, out: int, method: str) -> Taps:
-    """Of `out` outputs of OpenCV's resize on an axis of length size, which does not antialias.
+    """Computes the taps of OpenCV's resize, which does not antialias, for an axis.
 
     Args:
-        size, out: pixels.
-        method: "bilinear", "bicubic" (with a = -3/4) or "area" (the mean over what a pixel covers;
-            OpenCV's own rounding misses a pixel at places when it enlarges).
+        size, out: input and output length, pixels.
+        method: "bilinear", "bicubic" (with a = -3/4) or "area" (the mean over the area of an output
+            pixel; OpenCV's own rounding misses some pixels when it upsamples).
     """
     step = size / out
     if method == "area":
@@ -104,7 +104,7 @@ def opencv(size: int, out: int, method: str) -> Taps:
 
 
 def matrix(taps: Taps, size: int) -> np.ndarray:
-    """The same as a matrix (out, size) float64."""
+    """Converts taps to a matrix (out, size) float64."""
     source, weight = taps
     dense = np.zeros((source.shape[1], size))
     np.add.at(dense, (np.arange(source.shape[1]), source), weight)
