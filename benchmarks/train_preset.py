@@ -50,7 +50,7 @@ class Recipe:
             compressed with blur, resizing or noise. One for scales other than 4.
         batch, frames, crop: of a batch; crop in pixels of lq.
         lr, lr_end: highest and last learning rate.
-        warmup: steps in which it rises.
+        warmup: fraction of the time in which it rises.
         eps: of the Charbonnier loss, for values in 0..255.
         psnr: weight of the logarithm of each clip's squared error, half of it that of luma, which
             is its PSNR but for a factor. Compressed frames are ambiguous: their mean is wanted.
@@ -65,7 +65,7 @@ class Recipe:
     crop: int = 48
     lr: float = 1e-3
     lr_end: float = 1e-6
-    warmup: int = 300
+    warmup: float = 0.02
     eps: float = 1e-6
     psnr: float = 8.0
     ema: float = 0.999
@@ -112,12 +112,13 @@ class Trainer:
             params, average, self.optimizer.init(params), first, jax.random.key_data(key), 0.0
         )
 
-    def rate(self, fraction: float, step: int) -> float:
+    def rate(self, fraction: float) -> float:
         """The learning rate at a fraction of the time."""
         recipe = self.recipe
+        if fraction < recipe.warmup:
+            return recipe.lr * (fraction / recipe.warmup + 0.01)
         cosine = 0.5 + 0.5 * math.cos(math.pi * min(fraction, 1.0))
-        rate = recipe.lr_end + (recipe.lr - recipe.lr_end) * cosine
-        return rate * min((step + 1) / recipe.warmup, 1.0)
+        return recipe.lr_end + (recipe.lr - recipe.lr_end) * cosine
 
     def batch(self, clips: clip_pool.Clips, filled: jax.Array, key: jax.Array) -> clip_pool.Clips:
         """A batch in [0, 1], of the pool."""
@@ -188,7 +189,7 @@ def train(name: str, recipe: Recipe, clips: pathlib.Path, out: pathlib.Path, giv
         state = jax.tree.map(jnp.asarray, state)
     begin -= float(state.seconds)
     state = state.replace(seconds=0.0)
-    total, done = 60 * given.minutes, int(state.step)
+    total = 60 * given.minutes
     read = clip_pool.read(clips, given.capacity)
     scaled = (clip_pool.scaled(clip, recipe.model["scale"]) for clip in read)
     pool = clip_pool.Pool(scaled, given.capacity)
@@ -200,8 +201,7 @@ def train(name: str, recipe: Recipe, clips: pathlib.Path, out: pathlib.Path, giv
     measured, spoken, saved = [], time.monotonic(), time.monotonic()
     while (elapsed := time.monotonic() - begin) < total:
         filled = pool.refresh()
-        state, values = step(state, pool.clips, filled, trainer.rate(elapsed / total, done))
-        done += 1
+        state, values = step(state, pool.clips, filled, trainer.rate(elapsed / total))
         waiting.append(values)
         if len(waiting) > AHEAD:
             measured.append(jax.device_get(waiting.popleft()))

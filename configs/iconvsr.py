@@ -1,4 +1,4 @@
-"""IconVSR (Chan et al., CVPR 2021): the published recipes, which are BasicVSR's.
+"""IconVSR (Chan et al., CVPR 2021): BasicVSR's recipes.
 
     python -m jaxvsr.main --config=configs/iconvsr.py --workdir=W          # or :reds, the same
     python -m jaxvsr.main --config=configs/iconvsr.py:vimeo --workdir=W
@@ -8,9 +8,9 @@ Published scores (BasicVSR's paper): REDS4 31.67 dB / 0.8948, RGB; of the Vimeo-
 recipe with MATLAB's bicubic, Vimeo-90K-T 37.47 / 0.9476 and Vid4 27.39 / 0.8279, on Y. Vimeo-90K-T
 was scored with each septuplet mirrored, which is `vimeo90k_t_mirror`.
 
-The published training starts from SpyNet's own weights: --config.train.spynet_weights=
-spynet_sintel_final-3d2a1287.pth. It starts its EDVR features from a trained EDVR, too; here they
-start untrained.
+BasicSR starts SpyNet and EDVR from trained weights and freezes both for the first 5,000 iterations.
+Here SpyNet is frozen as long; give its weights by --config.train.spynet_weights=
+spynet_sintel_final-3d2a1287.pth. EDVR starts from random weights and trains from the first step.
 """
 
 import ml_collections
