@@ -69,3 +69,15 @@ def start(model, variables, clip, said, **settings):
 
 def finish(stream, *begun):
     return np.stack([output.sr for output in stream.outputs(*begun)])
+
+
+def waves(frames=4, height=48, width=64):
+    """Moving waves with some texture, nearly grey (t, h, w, 3) uint8."""
+    t, y, x = np.mgrid[:frames, :height, :width]
+    wave = np.sin(0.2 * (x + y) + t) + np.sin(0.3 * x - t) * np.cos(0.1 * y * t)
+    grey = 50 * wave + np.random.default_rng(0).normal(0, 6, wave.shape)
+    return np.clip(128 + grey[..., None] * [1, 0.9, 0.8], 0, 255).astype(np.uint8)
+
+
+def psnr(x, y):
+    return 10 * np.log10(255**2 / np.mean((x.astype(float) - y) ** 2))

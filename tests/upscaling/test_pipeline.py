@@ -210,12 +210,12 @@ import os, signal, sys
 sys.path[:0] = ["tests", "tests/upscaling"]
 import test_pipeline as t
 from jaxvsr.upscaling import segments
-close = segments.SegmentFolder._close
-def killed(self, *args):
-    close(self, *args)
-    if len(self.counts) == 2:
+add = segments.PacketWriter.add
+def killed(self, pixels, index):
+    if index == int(sys.argv[4]):
         os.kill(os.getpid(), signal.SIGKILL)
-segments.SegmentFolder._close = killed
+    add(self, pixels, index)
+segments.PacketWriter.add = killed
 t.upscale_by_network(*map(t.pathlib.Path, sys.argv[1:3]), sys.argv[3])
 """
 
@@ -234,12 +234,12 @@ def upscale_by_network(source, output, kind, **request):
     return upscale(source, output, model, weights, **request)
 
 
-@pytest.mark.parametrize("kind", ["swrn", "whole"])
-def test_a_killed_run_is_resumed(tmp_path, kind, capsys):
+@pytest.mark.parametrize(("kind", "done_before"), [("swrn", 16), ("whole", 10)])
+def test_a_killed_run_is_resumed(tmp_path, kind, done_before, capsys):
     source = videos.write(tmp_path / "a.mkv", videos.blocks(26), sound=True)
     output = tmp_path / "b.mkv"
     env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-c", CODE, source, output, kind]
+    command = [sys.executable, "-c", CODE, source, output, kind, str(done_before + 1)]
     done = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not output.exists()
@@ -251,7 +251,7 @@ def test_a_killed_run_is_resumed(tmp_path, kind, capsys):
         upscale_by_network(source, output, kind, resume=True, part=TimeRange(Fraction(1)))
     capsys.readouterr()
     resumed = upscale_by_network(source, output, kind, resume=True)
-    assert f"resuming after {16 if kind == 'swrn' else 10} frames" in capsys.readouterr().out
+    assert f"resuming after {done_before} frames" in capsys.readouterr().out
     alone = upscale_by_network(source, tmp_path / "c.mkv", kind)
     np.testing.assert_array_equal(resumed.frames, alone.frames)
     assert resumed.times == alone.times and resumed.sound == alone.sound
