@@ -9,7 +9,11 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 def test_dry_run_measures_and_reports(tmp_path):
     command = [sys.executable, "-m", "benchmarks.gpu", "--dry", f"--out={tmp_path}"]
-    command += ["--networks=swrn", "--only=ceilings,parity,inference", "--form=miavsr:dim=oops"]
+    command += [
+        "--networks=swrn",
+        "--only=ceilings,parity,inference,upscale",
+        "--form=miavsr:dim=oops",
+    ]
     subprocess.run(command, cwd=ROOT, check=True, timeout=300)
     lines = list(gpu_report.Results(tmp_path).latest().values())
     status = {(line["group"], line["name"]): line["status"] for line in lines}
@@ -20,6 +24,8 @@ def test_dry_run_measures_and_reports(tmp_path):
         ("inference", "swrn"): "ok",
         ("inference", "miavsr dim=oops"): "failed",
         ("parity", "swrn"): "ok",
+        ("upscale", "in memory"): "ok",
+        ("upscale", "file to file"): "ok",
         ("parity", "miavsr dim=oops"): "failed",
     }
     (exact,) = (
