@@ -11,6 +11,7 @@ between each frame and its successor warped onto it.
 import argparse
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import jax
@@ -45,7 +46,7 @@ def spynet(path: pathlib.Path) -> Flow:
 
 def dis(ref: np.ndarray, supp: np.ndarray) -> np.ndarray:
     """OpenCV's DIS with its medium preset."""
-    estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    estimator: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     grey = [[cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) for x in frames] for frames in (ref, supp)]
     return np.stack([estimator.calc(*pair, None) for pair in zip(*grey, strict=True)])
 
@@ -79,7 +80,9 @@ def differences(flows: dict[str, Flow], folder: pathlib.Path, reduce: int) -> li
     rows = []
     for name, flow in flows.items():
         motion = flow(frames[:-1], frames[1:])
-        warped = flow_warp(jnp.asarray(frames[1:], jnp.float32), motion, padding="border")
+        warped = flow_warp(
+            jnp.asarray(frames[1:], jnp.float32), jnp.asarray(motion), padding="border"
+        )
         left = float(jnp.abs(warped - frames[:-1]).mean())
         rows.append([f"{folder.name} {frames.shape[2]}x{frames.shape[1]}", name, f"{left:.3f}"])
     return rows

@@ -77,7 +77,8 @@ def rows(options: argparse.Namespace) -> list[Row]:
     dry = options.dry
     sizes, frames = (((64, 64),), 3) if dry else (SIZES, FRAMES)
     chosen = [name for name in NETWORKS if name in (options.networks or NETWORKS)]
-    every = [(name, {}) for name in chosen] + list(map(parsed, options.form))
+    every: list[tuple[str, dict]] = [(name, {}) for name in chosen]
+    every += map(parsed, options.form)
     words = {size: f"{size[0]}x{size[1]}, {frames} frames" for size in sizes}
 
     def of(name: str, fields: Mapping[str, Any], **more: Any) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def rows(options: argparse.Namespace) -> list[Row]:
         for name, fields in every:
             important = not i and (name in TRAINED or fields)
             if (name, size) not in TOO_LARGE:
-                args = name, of(name, fields), size, frames
+                args: tuple[Any, ...] = name, of(name, fields), size, frames
                 wave = 0 if important else i + 1
                 add(wave, "inference", label(name, fields), words[size], programs.inference, *args)
             if name == "miavsr" and not i:
@@ -237,7 +238,7 @@ def official(options: argparse.Namespace) -> None:
 
         return BasicVSRPlusPlus()
 
-    made = {
+    made: dict[str, Callable[[], Any]] = {
         "miavsr": functools.partial(mia, True),
         "miavsr use_mask=False": functools.partial(mia, False),
         "basicvsrpp": basicvsrpp,

@@ -205,7 +205,7 @@ def masks(name: str, fields: Mapping[str, Any], size: tuple[int, int], frames: i
     model = models.create(name, **fields)
     variables, clips = random_variables(model), random_clips((1, frames, *size, 3))
 
-    def run(variables: Any, lq: jax.Array, mask: jax.Array) -> jax.Array:
+    def run(variables: Any, lq: jax.Array, mask: jax.Array) -> Any:
         with mask_sweep.forced_masks(mask):
             return model.apply(variables, lq)
 

@@ -102,8 +102,8 @@ def sample(clips: Pairs, filled: jax.Array, key: jax.Array, batch: int, crop: in
         x = jax.random.randint(keys[4], (), 0, width - crop + 1)
 
         def cut(name: str, way: jax.Array) -> jax.Array:
-            rest = clips[name].shape[5:]
-            start = (index, pair, way, y, x, *(0 for _ in rest))
+            rest: Any = clips[name].shape[5:]
+            start: Any = (index, pair, way, y, x, *(0 for _ in rest))
             size = (1, 1, 1, crop, crop, *rest)
             return jax.lax.dynamic_slice(clips[name], start, size)[0, 0, 0].astype(jnp.float32)
 
@@ -277,7 +277,7 @@ def score(model: SpyNet, params: Any, pairs: dict[str, jax.Array]) -> jax.Array:
     """End-point error of SpyNet and of the zero flow, in pixels, where it is visible (2,)."""
     ref, supp = pairs["ref"].astype(jnp.float32) / 255, pairs["supp"].astype(jnp.float32) / 255
     flow, visible = pairs["flow"], pairs["visible"].astype(jnp.float32)
-    estimate = model.apply({"params": params}, ref, supp)
+    estimate: Any = model.apply({"params": params}, ref, supp)
     errors = jnp.stack([jnp.linalg.norm(x - flow, axis=-1) for x in (estimate, 0 * estimate)])
     return (errors * visible).sum((1, 2, 3)) / visible.sum()
 
@@ -340,7 +340,7 @@ def train(recipe: Recipe, folder: pathlib.Path, out: pathlib.Path, given: Any) -
         if len(waiting) > AHEAD:
             measured.append(jax.device_get(waiting.popleft()))
         if now - spoken > SAY_EVERY and measured:
-            loss, error, norm = sum(measured) / len(measured)
+            loss, error, norm = np.mean(measured, axis=0)
             print(
                 f"{now - begin:5.0f} s  step {state.step}  "
                 f"{len(measured) / (now - spoken):.2f} /s  "
