@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks import render_clips
 from jaxvsr.data.degradations import imresize
+from jaxvsr.pixels import to_integers
 from tfds_builders.dead_leaves import render
 
 SIDE, FRAMES, PAIRS = 128, 7, 6  # pixels, frames that are rendered, pairs of them
@@ -33,7 +34,7 @@ def pairs(seed: int, index: int) -> dict[str, np.ndarray]:
     scale = int(rng.choice(list(SCALES), p=list(SCALES.values())))
     size = (scale * SIDE, scale * SIDE)
     leaves, tiles = render.random_clip(seed, "flow", index, FRAMES, size)
-    lq = imresize(render.to_uint8(render.paint(leaves, tiles, FRAMES, size)), 1 / scale)
+    lq = imresize(to_integers(render.paint(leaves, tiles, FRAMES, size)), 1 / scale)
     owner = render.front_leaves(leaves, FRAMES, size, scale)
     out: dict[str, list] = {"frames": [], "flow": [], "visible": []}
     for interval in rng.choice(list(INTERVALS), PAIRS, p=list(INTERVALS.values())):

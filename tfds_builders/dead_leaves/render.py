@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from jaxvsr.data import degradations
+from jaxvsr.pixels import to_integers
 
 from . import scene, textures
 
@@ -47,7 +48,7 @@ def render_clip(
     Gousseau, Ladjal, "Fully synthetic training for image restoration tasks", CVIU 2023.
     """
     leaves, tiles = random_clip(seed, split, index, num_frames, size)
-    gt = to_uint8(paint(leaves, tiles, num_frames, size))
+    gt = to_integers(paint(leaves, tiles, num_frames, size))
     height, width = size[0] // SCALE, size[1] // SCALE
     owner = front_leaves(leaves, num_frames, size)
     clip = {"gt": gt, "lq": degradations.imresize(gt, 1 / SCALE)}
@@ -81,11 +82,6 @@ def random_clip(
     for texels in rng.choice((64, 128, 256, 512), _NUM_TILES, p=(0.1, 0.35, 0.45, 0.1)):
         tiles.append(textures.random_texture(rng, int(texels)))
     return scene.random_scene(rng, kind(index), num_frames, size, _NUM_TILES), tiles
-
-
-def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Rounds an image of `paint` to 8 bits."""
-    return np.floor(255 * np.clip(image, 0, 1) + np.float32(0.5)).astype(np.uint8)
 
 
 def paint(
