@@ -312,7 +312,7 @@ def from_file(size: tuple[int, int], frames: int) -> Program:
                 return time.perf_counter() - start
 
             # The difference of two lengths: compiling is in both, what is done once before.
-            _, short, whole = map(seconds, (frames // 8, frames // 8, frames))
+            _warm, short, whole = map(seconds, (frames // 8, frames // 8, frames))
         return {"frames_per_s": (frames - frames // 8) / (whole - short), "whole_s": whole}
 
     return Program(measure)
