@@ -1,6 +1,7 @@
-# From a fresh clone: each target makes the virtual environment that it needs.
+# Each target installs what it needs: into the active virtual environment or VENV=..., else into
+# .venv, which is made from PYTHON.
 PYTHON ?= python3
-VENV ?= .venv
+VENV ?= $(or $(VIRTUAL_ENV),.venv)
 RUN = $(VENV)/bin/python
 # The newest supported stack, tested beside the one that PYTHON gives.
 PYTHON_NEXT ?= python3.12
@@ -11,33 +12,31 @@ DATASET ?= dead_leaves/small
 MANUAL_DIR ?=
 DATA_DIR ?=
 WORKDIR ?= runs/demo
-# Compiling, which tests do most of the time, takes one core: files run side by side, by name (else
-# files of few tests come last, and the longest are among them).
+# Tests mostly compile, which takes one core: two files run side by side, in the order of their
+# names, since sorted by their number of tests the longest would come last.
 PYTEST = -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
-FILES = jaxvsr configs tests tfds_builders benchmarks notebooks
+FILES = jaxvsr configs tests tfds_builders benchmarks notebooks setup.py
 
-# TensorFlow builds data sets and writes event files; it need not talk about itself.
 export TF_CPP_MIN_LOG_LEVEL = 2
 export TF_ENABLE_ONEDNN_OPTS = 0
 
-.PHONY: help demo data test test-all test-next notebooks lint clean
+.PHONY: help demo data test test-all test-next wheel notebooks lint clean
 
 help:
-	@echo "make demo      train the tiny MIA-VSR on the embedded data set, score it, draw a picture"
+	@echo "make demo      train the tiny MIA-VSR on the embedded data set and score it"
 	@echo "make data      prepare a data set: DATASET=reds MANUAL_DIR=/where/it/is [DATA_DIR=/where/to]"
-	@echo "make test      the tests that take minutes; make test-all: all of them"
-	@echo "make test-next the tests on the newest supported stack ($(PYTHON_NEXT), $(JAX_NEXT))"
-	@echo "make notebooks execute the notebooks, with small settings"
-	@echo "make lint      style and types"
+	@echo "make test      run the tests, except the slow ones; make test-all: all of them"
+	@echo "make test-next run the tests on the newest supported stack ($(PYTHON_NEXT), $(JAX_NEXT))"
+	@echo "make wheel     build a wheel, install it and run every command outside the checkout"
+	@echo "make notebooks execute the notebooks with small settings"
+	@echo "make lint      check style and types"
 
 demo: $(VENV)/.installed
-	$(RUN) -m tfds_builders tfds_builders/dead_leaves --config=small
-	$(RUN) -m jaxvsr.main --config=configs/miavsr.py:tiny --workdir=$(WORKDIR)
+	$(RUN) -m jaxvsr data dead_leaves/small
+	$(RUN) -m jaxvsr train --config=configs/miavsr.py:tiny --workdir=$(WORKDIR)
 
-# DATASET is name/config, or a name: the first of its configs.
 data: $(VENV)/.installed
-	$(RUN) -m tfds_builders tfds_builders/$(word 1,$(subst /, ,$(DATASET))) \
-	    $(addprefix --config=,$(word 2,$(subst /, ,$(DATASET)))) \
+	$(RUN) -m jaxvsr data $(DATASET) \
 	    $(addprefix --manual_dir=,$(MANUAL_DIR)) $(addprefix --data_dir=,$(DATA_DIR))
 
 test: $(VENV)/.installed-dev
@@ -49,6 +48,9 @@ test-all: $(VENV)/.installed-dev
 test-next: $(VENV_NEXT)/.installed-dev
 	$(VENV_NEXT)/bin/python $(PYTEST) -m "not slow"
 
+wheel: $(VENV)/.installed-dev
+	$(RUN) -m pytest -m slow tests/test_wheel.py
+
 notebooks: $(VENV)/.installed-dev
 	$(RUN) -m pytest -m slow tests/test_notebooks.py
 
@@ -58,11 +60,10 @@ lint: $(VENV)/.installed-dev
 	$(RUN) -m mypy
 
 clean:
-	rm -rf $(VENV) $(VENV_NEXT) .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-next .mypy_cache .pytest_cache .ruff_cache *.egg-info
 
 $(VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --upgrade pip
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --editable .
 	touch $@
 
@@ -71,7 +72,6 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 $(VENV_NEXT)/.installed-dev: pyproject.toml
-	$(PYTHON_NEXT) -m venv $(VENV_NEXT)
-	$(VENV_NEXT)/bin/python -m pip install --quiet --upgrade pip
+	test -x $(VENV_NEXT)/bin/python || $(PYTHON_NEXT) -m venv $(VENV_NEXT)
 	$(VENV_NEXT)/bin/python -m pip install --quiet --editable '.[dev]' '$(JAX_NEXT)'
 	touch $@

@@ -1,120 +1,205 @@
-"""What the command lines have in common: what is wrong with one is said in a line."""
+"""The command line: its commands, their flags, help and errors. Imports nothing heavy."""
 
-import functools
+import dataclasses
+import difflib
+import importlib
 import os
 import re
-import runpy
-from collections.abc import Callable, Sequence
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+from absl import flags, logging
 
+import jaxvsr
 from jaxvsr.errors import InputError
 
-flags.disclaim_key_flags()  # --help counts what is defined here as the command's own
+# Command -> the module whose function `command` describes it, imported only if it is run.
+COMMANDS = {
+    "train": "jaxvsr.main",
+    "eval": "jaxvsr.main",
+    "upscale": "jaxvsr.upscale",
+    "convert": "jaxvsr.convert",
+    "profile": "jaxvsr.profile",
+    "data": "jaxvsr.prepare",
+}
 
 
-def define_config() -> flags.FlagHolder:
-    """The flag --config, and with it one for each field: --config.train.steps."""
-    return config_flags.DEFINE_config_file(
-        "config", None, "A file of configs/, perhaps with a variant: configs/miavsr.py:tiny"
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command.
+
+    Attributes:
+        help: usage and examples.
+        main: called with the flags' values by name, and the arguments. "overrides" among the
+            values holds the config's fields that were set: {"train.steps": "7"}. It returns the
+            exit code, None for 0, and raises InputError for what the user can correct.
+        flags: that the command defines.
+        required: names of flags that must be given.
+        arguments: names of the arguments that must be given.
+        open_ended: whether more arguments may follow.
+        failure: exit code for wrong input.
+    """
+
+    help: str
+    main: Callable[..., int | None]
+    flags: flags.FlagValues
+    required: Sequence[str] = ()
+    arguments: Sequence[str] = ()
+    open_ended: bool = False
+    failure: int = 1
+
+
+def define_config(values: flags.FlagValues) -> None:
+    """Defines --config."""
+    flags.DEFINE_string(
+        "config",
+        None,
+        "FILE[:VARIANT]. A config of your own, or one of the package from any folder: "
+        "configs/miavsr.py:tiny, miavsr:tiny. --config.x.y=VALUE sets a field of it",
+        flag_values=values,
     )
 
 
-def define_hosts() -> dict[str, flags.FlagHolder]:
-    """The flags of a command that may be one of several processes, mostly on several hosts."""
-    number = flags.DEFINE_integer
-    return {
-        flag.name: flag
-        for flag in (
-            flags.DEFINE_bool(
-                "distributed",
-                False,
-                "One of several processes, of which the scheduler's environment tells",
-            ),
-            flags.DEFINE_string(
-                "coordinator",
-                None,
-                "One of several processes, of which process 0 is reached at host:port",
-            ),
-            number("processes", None, "How many there are, with --coordinator"),
-            number("process", None, "The number of this one, from 0 on"),
-            number(
-                "connect_timeout",
-                45,
-                "Seconds in which several processes have to find each other",
-                lower_bound=1,
-            ),
-        )
-    }
+def define_hosts(values: flags.FlagValues) -> None:
+    """Defines the flags of a command that may run as several processes."""
+    flags.DEFINE_bool(
+        "distributed",
+        False,
+        "Run as one of several processes, described by the scheduler's environment",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "coordinator",
+        None,
+        "HOST:PORT of process 0, to run as one of several processes",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "processes", None, "Number of processes, with --coordinator", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "process", None, "Index of this process, from 0, with --coordinator", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "connect_timeout",
+        45,
+        "Seconds to wait for the other processes",
+        lower_bound=1,
+        flag_values=values,
+    )
 
 
-def run(
-    command: Callable[..., None],
-    usage: str | None,
-    required: Sequence[str],
-    arguments: Sequence[str] = (),
-) -> None:
-    """Parses the command line, and does what it says.
+def start(name: str, module: str = "", words: Sequence[str] | None = None) -> NoReturn:
+    """Runs a command and ends the process with its exit code.
 
     Args:
-        command: to be called once the flags are parsed, with the arguments. It may raise what the
-            user can mend.
-        usage: of the command, in a line.
-        required: names of flags that have to be given.
-        arguments: names of the arguments that have to be given.
+        name: of the command.
+        module: that describes it; empty: by COMMANDS.
+        words: of the command line, without the program; None: those of this process.
     """
-    parse = functools.partial(_parse, usage=usage, required=required, arguments=arguments)
-    app.run(functools.partial(_run, command), flags_parser=parse)
+    words = sys.argv[1:] if words is None else words
+    _quiet_libraries()
+    asks_for_help = any(re.fullmatch("--?h(elp(short|full)?)?", word) for word in words)
+    if not asks_for_help:
+        print(f"jaxvsr {jaxvsr.__version__} {name}: loading libraries", flush=True)
+    command = importlib.import_module(module or COMMANDS[name]).command(name)
+    if asks_for_help:
+        print(_help(command))
+        sys.exit(0)
+    sys.exit(run_command(command, words))
 
 
-def _parse(
-    argv: list[str], usage: str | None, required: Sequence[str], arguments: Sequence[str]
-) -> list[str]:
+def run_command(command: Command, words: Sequence[str]) -> int:
+    """Parses a command line, runs the command and returns its exit code.
+
+    Args:
+        command: to run.
+        words: of the command line, without the program and the command's name.
+    """
     try:
-        rest = flags.FLAGS(argv)
-        for name in required:
-            if not flags.FLAGS[name].present:
-                raise SystemExit(f"error: --{name} is missing\n{usage}")
-        if flags.FLAGS["config"].present:
-            flags.FLAGS.config.get("model")
-    except (flags.Error, AttributeError, KeyError, OSError) as error:
-        raise SystemExit(f"error: {_explain(error, argv)}") from None
-    count = len(arguments)
-    if len(rest) <= count:
-        raise SystemExit(f"error: {' and '.join(arguments[len(rest) - 1 :])} missing\n{usage}")
-    if over := rest[1 + count :]:
-        raise SystemExit(f"error: what is {' '.join(over)!r}? Fields are set by --config.x=...")
-    return rest
+        overrides, rest = split_overrides(words)
+        arguments = command.flags(["jaxvsr", *rest])[1:]
+        _check_complete(command, arguments)
+        values = command.flags.flag_values_dict() | {"overrides": overrides}
+        return command.main(values, *arguments) or 0
+    except (flags.Error, InputError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return command.failure
 
 
-def _run(command: Callable[..., None], argv: list[str]) -> None:
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.ERROR)  # of the libraries: we print what matters
-    # TensorFlow reads and writes files for us, and need not talk about it.
+def split_overrides(words: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """Takes --config.train.steps=7 and --config.train.steps 7 out of a command line.
+
+    Returns:
+        {"train.steps": "7"}, and the other words.
+
+    Raises:
+        InputError: a field has no value.
+    """
+    overrides, rest = {}, []
+    words = iter(words)
+    for word in words:
+        field, equals, value = word.partition("=")
+        if match := re.fullmatch(r"--?config\.([\w.]+)", field):
+            found = value if equals else next(words, None)
+            if found is None:
+                raise InputError(f"{word} needs a value: {word}=VALUE")
+            overrides[match[1]] = found
+        else:
+            rest.append(word)
+    return overrides, rest
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """The end of an error about an unknown word: what was probably meant, or all that is known."""
+    known = sorted(known)
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; expected one of: {', '.join(known)}"
+
+
+def _check_complete(command: Command, arguments: Sequence[str]) -> None:
+    """Raises InputError for missing or superfluous flags and arguments."""
+    usage = command.help.strip().splitlines()
+    example = next((line.strip() for line in usage if line.startswith("    ")), "")
+    for name in command.required:
+        if not command.flags[name].present:
+            raise InputError(f"--{name} is missing. Example:\n    {example}")
+    count = len(command.arguments)
+    if len(arguments) < count:
+        missing = " and ".join(command.arguments[len(arguments) :])
+        raise InputError(f"{missing} missing. Example:\n    {example}")
+    if len(arguments) > count and not command.open_ended:
+        raise InputError(
+            f"unexpected argument {arguments[count]!r}; set a field of the config by "
+            "--config.train.steps=7"
+        )
+
+
+def _quiet_libraries() -> None:
+    """Keeps what C++ libraries log away from the terminal; they read this when they are loaded."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    try:
-        command(*argv[1:])
-    except (InputError, FloatingPointError) as error:
-        raise SystemExit(f"error: {error}") from None
+    logging.set_verbosity(logging.ERROR)
 
 
-def _explain(error: BaseException, argv: list[str]) -> str:
-    """What was wrong in a command line, in words."""
-    if isinstance(error, AttributeError | KeyError):  # a field that there is not
-        from jaxvsr.config import closest_field, fields
+def _help(command: Command) -> str:
+    """Usage and examples, then every flag with its default."""
+    lines = [command.help.strip(), "", "Flags:"]
+    for name in command.flags:
+        flag = command.flags[name]
+        default = "" if flag.default in (None, "", False, []) else f" (default: {_text(flag)})"
+        shown = f"--[no]{name}" if flag.boolean else f"--{name}"
+        lines += textwrap.wrap(
+            f"{flag.help}{default}",
+            width=98,
+            initial_indent=f"  {shown:<18} ",
+            subsequent_indent=" " * 21,
+            break_on_hyphens=False,
+        )
+    return "\n".join(lines)
 
-        file = next(a.split("=", 1)[1] for a in argv if a.startswith("--config="))
-        path, _, variant = file.partition(":")
-        config = runpy.run_path(path)["get_config"](*filter(None, [variant]))
-        known = dict(fields(config))
-        for argument in argv:
-            match = re.match(r"--config\.([\w.]+)", argument)
-            if match and match[1] not in known:
-                closest = closest_field(config, match[1])
-                return f"there is no field --config.{match[1]}; the closest is --config.{closest}"
-    if "Traceback" in str(error):  # of a config file that raised: its own words are the best
-        while error.__context__:
-            error = error.__context__
-    return str(error)
+
+def _text(flag: flags.Flag) -> Any:
+    return ",".join(flag.default) if isinstance(flag.default, list) else flag.default

@@ -119,7 +119,7 @@ def load_config(name: str, overrides: Mapping[str, str] | None = None) -> ml_col
     for path, text in (overrides or {}).items():
         if path not in known:
             closest = closest_field(config, path)
-            raise InputError(f"{file} has no field {path!r}; the closest is {closest!r}")
+            raise InputError(f"no field --config.{path}; did you mean --config.{closest}?")
         try:
             config.update_from_flattened_dict({path: _parse(text, known[path])})
         except (ValueError, TypeError, SyntaxError) as error:
@@ -166,9 +166,7 @@ def _parse(text: str, old: Any) -> Any:
     """A field's value as the command line has it."""
     if isinstance(old, str):
         return text
-    if isinstance(old, bool):
-        return {"true": True, "false": False}[text.lower()]
-    return ast.literal_eval(text)
+    return ast.literal_eval(text.capitalize() if isinstance(old, bool) else text)
 
 
 def fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,7 +1,16 @@
-"""python -m jaxvsr.convert --config=configs/basicvsr.py --source=official.pth --out=runs/one"""
+"""Converts official weights into a run's folder, to score, to train on or to upscale with.
+
+    jaxvsr convert --config=configs/basicvsr.py --source=official.pth --out=runs/official
+
+If the weights are not of the config's model, the error names the config that they fit.
+"""
+
+if __name__ == "__main__":  # before the imports, which take seconds
+    from jaxvsr import cli
+
+    cli.start("convert")
 
 import contextlib
-import functools
 import itertools
 import os
 import pathlib
@@ -16,7 +25,7 @@ import ml_collections
 from absl import flags
 
 from jaxvsr import cli, weights
-from jaxvsr.config import SAME_WEIGHTS, save_config, shipped_variants
+from jaxvsr.config import SAME_WEIGHTS, load_config, save_config, shipped_variants
 from jaxvsr.console import say
 from jaxvsr.errors import InputError
 from jaxvsr.training.checkpoints import Checkpoints
@@ -169,29 +178,21 @@ def _write(
         shutil.rmtree(part, ignore_errors=True)
 
 
-def main(given: Mapping[str, flags.FlagHolder]) -> None:
-    """Converts what the command line names."""
-    config, source, out, group = (
-        given[name].value for name in ("config", "source", "out", "group")
-    )
-    convert(config, pathlib.Path(source), pathlib.Path(out), group, shipped_variants)
+def command(name: str) -> cli.Command:
+    """Describes the command "convert"."""
+    values = flags.FlagValues()
+    cli.define_config(values)
+    for flag, text in (
+        ("source", "A file of official weights"),
+        ("out", "The folder to make: a run's, with the weights as its checkpoint"),
+        ("group", "Which weights of the file, params or params_ema; the average by default"),
+    ):
+        flags.DEFINE_string(flag, "", text, flag_values=values)
+    return cli.Command(__doc__, main, values, required=("config", "source", "out"))
 
 
-def define_flags() -> dict[str, flags.FlagHolder]:
-    """The flags of the command line, by name."""
-    text = flags.DEFINE_string
-    group = "Which weights of the file, params or params_ema, say; if not given, the average's"
-    return {
-        flag.name: flag
-        for flag in (
-            cli.define_config(),
-            text("source", "", "A file of official weights"),
-            text("out", "", "The folder to make: a run's, with the weights as checkpoint"),
-            text("group", "", group),
-        )
-    }
-
-
-if __name__ == "__main__":
-    # Defined here, so that a program that imports this module keeps its own flags.
-    cli.run(functools.partial(main, define_flags()), __doc__, ["config", "source", "out"])
+def main(value: dict[str, Any]) -> None:
+    """Does what the flags say."""
+    config = load_config(value["config"], value["overrides"])
+    source, out = pathlib.Path(value["source"]), pathlib.Path(value["out"])
+    convert(config, source, out, value["group"], shipped_variants)

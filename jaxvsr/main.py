@@ -1,30 +1,60 @@
-"""python -m jaxvsr.main --config=configs/miavsr.py:tiny --workdir=runs/one [--mode=eval]"""
+"""Trains a model, or scores the best checkpoint of a run.
+
+    jaxvsr train --config=configs/miavsr.py:tiny --workdir=runs/demo
+    jaxvsr eval --config=configs/miavsr.py:vimeo,vid4 --workdir=runs/mia_vimeo
+    python -m jaxvsr.main --config=configs/miavsr.py:tiny --workdir=runs/demo [--mode=eval]
+
+The same command again resumes an interrupted training. --config.train.steps=1000 sets a field of
+the config.
+"""
 
 import pathlib
+from typing import Any
 
 from absl import flags
 
 from jaxvsr import cli
 
-CONFIG = cli.define_config()
-WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder, new or to be gone on with")
-HOSTS = cli.define_hosts()
-MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, or score a run's checkpoint")
+
+def command(name: str) -> cli.Command:
+    """Describes the commands "train", "eval", and "main", which has --mode."""
+    values = flags.FlagValues()
+    cli.define_config(values)
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "The run's folder: a new one, or one to resume or score",
+        flag_values=values,
+    )
+    if name == "main":
+        flags.DEFINE_enum(
+            "mode",
+            "train",
+            ["train", "eval"],
+            "Train a model, or score a run's best checkpoint",
+            flag_values=values,
+        )
+    cli.define_hosts(values)
+
+    def main(value: dict[str, Any]) -> None:
+        train_or_score({"mode": name} | value)
+
+    return cli.Command(__doc__, main, values, required=("config", "workdir"))
 
 
-def main() -> None:
-    """Trains or scores."""
+def train_or_score(value: dict[str, Any]) -> None:
+    """Does what the flags say."""
     # Imported here: the processes that read data import this module, and need none of it.
     from jaxvsr import evaluate, train
-    from jaxvsr.config import shared_fields
+    from jaxvsr.config import load_config, shared_fields
     from jaxvsr.distributed import hosts
 
-    config, workdir = CONFIG.value, pathlib.Path(WORKDIR.value)
-    run = {"train": train.train, "eval": evaluate.score_run}[MODE.value]
-    told = {"mode": MODE.value, "workdir": str(workdir), **shared_fields(config)}
-    with hosts.connected(HOSTS, told):
-        run(config, workdir)
+    config = load_config(value["config"], value["overrides"])
+    workdir, mode = pathlib.Path(value["workdir"]), value["mode"]
+    settings = {"mode": mode, "workdir": str(workdir), **shared_fields(config)}
+    with hosts.connected(value, settings):
+        {"train": train.train, "eval": evaluate.score_run}[mode](config, workdir)
 
 
 if __name__ == "__main__":
-    cli.run(main, __doc__, ["config", "workdir"])
+    cli.start("main", "jaxvsr.main")

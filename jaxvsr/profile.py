@@ -1,71 +1,123 @@
-"""What a model costs: parameters, GFLOPs, time and memory, here or on TPUs that are not here.
+"""Measures what a model costs: parameters, GFLOPs, time and memory, here or on TPUs.
 
-    python -m jaxvsr.profile --config=configs/miavsr.py:tiny --size=180x320
-    python -m jaxvsr.profile --compare configs/swrn.py configs/basicvsr.py:tiny --json=costs.json
-    python -m jaxvsr.profile --config=configs/miavsr.py --sweep-keep --rounds=1
-    python -m jaxvsr.profile --config=configs/swrn.py --topology=v5e:2x2 --train
+    jaxvsr profile --config=configs/miavsr.py:tiny --size=180x320
+    jaxvsr profile --compare configs/swrn.py configs/basicvsr.py:tiny --json=costs.json
+    jaxvsr profile --config=configs/miavsr.py --sweep_keep=sweep.png --rounds=1
+    jaxvsr profile --config=configs/swrn.py --topology=v5e:2x2 --train
 
-Any field of a config can be set: --config.model.unroll=2. Exit code: 0; 1 where a program does not
-fit a topology; 2 where what was asked for cannot be done.
+--config.model.unroll=2 sets a field of the config. Exit code: 0; 1 if a program does not fit the
+topology; 2 if the command line or an input is wrong.
 """
 
-import argparse
+if __name__ == "__main__":  # before the imports, which take seconds
+    from jaxvsr import cli
+
+    cli.start("profile")
+
 import dataclasses
 import functools
 import json
-import os
 import pathlib
 import re
-import sys
-from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
+from absl import flags
 
+from jaxvsr import cli
 from jaxvsr.config import load_config
 from jaxvsr.data.files import Frames, PngFrames, VideoFrames, numbered_frames
 from jaxvsr.distributed.mesh import enough_memory, make_mesh
 from jaxvsr.errors import InputError
 from jaxvsr.preflight import create_model
 from jaxvsr.profiling import mask_sweep, measuring, tables, topologies
+from jaxvsr.training.checkpoints import load_best
 from jaxvsr.training.state import initial_weights
 from jaxvsr.training.step import batch_shapes
 from jaxvsr.video.images import write_image
 
-SIZE = (180, 320)  # of REDS's inputs, and of the field's figures
+SIZE = (180, 320)  # of REDS's inputs, as in the papers' figures
 FRAMES = 10
-KEPT = (0.1, 0.3, 0.5, 0.75, 1.0)  # shares of the tokens that are swept over
+KEEP_RATIOS = (0.1, 0.3, 0.5, 0.75, 1.0)  # fractions of tokens that --sweep_keep compares
 
 
-def main(argv: Sequence[str]) -> int:
-    """Does what a command line says; returns the exit code."""
-    # TensorFlow, where a run is read, need not talk about itself.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    parser = _parser()
-    options, rest = parser.parse_known_args(argv)
-    try:
-        overrides = dict(map(_override, rest))
-        _check(options)
-        if options.topology:
-            return _compile(options, overrides)
-        subjects = [_subject(name, options, overrides) for name in options.configs]
-        if options.sweep_keep:
-            subjects = [_to_be_swept(subjects[0])]
-        with enough_memory("lower --frames, --batch or --size"):
-            profiles = measuring.profile(subjects, options.rounds)
-            swept = _sweep(subjects[0], options.rounds) if options.sweep_keep else []
-    except InputError as error:
-        parser.error(str(error))
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The flags' values.
+
+    Attributes:
+        names: of the configs.
+        overrides: field -> value of the configs.
+        size: (h, w) of the input; None if not given, as for all below.
+    """
+
+    names: tuple[str, ...]
+    overrides: dict[str, str]
+    compare: bool
+    size: tuple[int, int] | None
+    frames: int | None
+    batch: int | None
+    workdir: pathlib.Path | None
+    input: pathlib.Path | None
+    rounds: int
+    depth: int | None
+    rows: int
+    json: pathlib.Path | None
+    sweep_keep: pathlib.Path | None
+    topology: str | None
+    train: bool
+
+
+def command(name: str) -> cli.Command:
+    """Describes the command "profile"."""
+    values = flags.FlagValues()
+    text = functools.partial(flags.DEFINE_string, flag_values=values)
+    count = functools.partial(flags.DEFINE_integer, flag_values=values)
+    cli.define_config(values)
+    flags.DEFINE_multi_string(
+        "compare",
+        [],
+        "FILE[:VARIANT] .... Several configs instead of --config: a table with a row each",
+        flag_values=values,
+    )
+    text("size", None, "HEIGHTxWIDTH of the input; by default 180x320, in training the config's")
+    count("frames", None, f"Frames of the clip; by default {FRAMES}, in training the config's", 1)
+    count("batch", None, "Clips in a batch; by default 1, in training the config's", 1)
+    text("dtype", None, "Computation dtype, float32 or bfloat16; by default the config's")
+    text("workdir", None, "A run's folder, to take its best weights")
+    text("input", None, "A video or a folder of PNG frames, to take the clip from")
+    count("rounds", 5, "Number of timed calls; 0 counts operations and runs nothing", 0)
+    count("depth", None, "Levels of modules in the table of layers", 1)
+    count("rows", 12, "Rows of the table of layers", 1)
+    text("json", None, "A file to write all results to")
+    text("sweep_keep", None, "A PNG: plot bucketed against dense gating by the fraction kept")
+    text("topology", None, "TPUs to compile for, for example v5e:2x2: does the program fit?")
+    flags.DEFINE_bool(
+        "train", False, "With --topology: compile the training step", flag_values=values
+    )
+    return cli.Command(__doc__, main, values, open_ended=True, failure=2)
+
+
+def main(value: dict[str, Any], *more: str) -> int:
+    """Does what the flags say; returns the exit code."""
+    options = _options(value, more)
+    if options.topology:
+        return _compile(options, options.topology)
+    subjects = [_subject(name, options) for name in options.names]
+    if options.sweep_keep:
+        subjects = [_with_masks(subjects[0])]
+    with enough_memory("lower --frames, --batch or --size"):
+        profiles = measuring.profile(subjects, options.rounds)
+        swept = _sweep(subjects[0], options.rounds) if options.sweep_keep else []
     if options.compare:
         print(tables.comparison(profiles))
     else:
         print(tables.report(profiles[0], options.depth, options.rows))
     found = {"device": jax.devices()[0].device_kind, "models": [tables.plain(p) for p in profiles]}
-    if swept:
-        print("\nBucketed gating over dense, with masks that are forced upon every block:\n")
+    if options.sweep_keep:
+        print("\nBucketed gating over dense gating, with the same masks in every block:\n")
         print(mask_sweep.table(swept))
         print(f"\n{write_image(options.sweep_keep, mask_sweep.chart(swept))}")
         found["sweep_keep"] = [dataclasses.asdict(row) for row in swept]
@@ -73,90 +125,73 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxvsr.profile",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--config", metavar="FILE[:VARIANT]", help="the model, as main.py takes it")
-    add("--compare", metavar="FILE[:VARIANT]", nargs="+", help="several: a table with a row each")
-    add("--size", type=_size, help="of the input, HEIGHTxWIDTH; 180x320 if not given")
-    add("--frames", type=_count, help=f"of the clip; {FRAMES}, in training the config's")
-    add("--batch", type=_count, help="clips at once; 1, in training the config's")
-    add("--dtype", help="of the computation, float32 or bfloat16; the config's if not given")
-    add("--workdir", type=pathlib.Path, help="of a run, whose best weights are taken")
-    add("--input", type=pathlib.Path, help="the clip: a video or a folder of PNG frames")
-    add("--rounds", type=int, default=5, help="times that a call is timed; 0: count, run nothing")
-    add("--depth", type=_count, help="levels of modules that the table of layers has")
-    add("--rows", type=_count, default=12, help="layers that it has")
-    add("--json", type=pathlib.Path, help="the file that receives everything, for machines")
-    add(
-        "--sweep-keep",
-        type=pathlib.Path,
-        nargs="?",
-        const=pathlib.Path("sweep_keep.png"),
-        metavar="PNG",
-        help="bucketed against dense gating by the share of tokens kept: a table and a plot",
-    )
-    add("--topology", help="compile for these TPUs instead, e.g. v5e:2x2: do they suffice?")
-    add("--train", action="store_true", help="with --topology: the training step")
-    return parser
-
-
-def _check(options: argparse.Namespace) -> None:
-    """Raises InputError for what does not go together."""
-    options.configs = options.compare or [options.config]
-    if (options.config is None) == (options.compare is None):
-        raise InputError("either --config or --compare says what is measured")
+def _options(value: dict[str, Any], more: tuple[str, ...]) -> Options:
+    """Parses and checks the flags' values; raises InputError for what does not go together."""
+    if bool(value["config"]) == bool(value["compare"]):
+        raise InputError("give either --config or --compare")
+    if more and not value["compare"]:
+        raise InputError(f"unexpected argument {more[0]!r}; give several configs after --compare")
     for name, others in (
         ("compare", ("topology", "workdir", "sweep_keep")),
         ("topology", ("workdir", "input", "sweep_keep")),
     ):
         for other in others:
-            if getattr(options, name) and getattr(options, other):
-                other = other.replace("_", "-")
-                raise InputError(f"--{name} and --{other} do not go together")
-    if options.train and not options.topology:
-        raise InputError("--train needs --topology: what training costs here, main.py says")
-    if options.rounds < 0:
-        raise InputError(f"--rounds={options.rounds} must be at least 0")
-    if options.sweep_keep and options.rounds == 0:
-        raise InputError("--sweep-keep times calls: --rounds must be at least 1")
-    if options.dtype not in (None, "float32", "bfloat16"):
-        raise InputError(f"--dtype={options.dtype} is neither float32 nor bfloat16")
+            if value[name] and value[other]:
+                raise InputError(f"--{name} and --{other} cannot be combined")
+    if value["train"] and not value["topology"]:
+        raise InputError("--train needs --topology; jaxvsr train prints what a step costs here")
+    if value["sweep_keep"] and value["rounds"] == 0:
+        raise InputError("--sweep_keep times calls: --rounds must be at least 1")
+    if value["dtype"] not in (None, "float32", "bfloat16"):
+        raise InputError(f"--dtype={value['dtype']} must be float32 or bfloat16")
+    dtype = {"model.dtype": value["dtype"]} if value["dtype"] else {}
+
+    def path(flag: str) -> pathlib.Path | None:
+        return pathlib.Path(value[flag]) if value[flag] else None
+
+    return Options(
+        names=(*value["compare"], *more) or (value["config"],),
+        overrides=value["overrides"] | dtype,
+        compare=bool(value["compare"]),
+        size=_size(value["size"]) if value["size"] else None,
+        frames=value["frames"],
+        batch=value["batch"],
+        workdir=path("workdir"),
+        input=path("input"),
+        rounds=value["rounds"],
+        depth=value["depth"],
+        rows=value["rows"],
+        json=path("json"),
+        sweep_keep=path("sweep_keep"),
+        topology=value["topology"],
+        train=value["train"],
+    )
 
 
-def _config(
-    name: str, options: argparse.Namespace, overrides: dict[str, str]
-) -> ml_collections.ConfigDict:
-    """A config as the command line changes it."""
-    dtype = {"model.dtype": options.dtype} if options.dtype else {}
-    return load_config(name, overrides | dtype)
+def _size(text: str) -> tuple[int, int]:
+    """180x320 -> (180, 320)."""
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not found:
+        raise InputError(f"--size must be HEIGHTxWIDTH, for example 180x320; got {text!r}")
+    return int(found[1]), int(found[2])
 
 
-def _subject(
-    name: str, options: argparse.Namespace, overrides: dict[str, str]
-) -> measuring.Subject:
-    """A model of a config, its weights and its clip."""
-    config = _config(name, options, overrides)
+def _subject(name: str, options: Options) -> measuring.Subject:
+    """The model of a config, its weights and its clip."""
+    config = load_config(name, options.overrides)
     model = create_model(config)
     lq, clip = _clip(options)
     variables, origin = None, "untrained"
     if options.workdir:
-        from jaxvsr.training.checkpoints import load_best  # imported here: it needs TensorFlow
-
         step, variables, _ = load_best(config, model, options.workdir)
         variables, origin = jax.device_get(variables), f"step {step} of {options.workdir}"
     return measuring.Subject(name, model, lq, clip, variables, origin)
 
 
-def _to_be_swept(subject: measuring.Subject) -> measuring.Subject:
-    """A subject with masks and with weights, fresh ones if it has none."""
+def _with_masks(subject: measuring.Subject) -> measuring.Subject:
+    """A subject that has weights, fresh ones if it has none; raises InputError without masks."""
     if not getattr(subject.model, "use_mask", False):
-        raise InputError(f"--sweep-keep: {subject.name} has no masks")
+        raise InputError(f"--sweep_keep: {subject.name} has no masks")
     if subject.variables is not None:
         return subject
     init = functools.partial(initial_weights, subject.model, ema=False)
@@ -164,14 +199,14 @@ def _to_be_swept(subject: measuring.Subject) -> measuring.Subject:
 
 
 def _sweep(subject: measuring.Subject, rounds: int) -> list[mask_sweep.Row]:
-    """Times a masked network, dense and bucketed, by kinds of masks and kept shares."""
-    wanted = [(kind, share) for kind in mask_sweep.KINDS for share in KEPT]
+    """Times a masked network, dense and bucketed, by kind of mask and fraction kept."""
+    wanted = [(kind, ratio) for kind in mask_sweep.KINDS for ratio in KEEP_RATIOS]
     programs = mask_sweep.network(subject.model, subject.variables, jnp.asarray(subject.lq))
     return mask_sweep.compare(*programs, subject.lq.shape[2:4], wanted, rounds)
 
 
-def _clip(options: argparse.Namespace) -> tuple[np.ndarray, str]:
-    """What the models are given, (b, t, h, w, 3) float32, and what it is, in words."""
+def _clip(options: Options) -> tuple[np.ndarray, str]:
+    """The input of the models, (b, t, h, w, 3) float32, and its description."""
     batch, frames, (height, width) = options.batch or 1, options.frames, options.size or SIZE
     if not options.input:
         rng = np.random.default_rng(0)
@@ -197,12 +232,13 @@ def _clip(options: argparse.Namespace) -> tuple[np.ndarray, str]:
     return np.stack([clip] * batch), f"the first {count} frames of {path}{part}"
 
 
-def _compile(options: argparse.Namespace, overrides: dict[str, str]) -> int:
-    """Compiles for a topology, and says whether it fits."""
-    jax.config.update("jax_platforms", "cpu")  # nothing is run, and TPUs need not be looked for
-    config = _config(options.config, options, overrides)
+def _compile(options: Options, topology: str) -> int:
+    """Compiles for a topology and prints whether the program fits; returns the exit code."""
+    jax.config.update("jax_platforms", "cpu")  # nothing runs, so JAX need not look for TPUs
+    (name,) = options.names
+    config = load_config(name, options.overrides)
     model, data = create_model(config), config.data
-    mesh = make_mesh(topologies.devices(options.topology))
+    mesh = make_mesh(topologies.devices(topology))
     if options.train:
         data.batch, data.frames = options.batch or data.batch, options.frames or data.frames
         lq = batch_shapes(data, model.scale, options.size)["lq"]
@@ -214,9 +250,8 @@ def _compile(options: argparse.Namespace, overrides: dict[str, str]) -> int:
         clips, part = options.batch or mesh.size, mesh.size
     if clips % part:
         raise InputError(
-            f"{clips} clips cannot be divided among the {mesh.size} devices of "
-            f"{options.topology} (in train.accumulate={config.train.accumulate} parts): --batch "
-            f"must be a multiple of {part}"
+            f"--batch={clips} must be a multiple of {part}: the devices of {topology}"
+            + (" times train.accumulate" if options.train else "")
         )
     try:
         if options.train:
@@ -224,39 +259,17 @@ def _compile(options: argparse.Namespace, overrides: dict[str, str]) -> int:
         else:
             traced = topologies.inference(model, mesh, clips, frames, size)
     except ValueError as error:
-        raise InputError(f"{options.config} cannot be traced: {error}") from error
+        raise InputError(f"{name} cannot be traced: {error}") from error
     fit = topologies.compile_for(traced, mesh)
     what = "a step on" if options.train else "restoring"
     what += f" {clips} clips" if clips > 1 else " a clip"
     title = (
-        f"{options.config}, {what} of {frames} frames of {size[0]}x{size[1]}, "
-        f"{config.model.dtype}, on {options.topology}"
+        f"{name}, {what} of {frames} frames of {size[0]}x{size[1]}, "
+        f"{config.model.dtype}, on {topology}"
     )
     print(tables.fit(fit, title, clips * frames))
     _write(options.json, {"title": title, **tables.plain_fit(fit)})
     return 0 if fit.fits else 1
-
-
-def _override(word: str) -> tuple[str, str]:
-    """--config.model.dim=32 -> ("model.dim", "32")."""
-    found = re.fullmatch(r"--config\.([\w.]+)=(.*)", word)
-    if not found:
-        raise InputError(f"what is {word!r}? Fields of the config are set by --config.x=...")
-    return found[1], found[2]
-
-
-def _size(word: str) -> tuple[int, int]:
-    """180x320 -> (180, 320)."""
-    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", word)
-    if not found:
-        raise argparse.ArgumentTypeError(f"{word!r} is no HEIGHTxWIDTH, as 180x320 is")
-    return int(found[1]), int(found[2])
-
-
-def _count(word: str) -> int:
-    if not re.fullmatch(r"[1-9]\d*", word):
-        raise argparse.ArgumentTypeError(f"{word!r} is no number from 1 on")
-    return int(word)
 
 
 def _write(path: pathlib.Path | None, found: dict) -> None:
@@ -267,7 +280,3 @@ def _write(path: pathlib.Path | None, found: dict) -> None:
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(found, indent=2) + "\n")
     part.replace(path)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -26,3 +26,4 @@ def make_importable(module: str, *folders: pathlib.Path) -> None:
     """
     package = sys.modules.setdefault(module, types.ModuleType(module))
     package.__path__ = [str(place.resolve()) for place in folders]
+    package.__file__ = f"{package.__path__[0]}/__init__.py"  # where TFDS looks for a README

@@ -1,4 +1,15 @@
-"""python -m jaxvsr.upscale in.mp4 out.mp4 [--config=configs/miavsr.py --checkpoint=runs/mia]"""
+"""Upscales a video or a folder of images.
+
+    jaxvsr upscale in.mp4 out.mp4
+    jaxvsr upscale frames/ out/ --config=configs/miavsr.py --checkpoint=runs/mia
+
+Without --config the weights are those of --preset, which come with the package.
+"""
+
+if __name__ == "__main__":  # before the imports, which take seconds
+    from jaxvsr import cli
+
+    cli.start("upscale")
 
 import functools
 import pathlib
@@ -13,7 +24,7 @@ import numpy as np
 from absl import flags
 
 from jaxvsr import cli, presets
-from jaxvsr.config import plain, shared_fields
+from jaxvsr.config import load_config, plain, shared_fields
 from jaxvsr.distributed import hosts
 from jaxvsr.errors import InputError
 from jaxvsr.preflight import create_model
@@ -32,7 +43,7 @@ from jaxvsr.video.encoding import EncoderOptions
 from jaxvsr.video.reading import Frame, TimeRange
 
 # Flags that are each process's own, or of which the fields are compared.
-OWN = ("process", "connect_timeout", "config")
+OWN = ("process", "connect_timeout", "config", "overrides")
 
 
 def stream(
@@ -78,15 +89,16 @@ def _nothing(line: str) -> None:
     """Says nothing."""
 
 
-def main(given: Mapping[str, flags.FlagHolder], source: str, output: str) -> None:
+def main(value: Mapping[str, Any], source: str, output: str) -> None:
     """Restores what the command line names."""
-    value = {name: flag.value for name, flag in given.items()}
-    config = value["config"]
+    if value["overrides"] and not value["config"]:
+        raise InputError("fields of a config need --config=FILE")
+    config = load_config(value["config"], value["overrides"]) if value["config"] else None
     request = _request(value)
     told = {name: str(value[name]) for name in value if name not in OWN}
     told |= {"input": source, "output": output}
     told |= shared_fields(config) if config else {}
-    with hosts.connected(given, told):
+    with hosts.connected(value, told):
         model, variables, origin = _network(config, value["checkpoint"], value["preset"])
         upscale_file(pathlib.Path(source), pathlib.Path(output), model, variables, request, origin)
 
@@ -148,61 +160,59 @@ def _request(value: Mapping[str, Any]) -> Request:
         raise InputError(str(error)) from error
 
 
-def define_flags() -> dict[str, flags.FlagHolder]:
-    """The flags of the command line, by name."""
-    text, whole, number = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_bool
-    return {
-        flag.name: flag
-        for flag in (
-            cli.define_config(),
-            text("checkpoint", "", "The folder of a run; its best checkpoint is taken"),
-            text(
-                "preset",
-                "",
-                f"Built-in weights, {' or '.join(presets.names())}, if no --config is given",
-            ),
-            text("start", "", "Where to begin: 90, 1:30 or 0:01:30.5"),
-            text("end", "", "Where to end"),
-            text("fps", "", "Frames a second of a folder of images; 25 if not given"),
-            whole("out_height", 0, "Resize to this height in the end", lower_bound=0),
-            text("codec", "", "An encoder of FFmpeg: libx264, libx265, ffv1, prores_ks, ..."),
-            whole(
-                "crf", None, "Constant rate factor, 0 (best) to 63", lower_bound=0, upper_bound=63
-            ),
-            number("lossless", False, "Keep what the network gives to the bit, as RGB"),
-            text("pix_fmt", "", "Pixel format: yuv420p10le, ..."),
-            flags.DEFINE_multi_string("codec_options", [], "Of the encoder: preset=slow"),
-            flags.DEFINE_list(
-                "copy", None, f"Streams to copy into a video; {','.join(COPY)} by default"
-            ),
-            text("images", "", "Format of a folder of images: png (default) or jpg"),
-            whole(
-                "quality",
-                None,
-                "JPEG quality, 1 to 100; 95 by default",
-                lower_bound=1,
-                upper_bound=100,
-            ),
-            text("compare", "", "Show bicubic enlargement beside sr: side, split"),
-            whole("preview", None, "First write this frame as a PNG", lower_bound=0),
-            whole("chunk", 0, "Frames restored at once; 0: what fits", lower_bound=0),
-            whole(
-                "overlap",
-                None,
-                f"Frames that neighbouring chunks share; {OVERLAP} by default",
-                lower_bound=0,
-            ),
-            text("tile", "", "Width and height restored at once, as 320x180; empty: what fits"),
-            whole("tile_overlap", Settings.tile_overlap, "Pixels that tiles share", lower_bound=0),
-            whole("space", 1, "Devices that share each frame, where it is too large for one"),
-            whole("segment", SEGMENT, "Frames per segment", lower_bound=1),
-            number("resume", False, "Go on with a run that was broken off"),
-            number("overwrite", False, "Replace what is there"),
-        )
-    } | cli.define_hosts()
-
-
-if __name__ == "__main__":
-    # Defined here, so that a program that imports this module keeps its own flags.
-    main_ = functools.partial(main, define_flags())
-    cli.run(main_, __doc__, [], ["an input", "an output"])
+def command(name: str) -> cli.Command:
+    """Describes the command "upscale"."""
+    values = flags.FlagValues()
+    text, whole, number = (
+        functools.partial(define, flag_values=values)
+        for define in (flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_bool)
+    )
+    cli.define_config(values)
+    text("checkpoint", "", "The folder of a run; its best checkpoint is taken")
+    text(
+        "preset",
+        "",
+        f"Built-in weights, {' or '.join(presets.names())}, if no --config is given",
+    )
+    text("start", "", "Where to begin: 90, 1:30 or 0:01:30.5")
+    text("end", "", "Where to end")
+    text("fps", "", "Frames a second of a folder of images; 25 if not given")
+    whole("out_height", 0, "Resize to this height in the end", lower_bound=0)
+    text("codec", "", "An encoder of FFmpeg: libx264, libx265, ffv1, prores_ks, ...")
+    whole("crf", None, "Constant rate factor, 0 (best) to 63", lower_bound=0, upper_bound=63)
+    number("lossless", False, "Keep what the network gives to the bit, as RGB")
+    text("pix_fmt", "", "Pixel format: yuv420p10le, ...")
+    flags.DEFINE_multi_string(
+        "codec_options", [], "Of the encoder: preset=slow", flag_values=values
+    )
+    flags.DEFINE_list(
+        "copy",
+        None,
+        f"Streams to copy into a video; {','.join(COPY)} by default",
+        flag_values=values,
+    )
+    text("images", "", "Format of a folder of images: png (default) or jpg")
+    whole(
+        "quality",
+        None,
+        "JPEG quality, 1 to 100; 95 by default",
+        lower_bound=1,
+        upper_bound=100,
+    )
+    text("compare", "", "Show bicubic enlargement beside sr: side, split")
+    whole("preview", None, "First write this frame as a PNG", lower_bound=0)
+    whole("chunk", 0, "Frames restored at once; 0: what fits", lower_bound=0)
+    whole(
+        "overlap",
+        None,
+        f"Frames that neighbouring chunks share; {OVERLAP} by default",
+        lower_bound=0,
+    )
+    text("tile", "", "Width and height restored at once, as 320x180; empty: what fits")
+    whole("tile_overlap", Settings.tile_overlap, "Pixels that tiles share", lower_bound=0)
+    whole("space", 1, "Devices that share each frame, where it is too large for one")
+    whole("segment", SEGMENT, "Frames per segment", lower_bound=1)
+    number("resume", False, "Go on with a run that was broken off")
+    number("overwrite", False, "Replace what is there")
+    cli.define_hosts(values)
+    return cli.Command(__doc__, main, values, arguments=("INPUT", "OUTPUT"))

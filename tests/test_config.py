@@ -6,7 +6,14 @@ import pytest
 
 from configs import protocols
 from jaxvsr import models
-from jaxvsr.config import closest_field, defaults, differences, fields, save_config
+from jaxvsr.config import (
+    closest_field,
+    defaults,
+    differences,
+    fields,
+    load_config,
+    save_config,
+)
 from jaxvsr.errors import InputError
 from jaxvsr.preflight import check_settings, create_model
 
@@ -201,3 +208,71 @@ def test_every_benchmark_can_be_asked_of_every_model(name, benchmark):
 def test_an_unknown_benchmark_names_the_closest():
     with pytest.raises(ValueError, match="no variant 'vid5'.*the closest is 'vid4'"):
         load("miavsr", "reds,vid5")
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["configs/miavsr.py:tiny", "miavsr:tiny"])
+def test_configs_of_the_package_are_found_from_any_folder(elsewhere, name):
+    assert load_config(name) == load("miavsr", "tiny")
+
+
+def test_a_file_of_the_user_comes_first_and_may_import_those_of_the_package(elsewhere):
+    text = "from configs import miavsr\ndef get_config():\n    config = miavsr.get_config('tiny')\n"
+    (elsewhere / "own.py").write_text(f"{text}    config.train.steps = 1\n    return config\n")
+    assert load_config("own.py").train.steps == load_config(f"{elsewhere}/own.py").train.steps == 1
+    (elsewhere / "configs").mkdir()
+    (elsewhere / "configs" / "shared_by_mine.py").write_text("STEPS = 2\n")
+    (elsewhere / "configs" / "swrn.py").write_text(
+        f"from configs import shared_by_mine\n{text}"
+        "    config.train.steps = shared_by_mine.STEPS\n    return config\n"
+    )
+    assert load_config("swrn").train.steps == load_config("configs/swrn.py").train.steps == 2
+    assert load_config("basicvsr:tiny") == load("basicvsr", "tiny")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("configs/swnr.py", r"no config file 'configs/swnr.py'; the closest are configs/swrn.py"),
+        ("swnr:tiny", r"no config file 'swnr'; the closest are configs/swrn.py"),
+        ("mine/swrn.py", "no config file 'mine/swrn.py'"),
+        ("configs/protocols.py", "configs/protocols.py is no config: it defines no get_config"),
+        ("swrn:tni", "swrn: there is no variant 'tni', only reds, vimeo, tiny; .* 'tiny'"),
+    ],
+)
+def test_a_config_that_does_not_exist(elsewhere, name, message):
+    with pytest.raises(InputError, match=message):
+        load_config(name)
+
+
+def test_fields_are_set_by_text():
+    texts = {
+        "model.depths": "(2, 2)",
+        "model.align": "true",
+        "optim.lr": "1",
+        "data.dir": "7",
+        "train.steps": "5",
+    }
+    config = load_config("miavsr:tiny", texts)
+    assert config.model.depths == (2, 2) and config.model.align is True
+    assert config.optim.lr == 1.0 and config.data.dir == "7" and config.train.steps == 5
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "message"),
+    [
+        ("train.step", "7", "no field --config.train.step; did you mean --config.train.steps"),
+        ("train.steps", "many", "--config.train.steps=many must be of the type of 1200"),
+        ("train.steps", "1.5", "--config.train.steps=1.5 must be of the type of 1200"),
+        ("model.align", "perhaps", "--config.model.align=perhaps must be of the type of False"),
+    ],
+)
+def test_fields_that_cannot_be_set(field, text, message):
+    with pytest.raises(InputError, match=message):
+        load_config("miavsr:tiny", {field: text})

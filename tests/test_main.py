@@ -1,6 +1,7 @@
 """The command line: what is wrong is said in a line, before anything else happens."""
 
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -15,12 +16,12 @@ TINY = "--config=configs/swrn.py:tiny"
     [
         ([TINY, "--config.train.step=7"], "no field --config.train.step; .* --config.train.steps"),
         ([TINY, "--config.trian.seed=7"], "no field --config.trian.seed; .* --config.train.seed"),
-        ([TINY, "--config.train.steps=many"], "--config.train.steps=many: invalid literal"),
+        ([TINY, "--config.train.steps=many"], "--config.train.steps=many must be of the type of"),
         (["--config=configs/swrn.py:tni"], "no variant 'tni', only reds, vimeo, tiny.*'tiny'"),
-        (["--config=configs/swnr.py"], "No such file.*configs/swnr.py"),
+        (["--config=configs/swnr.py"], "no config file 'configs/swnr.py'; .*configs/swrn.py"),
         ([], "--config is missing"),
         ([TINY, "--workdri=W"], "Unknown command line flag 'workdri'.*workdir"),
-        ([TINY, "train.steps=7"], "what is 'train.steps=7'"),
+        ([TINY, "train.steps=7"], "unexpected argument 'train.steps=7'"),
         ([TINY, "--mode=test"], "should be one of"),
         ([TINY, "--mode=eval"], "W holds no run"),
         ([TINY, "--process=1"], "--coordinator, --processes and --process belong together"),
@@ -29,8 +30,6 @@ TINY = "--config=configs/swrn.py:tiny"
     ],
 )
 def test_a_wrong_command_line_is_explained(flags, message, tmp_path):
-    import re
-
     command = [sys.executable, "-m", "jaxvsr.main", f"--workdir={tmp_path}/W", *flags]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 1
@@ -38,10 +37,3 @@ def test_a_wrong_command_line_is_explained(flags, message, tmp_path):
     assert re.search(f"error: .*{message}", last, re.DOTALL), last
     assert "Traceback" not in last
     assert not (tmp_path / "W").exists()
-
-
-def test_importing_it_loads_nothing_heavy():
-    """The processes that read data import the main module again."""
-    code = "import sys, jaxvsr.main; print([m for m in ('jax', 'tensorflow') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True)
-    assert done.stdout.strip() == b"[]"

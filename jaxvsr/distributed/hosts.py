@@ -26,20 +26,20 @@ def connected(given: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator
     """Inside, this is one of several processes, if the command line says so; an error ends it.
 
     Args:
-        given: flags of `cli.define_hosts`.
+        given: name -> value of the flags of `cli.define_hosts`.
         settings: what all processes have to share: name -> what JSON can hold.
 
     Raises:
         InputError: as `connect` and `check_same`.
     """
-    place = given["coordinator"].value, given["processes"].value, given["process"].value
-    if not given["distributed"].value:
+    place = given["coordinator"], given["processes"], given["process"]
+    if not given["distributed"]:
         if place == (None, None, None):
             yield
             return
         if None in place:
             raise InputError("--coordinator, --processes and --process belong together")
-    connect(*place, timeout=given["connect_timeout"].value)
+    connect(*place, timeout=given["connect_timeout"])
     try:
         check_same(settings)
         yield

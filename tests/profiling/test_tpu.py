@@ -10,7 +10,7 @@ import pathlib
 
 import pytest
 
-from jaxvsr.profile import main
+from jaxvsr import cli, profile
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 MOBILE = ("MobileRRN", "FANI")
@@ -25,7 +25,8 @@ pytestmark = [
 
 def compiled(words, folder):
     path = folder / "fit.json"
-    assert main([*words, f"--json={path}"]) == 0
+    words = [*words, f"--json={path}"]
+    assert cli.run_command(profile.command("profile"), words) == 0
     return json.loads(path.read_text())
 
 
