@@ -61,7 +61,7 @@ class Recipe:
     lr_end: float = 1e-6
     warmup: float = 0.03
     hidden: float = 0.2
-    power: float = 0.5
+    power: float = 0.7
     decay: float = 0.999
     clip_norm: float = 1.0
     seed: int = 0
@@ -172,6 +172,12 @@ def augment(ref: jax.Array, supp: jax.Array, key: jax.Array) -> tuple[jax.Array,
     return frames[:, 0], frames[:, 1]
 
 
+def end_point_errors(flow: jax.Array, true: jax.Array, visible: jax.Array) -> jax.Array:
+    """Mean end-point errors of a flow and of the zero flow where visible is 1, in pixels, (2,)."""
+    squares = jnp.stack([((x - true) ** 2).sum(-1) for x in (flow, jnp.zeros_like(flow))])
+    return (jnp.sqrt(squares) * visible).sum((1, 2, 3)) / visible.sum()
+
+
 def level_errors(flows: list[jax.Array], flow: jax.Array, weight: jax.Array, power: float):
     """The multi-scale end-point error.
 
@@ -205,6 +211,43 @@ def _half(flow: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
     return pooled(flow * weight[..., None]) / (2 * mean[..., None] + 1e-6), mean
 
 
+def motion_energy(level: Any) -> Any:
+    """First weights of a pyramid level, from which it learns at once.
+
+    From random weights it would first learn to ignore the frames, since their difference is small
+    beside what they show. Here the first layer adds and subtracts the derivative of the frames
+    along 8 directions and their difference in time; the last but one is given the absolute values,
+    of which one exceeds the other by the direction of motion.
+
+    Args:
+        level: parameters of FlowRefinement, random.
+
+    Returns:
+        Parameters of the same shapes.
+
+    Source: Adelson and Bergen, "Spatiotemporal energy models for the perception of motion", 1985.
+    """
+    y, x = np.mgrid[-3:4, -3:4]
+    gauss = np.exp(-(x**2 + y**2) / 3)
+    gauss /= gauss.sum()
+    kernels = [0.3 * np.array(level[f"conv_{i}"]["kernel"]) for i in range(4)]
+    kernels[0] -= kernels[0].mean((0, 1))
+    for j in range(8):
+        slope = -2 / 3 * (x * np.cos(np.pi * j / 8) + y * np.sin(np.pi * j / 8)) * gauss
+        for i, (along, ahead) in enumerate(((1, 1), (-1, -1), (1, -1), (-1, 1))):
+            for frame, sign in ((slice(0, 3), -1), (slice(3, 6), 1)):
+                # Means of three colours; the difference in time is that of 2 frames.
+                kernel = (along * slope / 2 + 2 * sign * ahead * gauss) / 3
+                kernels[0][:, :, frame, 4 * j + i] += kernel[:, :, None]
+            kernels[3][:, :, 4 * j + i, 2 * j + i // 2] += gauss
+    for kernel in kernels[1:3]:
+        kernel[3, 3, :32, :32] += np.eye(32)
+    rest = {f"conv_{i}": {"bias": level[f"conv_{i}"]["bias"] * 0} for i in range(4)}
+    return level | {
+        k: v | {"kernel": jnp.asarray(kernels[i])} for i, (k, v) in enumerate(rest.items())
+    }
+
+
 class Trainer:
     """A recipe's computations."""
 
@@ -214,10 +257,10 @@ class Trainer:
         self.optimizer = optax.apply_if_finite(adam, max_consecutive_errors=100)
 
     def initial(self) -> State:
-        """Fresh weights, as large as He et al. have them: 6**0.5 times PyTorch's."""
+        """Fresh weights."""
         frame = jnp.zeros((1, 32, 32, 3))
         params = self.model.init(jax.random.key(self.recipe.seed), frame, frame)["params"]
-        params = jax.tree.map(lambda x: math.sqrt(6) * x if x.ndim == 4 else x, params)
+        params = {name: motion_energy(level) for name, level in params.items()}
         average = jax.tree.map(jnp.copy, params)
         return State(params, average, self.optimizer.init(params), jnp.zeros((), jnp.int32), 0.0)
 
@@ -232,8 +275,8 @@ class Trainer:
     def step(
         self, state: State, clips: Pairs, filled: jax.Array, rate: jax.Array
     ) -> tuple[State, jax.Array]:
-        """One update; returns the next state, and the loss, the end-point error where it is
-        visible, and the gradient's norm (3,)."""
+        """One update; returns the next state, and the loss, the end-point error of the estimate
+        and of the zero flow, where visible, and the gradient's norm (4,)."""
         recipe = self.recipe
         key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
         draw, change = jax.random.split(key)
@@ -244,11 +287,10 @@ class Trainer:
         def loss(params: Any) -> tuple[jax.Array, jax.Array]:
             flow, sown = self.model.apply({"params": params}, ref, supp, mutable=["intermediates"])
             flows = list(sown["intermediates"]["level"])
-            errors = jnp.sqrt(((flow - batch["flow"]) ** 2).sum(-1))
-            error = (errors * batch["visible"]).sum() / batch["visible"].sum()
-            return level_errors(flows, batch["flow"], weight, recipe.power), error
+            errors = end_point_errors(flow, batch["flow"], batch["visible"])
+            return level_errors(flows, batch["flow"], weight, recipe.power), errors
 
-        (value, error), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+        (value, errors), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
         updates, optimizer = self.optimizer.update(gradient, state.optimizer)
         params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
         decay = jnp.minimum(recipe.decay, (1 + state.step) / (10 + state.step))
@@ -256,7 +298,7 @@ class Trainer:
         state = state.replace(
             params=params, average=average, optimizer=optimizer, step=state.step + 1
         )
-        return state, jnp.stack([value, error, optax.tree.norm(gradient)])
+        return state, jnp.stack([value, *errors, optax.tree.norm(gradient)])
 
 
 def held_out() -> dict[str, np.ndarray]:
@@ -276,10 +318,8 @@ def held_out() -> dict[str, np.ndarray]:
 def score(model: SpyNet, params: Any, pairs: dict[str, jax.Array]) -> jax.Array:
     """End-point error of SpyNet and of the zero flow, in pixels, where it is visible (2,)."""
     ref, supp = pairs["ref"].astype(jnp.float32) / 255, pairs["supp"].astype(jnp.float32) / 255
-    flow, visible = pairs["flow"], pairs["visible"].astype(jnp.float32)
     estimate: Any = model.apply({"params": params}, ref, supp)
-    errors = jnp.stack([jnp.linalg.norm(x - flow, axis=-1) for x in (estimate, 0 * estimate)])
-    return (errors * visible).sum((1, 2, 3)) / visible.sum()
+    return end_point_errors(estimate, pairs["flow"], pairs["visible"].astype(jnp.float32))
 
 
 def save(state: State, recipe: Recipe, scores: dict[str, float], out: pathlib.Path) -> None:
@@ -300,7 +340,7 @@ def train(recipe: Recipe, folder: pathlib.Path, out: pathlib.Path, given: Any) -
     """Trains until the minutes are over, and saves."""
     begin = time.monotonic()
     trainer = Trainer(recipe)
-    state = jax.jit(trainer.initial)()
+    state = trainer.initial()
     checkpoint = out / "spynet.checkpoint"
     if checkpoint.exists():
         state = serialization.from_bytes(state, checkpoint.read_bytes())
@@ -340,11 +380,12 @@ def train(recipe: Recipe, folder: pathlib.Path, out: pathlib.Path, given: Any) -
         if len(waiting) > AHEAD:
             measured.append(jax.device_get(waiting.popleft()))
         if now - spoken > SAY_EVERY and measured:
-            loss, error, norm = np.mean(measured, axis=0)
+            loss, error, zero, norm = np.mean(measured, axis=0)
             print(
                 f"{now - begin:5.0f} s  step {state.step}  "
                 f"{len(measured) / (now - spoken):.2f} /s  "
-                f"loss {loss:.3f}  error {error:.3f}  gradient {norm:.2f}  {pool.added} clips",
+                f"loss {loss:.3f}  error {error:.3f} of {zero:.3f}  gradient {norm:.1f}  "
+                f"{pool.added} clips",
                 flush=True,
             )
             measured, spoken = [], now
