@@ -1,11 +1,18 @@
 """The documentation: links, quoted results and commands are right."""
 
 import collections
+import functools
+import importlib
 import json
 import pathlib
 import re
+import shlex
+import sys
 
 import pytest
+
+from jaxvsr import cli
+from jaxvsr.config import load_config
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted(
@@ -17,6 +24,10 @@ PAGES = sorted(
     ]
 )
 LINK = re.compile(r"\]\(([^()\s]+)\)|^\[[^\]]+\]: (\S+)", re.M)
+
+# The module whose function `command` describes `python -m jaxvsr.NAME`.
+MODULES = {"main": "jaxvsr.main"} | cli.COMMANDS
+EXAMPLES = ("configs/nearest.py",)  # files that a reader is to write
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -72,3 +83,63 @@ def test_quoted_errors_are_the_measured_ones():
         assert quoted == f"{error:.1e}"
     values = [error["error"] for error in errors]
     assert f"{min(values):.1e} to {max(values):.1e}" in (ROOT / "README.md").read_text()
+
+
+def command_lines(text):
+    """The command lines of a page's code, without comments, optional brackets and "..."."""
+    text = text.replace("\\\n", " ")
+    for line in re.findall(r"^(?: {4,}|!)(.+)$", text, re.M) + re.findall(r"`([^`\n]+)`", text):
+        if re.match(r"(jaxvsr|make) \w|python -m (jaxvsr|benchmarks)\.", line):
+            words = shlex.split(re.sub(r"[\[\]]| #.*", "", line))
+            if not any("&&" in word or "|" in word for word in words):
+                yield [word for word in words if "..." not in word and "…" not in word]
+
+
+def assert_command_parses(name, words):
+    command = importlib.import_module(MODULES[name]).command(name)
+    overrides, rest = cli.split_overrides(words)
+    arguments = command.flags(["jaxvsr", *rest])[1:]
+    assert command.open_ended or len(arguments) <= len(command.arguments), arguments
+    config = command.flags["config"].value
+    if config and "{" not in config and config not in EXAMPLES:
+        load_config(config, overrides)
+
+
+@functools.cache
+def benchmark_help(name):
+    """The help of a benchmark."""
+    module = importlib.import_module(f"benchmarks.{name}")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        text = []
+        patch.setattr(sys, "argv", [name, "--help"])
+        patch.setattr(sys, "stdout", type("Out", (), {"write": text.append, "flush": print}))
+        module.main()
+    return "".join(text)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*PAGES, *ROOT.glob("notebooks/*.ipynb")],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_commands_exist_and_take_their_flags(page):
+    text = page.read_text()
+    if page.suffix == ".ipynb":
+        text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+        for name, value in {"CONFIG": "configs/miavsr.py", "STEPS": "7", "FIELDS": ""}.items():
+            text = text.replace(f"{{{name}}}", value)
+    for words in command_lines(text):
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M), words
+        elif words[0] == "jaxvsr":
+            assert_command_parses(words[1], words[2:])
+        elif words[2].startswith("jaxvsr."):
+            assert_command_parses(words[2].removeprefix("jaxvsr."), words[3:])
+        else:
+            name = words[2].removeprefix("benchmarks.")
+            if name == "mobile_log":
+                pytest.importorskip("matplotlib")
+            if name != "NAME":
+                known = benchmark_help(name)
+                for flag in re.findall(r"--\w+", " ".join(words)):
+                    assert flag in known, (words, flag)

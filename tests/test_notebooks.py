@@ -50,7 +50,7 @@ OUTPUTS = {
     },
     "official_weights": {
         "devices": "jax 0.",
-        "stand-in": "stands in for official weights",
+        "stand-in": "instead of official weights",
         "convert": "in all: 38 tensors",
         "score": "| basicvsr",
         "picture": "image/png",
