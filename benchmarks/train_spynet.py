@@ -57,7 +57,7 @@ class Recipe:
 
     batch: int = 32
     crop: int = 96
-    lr: float = 6e-4
+    lr: float = 4e-4
     lr_end: float = 1e-6
     warmup: float = 0.03
     hidden: float = 0.2
