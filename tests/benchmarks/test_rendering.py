@@ -1,0 +1,49 @@
+"""What the trainings of built-in weights render, and the measure of flows."""
+
+import numpy as np
+import pytest
+
+from benchmarks import render_clips, render_pairs
+
+
+def test_a_rendered_clip_has_one_input_per_degradation(monkeypatch):
+    pytest.importorskip("av")
+    monkeypatch.setattr(render_clips, "RENDERED", {64: 1.0})
+    monkeypatch.setattr(render_clips, "SIZE", 64)
+    monkeypatch.setattr(render_clips, "FRAMES", 3)
+    clip = render_clips.clip(0, 1)
+    assert clip["gt"].shape == (3, 64, 64, 3) and clip["gt"].dtype == np.uint8
+    assert clip["lq"].shape == (4, 3, 16, 16, 3)
+    clean = clip["lq"][0].astype(int)
+    assert all(np.abs(lq - clean).max() > 0 for lq in clip["lq"][1:])
+
+
+def test_rendering_resumes_and_is_deterministic(tmp_path):
+    made = []
+
+    def make(seed, index):
+        made.append(index)
+        return {"gt": np.full(2, seed + index)}
+
+    render_clips.write(make, tmp_path, 5, 0, 4, 2)
+    render_clips.write(make, tmp_path, 5, 0, 4, 2)
+    assert made == [0, 2]
+    assert np.load(tmp_path / "000002.npz")["gt"].tolist() == [7, 7]
+
+
+def test_rendered_pairs_have_flow_both_ways():
+    pairs = render_pairs.pairs(0, 0)
+    count, side = render_pairs.PAIRS, render_pairs.SIDE
+    assert pairs["frames"].shape == (count, 2, side, side, 3)
+    assert pairs["flow"].shape == (count, 2, side, side, 2)
+    assert pairs["visible"].shape == (count, 2, side, side)
+    assert set(np.unique(pairs["visible"])) <= {0, 1} and np.isfinite(pairs["flow"]).all()
+
+
+def test_an_estimated_flow_is_nearer_than_none(monkeypatch):
+    flow = pytest.importorskip("benchmarks.flow", reason="needs jaxvsr[metrics]")
+    for name, value in {"CLIPS": 1, "FRAMES": 4, "SIZE": (256, 256)}.items():
+        monkeypatch.setattr(flow, name, value)
+    rows = flow.errors({"none": flow.none, "DIS": flow.dis})
+    none, dis = (float(row[2]) for row in rows)
+    assert dis < none
