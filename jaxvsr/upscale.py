@@ -42,8 +42,8 @@ from jaxvsr.upscaling.stream import OVERLAP, Settings, Stream
 from jaxvsr.video.encoding import EncoderOptions
 from jaxvsr.video.reading import Frame, TimeRange
 
-# Flags that are each process's own, or of which the fields are compared.
-OWN = ("process", "connect_timeout", "config", "overrides")
+# Flags that may differ between processes, or whose fields are compared one by one.
+PER_PROCESS = ("process", "connect_timeout", "config", "overrides")
 
 
 def stream(
@@ -53,24 +53,24 @@ def stream(
     settings: Settings | None = None,
     devices: list[jax.Device] | None = None,
 ) -> Iterator[np.ndarray]:
-    """Restores a stream of any length, in the memory of a few chunks.
+    """Upscales a stream of any length in the memory of a few chunks.
 
     Args:
         frames: each (h, w, 3) RGB, uint8 or uint16, all of one size.
         model, variables: the network.
-        settings: how the stream is cut; what is left open is chosen.
-        devices: that share the work; None: all of this host.
+        settings: how the stream is split; None: automatic choices.
+        devices: to be used; None: all of this host.
 
     Yields:
-        Of each frame: (H, W, 3) uint8, or uint16 if `settings.deep`.
+        For each frame (H, W, 3) uint8, or uint16 if `settings.deep`.
 
     Raises:
-        InputError: there are no frames, or the memory is too small.
+        InputError: there are no frames, a setting is impossible, or the memory is too small.
     """
     numbered = (Frame(pixels, i) for i, pixels in enumerate(frames))
     settings = settings or Settings()
-    restorer = Stream(model, variables, numbered, settings, devices=devices, say=_nothing)
-    for output in restorer.outputs():
+    upscaler = Stream(model, variables, numbered, settings, devices=devices, say=_be_silent)
+    for output in upscaler.outputs():
         yield output.sr
 
 
@@ -81,24 +81,43 @@ def upscale(
     settings: Settings | None = None,
     devices: list[jax.Device] | None = None,
 ) -> np.ndarray:
-    """Restores a clip (t, h, w, 3) uint8 or uint16 -> (t, H, W, 3); the rest as `stream`'s."""
+    """Upscales a clip.
+
+    Args:
+        frames: (t, h, w, 3) RGB, uint8 or uint16.
+        model, variables, settings, devices: as for `stream`.
+
+    Returns:
+        (t, H, W, 3) uint8, or uint16 if `settings.deep`.
+
+    Raises:
+        InputError: as `stream`.
+    """
     return np.stack(list(stream(frames, model, variables, settings, devices)))
 
 
-def _nothing(line: str) -> None:
-    """Says nothing."""
+def _be_silent(line: str) -> None:
+    """Drops a message."""
 
 
 def main(value: Mapping[str, Any], source: str, output: str) -> None:
-    """Restores what the command line names."""
+    """Upscales a file as the command line says.
+
+    Args:
+        value: of each flag, by name.
+        source, output: paths.
+
+    Raises:
+        InputError: a flag, the input or the output is wrong.
+    """
     if value["overrides"] and not value["config"]:
         raise InputError("fields of a config need --config=FILE")
     config = load_config(value["config"], value["overrides"]) if value["config"] else None
     request = _request(value)
-    told = {name: str(value[name]) for name in value if name not in OWN}
-    told |= {"input": source, "output": output}
-    told |= shared_fields(config) if config else {}
-    with hosts.connected(value, told):
+    shared = {name: str(value[name]) for name in value if name not in PER_PROCESS}
+    shared |= {"input": source, "output": output}
+    shared |= shared_fields(config) if config else {}
+    with hosts.connected(value, shared):
         model, variables, origin = _network(config, value["checkpoint"], value["preset"])
         upscale_file(pathlib.Path(source), pathlib.Path(output), model, variables, request, origin)
 
@@ -106,28 +125,26 @@ def main(value: Mapping[str, Any], source: str, output: str) -> None:
 def _network(
     config: ml_collections.ConfigDict | None, checkpoint: str, preset: str
 ) -> tuple[nn.Module, Any, dict[str, Any]]:
-    """The network, its variables, and where they are from: a run, or the package itself."""
+    """Loads a network: returns the model, its variables, and a description of their origin."""
     if config is None:
         if checkpoint:
-            raise InputError("--checkpoint needs --config, that of the run")
+            raise InputError("--checkpoint needs --config: give the config of the run")
         model, variables, made = presets.load(preset or presets.DEFAULT)
         return model, variables, {"preset": preset or presets.DEFAULT, **made["model"]}
     if preset:
-        raise InputError("--preset is of a network of its own: leave out --config")
-    from jaxvsr.training.checkpoints import (
-        load_best,  # brings TensorFlow, which the rest does without
-    )
+        raise InputError("--preset has its own config: leave out --config")
+    from jaxvsr.training.checkpoints import load_best  # imported here, as it needs TensorFlow
 
     model = create_model(config)
     init = functools.partial(initial_weights, model, ema=False)
     if not checkpoint and jax.tree.leaves(jax.eval_shape(init, jax.random.key(0))):
-        raise InputError(f"{config.model.name} needs --checkpoint, the folder of a run")
+        raise InputError(f"{config.model.name} needs --checkpoint: give the folder of a run")
     step, variables, _ = load_best(config, model, pathlib.Path(checkpoint))
     return model, variables, {"checkpoint": checkpoint, "step": step, **plain(config.model)}
 
 
 def _request(value: Mapping[str, Any]) -> Request:
-    """What the flags say."""
+    """Converts the values of flags."""
     try:
         return Request(
             settings=Settings(
@@ -168,51 +185,36 @@ def command(name: str) -> cli.Command:
         for define in (flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_bool)
     )
     cli.define_config(values)
-    text("checkpoint", "", "The folder of a run; its best checkpoint is taken")
-    text(
-        "preset",
-        "",
-        f"Built-in weights, {' or '.join(presets.names())}, if no --config is given",
-    )
-    text("start", "", "Where to begin: 90, 1:30 or 0:01:30.5")
-    text("end", "", "Where to end")
-    text("fps", "", "Frames a second of a folder of images; 25 if not given")
-    whole("out_height", 0, "Resize to this height in the end", lower_bound=0)
-    text("codec", "", "An encoder of FFmpeg: libx264, libx265, ffv1, prores_ks, ...")
+    text("checkpoint", "", "Folder of a run, whose best checkpoint is used")
+    text("preset", "", f"Built-in weights without --config: {' or '.join(presets.names())}")
+    text("start", "", "Time at which to start: 90, 1:30 or 0:01:30.5")
+    text("end", "", "Time at which to end")
+    text("fps", "", "Frames per second of a folder of images; default 25")
+    whole("out_height", 0, "Resize the output to this height; 0: do not resize", lower_bound=0)
+    text("codec", "", "FFmpeg's name of an encoder: libx264, libx265, ffv1, prores_ks, ...")
     whole("crf", None, "Constant rate factor, 0 (best) to 63", lower_bound=0, upper_bound=63)
-    number("lossless", False, "Keep what the network gives to the bit, as RGB")
-    text("pix_fmt", "", "Pixel format: yuv420p10le, ...")
+    number("lossless", False, "Store the exact output of the network, as RGB")
+    text("pix_fmt", "", "FFmpeg's name of a pixel format: yuv420p10le, ...")
     flags.DEFINE_multi_string(
-        "codec_options", [], "Of the encoder: preset=slow", flag_values=values
+        "codec_options", [], "Options of the encoder: preset=slow", flag_values=values
     )
     flags.DEFINE_list(
         "copy",
         None,
-        f"Streams to copy into a video; {','.join(COPY)} by default",
+        f"Streams to copy into a video; default {','.join(COPY)}",
         flag_values=values,
     )
     text("images", "", "Format of a folder of images: png (default) or jpg")
-    whole(
-        "quality",
-        None,
-        "JPEG quality, 1 to 100; 95 by default",
-        lower_bound=1,
-        upper_bound=100,
-    )
-    text("compare", "", "Show bicubic enlargement beside sr: side, split")
-    whole("preview", None, "First write this frame as a PNG", lower_bound=0)
-    whole("chunk", 0, "Frames restored at once; 0: what fits", lower_bound=0)
-    whole(
-        "overlap",
-        None,
-        f"Frames that neighbouring chunks share; {OVERLAP} by default",
-        lower_bound=0,
-    )
-    text("tile", "", "Width and height restored at once, as 320x180; empty: what fits")
-    whole("tile_overlap", Settings.tile_overlap, "Pixels that tiles share", lower_bound=0)
-    whole("space", 1, "Devices that share each frame, where it is too large for one")
+    whole("quality", None, "JPEG quality, 1 to 100; default 95", lower_bound=1, upper_bound=100)
+    text("compare", "", "Show bicubic interpolation beside the output: side or split")
+    whole("preview", None, "First write this frame as a PNG, beside bicubic", lower_bound=0)
+    whole("chunk", 0, "Frames per chunk; 0: automatic", lower_bound=0)
+    whole("overlap", None, f"Frames that chunks share; default {OVERLAP}", lower_bound=0)
+    text("tile", "", "Tile size WIDTHxHEIGHT in input pixels: 320x180; default automatic")
+    whole("tile_overlap", Settings.tile_overlap, "Input pixels that tiles share", lower_bound=0)
+    whole("space", 1, "Number of devices that share each frame")
     whole("segment", SEGMENT, "Frames per segment", lower_bound=1)
-    number("resume", False, "Go on with a run that was broken off")
-    number("overwrite", False, "Replace what is there")
+    number("resume", False, "Resume an interrupted run")
+    number("overwrite", False, "Replace an existing output")
     cli.define_hosts(values)
     return cli.Command(__doc__, main, values, arguments=("INPUT", "OUTPUT"))

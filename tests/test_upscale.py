@@ -17,7 +17,6 @@ from jaxvsr import upscale as program
 from jaxvsr.config import save_config
 from jaxvsr.training.checkpoints import Checkpoints
 from jaxvsr.training.state import initial_weights
-from jaxvsr.upscaling import compare
 
 pytest.importorskip("av")
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -40,8 +39,9 @@ def test_the_command(tmp_path):
     assert done.returncode == 0, done.stderr
     found = videos.read(tmp_path / "b.mkv")
     assert found.frames.shape == (7, 192, 256, 3) and not found.sound
-    plain = np.stack([compare.bicubic(f, 4, np.dtype("uint8")) for f in videos.blocks(12)[5:]])
-    assert np.abs(found.frames.astype(int) - plain).mean() < 60
+    model = models.create(**config.model)
+    expected = program.upscale(videos.blocks(12)[5:], model, weights.variables)
+    np.testing.assert_array_equal(found.frames, expected)
 
 
 def upscale_by_command(source, *flags):
