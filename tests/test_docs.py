@@ -143,3 +143,14 @@ def test_commands_exist_and_take_their_flags(page):
                 known = benchmark_help(name)
                 for flag in re.findall(r"--\w+", " ".join(words)):
                     assert flag in known, (words, flag)
+
+
+def test_the_sample_of_profile_is_its_output(capsys):
+    page = (ROOT / "docs/profile.md").read_text()
+    line = "jaxvsr profile --config=configs/basicvsr.py --rounds=0"
+    sample = page.split(f"    {line}\n")[1].split("\n| flag |")[0]
+    command = importlib.import_module(MODULES["profile"]).command("profile")
+    assert cli.run_command(command, line.split()[2:]) == 0
+    shown = [row for row in capsys.readouterr().out.splitlines() if row]
+    expected = [row.strip() for row in sample.splitlines() if row.strip()]
+    assert shown[-len(expected) :] == expected
