@@ -1,4 +1,4 @@
-"""Clips that move, tiny networks, and what is upscaled of them at once."""
+"""Moving clips, tiny networks, and their outputs for whole clips."""
 
 import functools
 
@@ -48,7 +48,7 @@ def difference(sr, expected):
 
 
 class Neighbours(nn.Module):
-    """The mean of the frames around one, each `scale` times as large; the ends repeat."""
+    """Upsamples the mean of the frames around each frame; the ends are repeated."""
 
     lookahead: int = 2
     scale: int = 2
@@ -61,7 +61,7 @@ class Neighbours(nn.Module):
 
 
 def start(model, variables, clip, said, **settings):
-    """A stream on one device, and what it says."""
+    """A stream on one device; its messages are appended to `said`."""
     frames = (Frame(pixels, i) for i, pixels in enumerate(clip))
     one = jax.devices()[:1]
     return Stream(model, variables, frames, Settings(**settings), devices=one, say=said.append)
@@ -72,7 +72,7 @@ def finish(stream, *begun):
 
 
 def waves(frames=4, height=48, width=64):
-    """Moving waves with some texture, nearly grey (t, h, w, 3) uint8."""
+    """Moving waves with some texture, nearly grey, (t, h, w, 3) uint8."""
     t, y, x = np.mgrid[:frames, :height, :width]
     wave = np.sin(0.2 * (x + y) + t) + np.sin(0.3 * x - t) * np.cos(0.1 * y * t)
     grey = 50 * wave + np.random.default_rng(0).normal(0, 6, wave.shape)

@@ -1,4 +1,4 @@
-"""The command: its networks and its flags."""
+"""The command `upscale`: its networks and flags."""
 
 import contextlib
 import pathlib
@@ -23,7 +23,7 @@ REPOSITORY = pathlib.Path(__file__).parents[1]
 
 
 def test_the_command(tmp_path):
-    """With a checkpoint, as `jaxvsr.convert` and trainings leave them."""
+    """With a checkpoint, as `jaxvsr.convert` and training write it."""
     config = swrn.get_config("tiny")
     weights = initial_weights(models.create(**config.model), jax.random.key(0), ema=False)
     workdir = tmp_path / "run"
@@ -49,7 +49,7 @@ def upscale_by_command(source, *flags):
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
 
 
-def test_the_command_without_a_network_takes_the_built_in_one(tmp_path):
+def test_the_default_is_the_built_in_network(tmp_path):
     source = videos.write(tmp_path / "a.mkv", videos.blocks(3))
     done = upscale_by_command(source, "--lossless")
     assert done.returncode == 0, done.stderr
@@ -67,7 +67,7 @@ def test_the_command_without_a_network_takes_the_built_in_one(tmp_path):
         (["--config=configs/swrn.py"], "swrn needs --checkpoint"),
     ],
 )
-def test_a_network_that_is_named_wrongly_is_explained(tmp_path, flags, message):
+def test_wrong_networks_are_explained(tmp_path, flags, message):
     done = upscale_by_command(tmp_path / "a.mkv", *flags)
     assert done.returncode == 1 and re.search(f"^error: .*{message}", done.stderr, re.MULTILINE)
     assert not list(tmp_path.iterdir())

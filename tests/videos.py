@@ -1,4 +1,4 @@
-"""Small videos with whatever a test wants of them, and what is in a video."""
+"""Small videos with chosen properties, stand-ins for networks, and the contents of videos."""
 
 import dataclasses
 import pathlib
@@ -18,7 +18,7 @@ LOSSLESS = EncoderOptions(lossless=True)
 
 
 class Repeat(nn.Module):
-    """Stands for a network: repeats pixels."""
+    """A stand-in for a network: repeats pixels."""
 
     lookahead: int = 0
     scale: int = 2
@@ -28,7 +28,7 @@ class Repeat(nn.Module):
 
 
 class Trail(nn.Module):
-    """Stands for a network that goes from frame to frame: what was seen fades, and the next is."""
+    """A stand-in for a network with a state: earlier frames fade, and the next one is seen."""
 
     lookahead: int = 1
     scale: int = 2
@@ -48,7 +48,7 @@ class Trail(nn.Module):
 
 
 class Mean(nn.Module):
-    """Stands for a network that sees the whole clip: what comes later and earlier fades."""
+    """A stand-in for a network that sees the whole clip: distant frames count less."""
 
     lookahead: int | None = None
     scale: int = 2
@@ -124,7 +124,7 @@ def write(path, frames, *, codec="ffv1", pix_fmt="bgr0", times=None, sound=False
 
 @dataclasses.dataclass
 class Contents:
-    """What is in a video."""
+    """The contents of a video."""
 
     frames: np.ndarray
     times: list[float]
@@ -135,7 +135,7 @@ class Contents:
 
 
 def read(path: pathlib.Path) -> Contents:
-    """Reads a video; what is not RGB, as the command does, since FFmpeg's plain way is coarse."""
+    """Reads a video. YCbCr is converted as the command does, since FFmpeg's default is coarse."""
     import av
 
     from jaxvsr.video import reading
@@ -161,13 +161,13 @@ def read(path: pathlib.Path) -> Contents:
 
 
 def write_png(path: pathlib.Path, frame: np.ndarray) -> None:
-    """Writes a PNG file, and the folders that it lies in."""
+    """Writes a PNG file and creates its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(frame).save(path)
 
 
 def rotate(path: pathlib.Path) -> None:
-    """Says of an mp4 that its frames are to be turned by a quarter, clockwise, to be seen."""
+    """Marks the frames of an mp4 as rotated clockwise by 90 degrees for display."""
     data = bytearray(path.read_bytes())
     matrix = data.index(b"tkhd") + 4 + 40
     one, minus = (65536).to_bytes(4, "big"), (-65536).to_bytes(4, "big", signed=True)

@@ -15,18 +15,25 @@ def free_memory(device: jax.Device) -> int:
     return host_memory() // jax.local_device_count()
 
 
-def host_memory() -> int:
-    """Bytes that this process can still allocate, within the machine and its cgroup."""
+def host_memory(
+    meminfo: pathlib.Path = pathlib.Path("/proc/meminfo"),
+    cgroup: pathlib.Path = pathlib.Path("/sys/fs/cgroup"),
+) -> int:
+    """Bytes that this process can still allocate, within the machine and its cgroup.
+
+    Args:
+        meminfo: Linux's file of the machine's memory.
+        cgroup: folder of the container's limits.
+    """
     page = os.sysconf("SC_PAGE_SIZE")
     free = page * os.sysconf("SC_PHYS_PAGES") // 2  # where the free memory is unknown
-    machine, group = pathlib.Path("/proc/meminfo"), pathlib.Path("/sys/fs/cgroup")
-    if machine.exists():
-        fields = dict(line.split(":") for line in machine.read_text().splitlines())
+    if meminfo.exists():
+        fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
         free = 1024 * int(fields["MemAvailable"].split()[0])
-    if (group / "memory.max").exists():
-        limit = (group / "memory.max").read_text().strip()
+    if (cgroup / "memory.max").exists():
+        limit = (cgroup / "memory.max").read_text().strip()
         if limit != "max":
-            free = min(free, int(limit) - int((group / "memory.current").read_text()))
+            free = min(free, int(limit) - int((cgroup / "memory.current").read_text()))
     return free
 
 

@@ -1,4 +1,4 @@
-"""Reading what the user has downloaded."""
+"""Clips in files that users download."""
 
 import io
 import pathlib
@@ -41,7 +41,7 @@ def test_folders_are_found_in_zip_files_too(tmp_path):
         files.png_size(folder / "000" / "00000001.png")
 
 
-def test_damage_in_a_zip_file_is_seen(tmp_path):
+def test_damage_in_a_zip_file_is_detected(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("a/0.png", trees.png(trees.pixels(0, 9, 9)))
     data = bytearray((tmp_path / "a.zip").read_bytes())
@@ -51,7 +51,7 @@ def test_damage_in_a_zip_file_is_seen(tmp_path):
         files.read_png(files.find_folder(tmp_path, "a") / "0.png")
 
 
-def test_numbered_frames_come_in_the_order_of_their_numbers(tmp_path):
+def test_numbered_frames_are_ordered_by_number(tmp_path):
     for name in ("f9.png", "f10.png", "f11.PNG", "notes.txt"):
         (tmp_path / name).touch()
     assert [path.name for path in files.numbered_frames(tmp_path)] == [
@@ -67,7 +67,7 @@ def test_numbered_frames_come_in_the_order_of_their_numbers(tmp_path):
         files.numbered_frames(tmp_path)
 
 
-def test_a_number_that_is_there_twice_is_refused(tmp_path):
+def test_repeated_numbers_are_refused(tmp_path):
     for name in ("1.png", "01.png"):
         (tmp_path / name).touch()
     with pytest.raises(ValueError, match=r"two frames 1"):
@@ -132,7 +132,7 @@ def test_sixteen_bit_colour_is_refused(tmp_path):
         files.png_size(tmp_path / "a.png")
 
 
-def test_names_a_missing_file(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="a.png"):
         files.read_png(tmp_path / "a.png")
 
@@ -148,7 +148,7 @@ def clip(tmp_path, gt, lq=None):
     return files.ClipFiles("a", found["gt"], found["lq"] if lq else None)
 
 
-def test_frames_are_cut_to_what_the_scale_divides(tmp_path):
+def test_frames_are_cropped_to_a_multiple_of_the_scale(tmp_path):
     made = clip(tmp_path, [(10, 15)] * 2)
     assert made.check_files(4) == (2, 8, 12)
     first, second = made.frames(4, "bicubic")
@@ -156,7 +156,7 @@ def test_frames_are_cut_to_what_the_scale_divides(tmp_path):
     np.testing.assert_array_equal(second["lq"], imresize(second["gt"], 1 / 4))
 
 
-def test_given_frames_are_taken_as_they_are(tmp_path):
+def test_given_frames_are_not_changed(tmp_path):
     given = clip(tmp_path, [(10, 15)] * 2, [(2, 3)] * 2)
     assert given.check_files(4) == (2, 8, 12)
     frames = list(given.frames(4, "unknown"))

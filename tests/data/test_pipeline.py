@@ -12,7 +12,7 @@ from jaxvsr.data.sources import Clip, TFDSClips
 
 
 class Numbered:
-    """A source whose pixels tell clip, frame and place."""
+    """A source whose pixels encode clip, frame and place."""
 
     scale = 4
     clips = (Clip("a", 5, 32, 40), Clip("short", 2, 32, 32), Clip("b", 4, 36, 32))
@@ -57,7 +57,7 @@ def assert_equal(a, b):
             np.testing.assert_array_equal(x[key], y[key])
 
 
-def test_a_sample_is_one_window_cut_and_turned_alike_in_gt_and_lq():
+def test_gt_and_lq_have_the_same_crop_and_augmentation():
     for batch in take(5):
         assert batch["gt"].shape == (4, 3, 16, 16, 3) and batch["lq"].shape == (4, 3, 4, 4, 3)
         assert batch["gt"].dtype == batch["lq"].dtype == np.uint8
@@ -72,7 +72,7 @@ def test_a_sample_is_one_window_cut_and_turned_alike_in_gt_and_lq():
             assert found.all()
 
 
-def test_windows_are_drawn_alike_and_turned_every_way():
+def test_windows_and_augmentations_are_drawn_uniformly():
     keys, turns = collections.Counter(), collections.Counter()
     draw = pipeline.Draw(Numbered(), 3, 16)
     assert len(draw) == 3 + 0 + 2
@@ -99,7 +99,7 @@ def test_last_start_golden(rule):
     assert sample.frames == range(start, start + frames * interval, interval)
 
 
-def test_intervals_and_directions_are_drawn_alike():
+def test_intervals_and_directions_are_drawn_uniformly():
     source = types.SimpleNamespace(
         scale=4, clips=(Clip("short", 7, 64, 64), Clip("long", 12, 64, 64))
     )
@@ -118,7 +118,7 @@ def test_intervals_and_directions_are_drawn_alike():
         assert all(0.75 * share < count < 1.25 * share for count in starts.values())
 
 
-def test_frames_apart_and_backwards_reach_the_batch():
+def test_batches_have_the_drawn_intervals_and_directions():
     data = settings(frames=2, intervals=(2,), reverse=True)
     firsts = set()
     for batch in take(8, data=data):
@@ -129,7 +129,7 @@ def test_frames_apart_and_backwards_reach_the_batch():
     assert firsts == {-2, 2}
 
 
-def test_the_order_depends_on_seed_and_position_alone():
+def test_the_order_depends_only_on_seed_and_position():
     whole = take(6)
     assert_equal(take(6), whole)
     assert_equal(take(3, position=12), whole[3:])

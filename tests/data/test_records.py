@@ -1,4 +1,4 @@
-"""The record layout: what is written is read back, in order, and what is wrong is refused."""
+"""Records are read as written, in order; wrong clips are refused."""
 
 import collections
 import pathlib
@@ -16,7 +16,7 @@ from jaxvsr.errors import InputError
 
 
 class Plain(records.ClipBuilder, skip_registration=True):
-    """Clips handed to the class, of any size."""
+    """Clips of any size, given to the class."""
 
     VERSION = tfds.core.Version("1.0.0")
     pkg_dir_path = pathlib.Path(__file__).parent  # where a README.md would be
@@ -95,7 +95,7 @@ def test_clips_come_back_whole_and_in_part(tmp_path):
     for number, (clip, frames) in enumerate(zip(source.clips, clips.values(), strict=True)):
         whole = source.read(number, range(clip.length))
         chosen = rng.permutation(clip.length)[:3].tolist()
-        top, left = rng.integers(clip.height // 4), rng.integers(clip.width // 4)
+        top, left = (int(rng.integers(side // 4)) for side in (clip.height, clip.width))
         size = clip.height // 4 - top, int(rng.integers(1, clip.width // 4 - left + 1))
         part = source.read(number, chosen, top, left, size)
         for name, scale in (("gt", 4), ("lq", 1)):
@@ -123,7 +123,7 @@ def test_other_scales(tmp_path, scale):
     np.testing.assert_array_equal(part["lq"][0], gt[1, rows, columns][::scale, ::scale])
 
 
-def test_flow_is_stored_as_it_is(tmp_path):
+def test_flow_is_stored_exactly(tmp_path):
     frames = [frame(i, flow=True) for i in range(2)]
     builder = build(tmp_path, {"train": [("a", frames)]}, Flowing)
     (record,) = builder.as_data_source("train")
@@ -154,7 +154,7 @@ def test_keys_put_a_gigabyte_into_a_temporary_file():
     assert shuffle.get_bucket_number(10**13 * unit, 1000) == 999
 
 
-def test_a_build_cut_short_on_request_has_an_index_of_what_is_whole(tmp_path):
+def test_a_build_limited_in_examples_indexes_complete_clips(tmp_path):
     clips = {"train": [(name, [frame(ord(name), (16, 80))] * 6) for name in "abc"]}
     builder = build(tmp_path, clips, max_examples_per_split=7)  # a has 2 x 2, then 3 of b's 4
     assert builder.info.metadata["clips"]["train"] == [["a", 6, 16, 80], ["b", 4, 16, 80]]
@@ -162,7 +162,7 @@ def test_a_build_cut_short_on_request_has_an_index_of_what_is_whole(tmp_path):
     assert (source.read(1, range(4))["gt"] == ord("b")).all()
 
 
-def test_an_interrupted_build_is_not_taken_for_a_whole_one(tmp_path):
+def test_an_interrupted_build_is_not_taken_for_a_complete_one(tmp_path):
     def broken():
         yield frame(1)
         raise KeyboardInterrupt
@@ -179,7 +179,7 @@ def test_an_interrupted_build_is_not_taken_for_a_whole_one(tmp_path):
     assert len(whole.as_data_source("train")) == 2
 
 
-def test_what_a_killed_build_leaves_is_neither_read_nor_in_the_way(tmp_path):
+def test_the_remains_of_a_killed_build_do_no_harm(tmp_path):
     whole = {"train": [("a", [frame(1)])]}
     left = tmp_path / "plain" / "incomplete.ABCDEF_1.0.0"
     shutil.copytree(build(tmp_path, whole).data_dir, left)

@@ -11,7 +11,7 @@ from jaxvsr.errors import InputError
 from tfds_builders.dead_leaves import render
 
 
-def test_clips_are_known_and_frames_read_by_number(data_dir):
+def test_clips_are_listed_and_frames_read_by_index(data_dir):
     source = TFDSClips("dead_leaves/test", "train", str(data_dir))
     assert source.clips == (
         Clip("00000", 3, 128, 128, "moving"),
@@ -41,20 +41,20 @@ def test_a_window_is_a_part_of_the_frames(data_dir):
     ("frames", "top", "left", "size"),
     [([3], 0, 0, None), ([-1], 0, 0, None), ([0], -1, 0, (4, 4)), ([0], 0, 29, (4, 4))],
 )
-def test_what_a_clip_does_not_have_is_refused(data_dir, frames, top, left, size):
+def test_frames_and_windows_outside_of_a_clip_are_refused(data_dir, frames, top, left, size):
     source = TFDSClips("dead_leaves/test", "train", str(data_dir))
     with pytest.raises(IndexError, match="clip 00000 has 3 frames of 32x32, not frames"):
         source.read(0, frames, top, left, size)
 
 
-def test_what_is_not_prepared_is_said_with_the_command(data_dir):
+def test_an_unprepared_data_set_is_named_with_the_command(data_dir):
     with pytest.raises(InputError, match="'reds' is not prepared in (?s:.*)make data DATASET=reds"):
         TFDSClips("reds", "train", str(data_dir))
     with pytest.raises(InputError, match="no split 'valid'; expected one of: train, val"):
         TFDSClips("dead_leaves/test", "valid", str(data_dir))
 
 
-def test_a_data_set_of_others_is_not_taken_for_clips(data_dir, tmp_path, monkeypatch):
+def test_foreign_data_sets_are_refused(data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where TFDS leaves a folder
 
     class Other(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -91,7 +91,7 @@ def test_an_empty_split_is_refused(data_dir, tmp_path):
         TFDSClips("dead_leaves/test", "val", place)
 
 
-def test_a_data_set_of_an_older_version_is_to_be_prepared_again(data_dir, tmp_path):
+def test_a_data_set_of_an_older_version_must_be_prepared_again(data_dir, tmp_path):
     place = edited(data_dir, tmp_path)
     path = tmp_path / "dead_leaves/test/3.0.0/features.json"
     features = json.loads(path.read_text())

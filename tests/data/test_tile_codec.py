@@ -1,4 +1,4 @@
-"""Tiles: what is cut and coded comes back."""
+"""Encoded tiles are decoded exactly."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from jaxvsr.data import tile_codec
 
 
-def test_cut_covers_the_frames_once_row_by_row():
+def test_tiles_cover_the_frames_once_row_by_row():
     frames = np.arange(2 * 5 * 7 * 1).reshape(2, 5, 7, 1)
     parts = list(tile_codec.split_into_tiles(frames, 3))
     assert len(parts) == tile_codec.count_tiles(5, 3) * tile_codec.count_tiles(7, 3) == 6
@@ -22,7 +22,7 @@ def test_encoding_is_the_difference_to_the_row_above_and_to_green():
 
 
 @pytest.mark.parametrize(("top", "height"), [(0, 12), (0, 1), (5, 3), (7, 5), (11, 1)])
-def test_decoding_gives_the_rows_asked_for(top, height):
+def test_decoding_returns_the_requested_rows(top, height):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 12, 5, 3), np.uint8)
     coded = np.concatenate(
         [tile_codec.encode(part) for part in tile_codec.split_into_tiles(pixels, 6)], axis=2

@@ -22,7 +22,7 @@ def enlarge(scale):
     scale=st.sampled_from([1, 2, 4]),
     at_once=st.integers(1, 3),
 )
-def test_what_has_no_neighbourhood_is_the_same_in_tiles(size, tile, data, scale, at_once):
+def test_pixelwise_networks_are_exact_in_tiles(size, tile, data, scale, at_once):
     overlap = tuple(data.draw(st.integers(0, max(side - 1, 0))) for side in tile)
     tiles.check_tiles(tile, overlap)
     lq = np.random.default_rng(0).random((*size, 3), np.float32)

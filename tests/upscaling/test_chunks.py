@@ -1,4 +1,4 @@
-"""Chunks: every frame once, in order; scenes; cuts."""
+"""Splitting a stream into chunks and scenes, and joining them."""
 
 import numpy as np
 from clips import moving
@@ -12,7 +12,7 @@ from jaxvsr.upscaling.chunks import ChunkPlan
 
 @hypothesis_settings(max_examples=80, deadline=None)
 @given(st.integers(1, 8), st.integers(0, 4), st.booleans(), st.lists(st.booleans(), max_size=30))
-def test_every_frame_comes_out_once_and_in_order(frames, overlap, scenes, cuts):
+def test_every_frame_is_yielded_once_and_in_order(frames, overlap, scenes, cuts):
     plan = ChunkPlan(max(frames, 2 * overlap), overlap, overlap // 2, scenes)
     found = list(chunks.split_into_chunks(enumerate(cuts), plan))
     assert all(len(chunk.items) <= plan.frames for chunk in found)
@@ -25,7 +25,7 @@ def test_every_frame_comes_out_once_and_in_order(frames, overlap, scenes, cuts):
             assert not any(cuts[chunk.first + 1 : chunk.end])
 
 
-def test_cuts_are_found_and_flashes_are_none():
+def test_scenes_start_at_cuts_and_not_at_flashes():
     scenes = [moving(12, 36, 64, seed) for seed in (0, 3)]
     clip = np.concatenate(scenes)
     flash = clip.copy()

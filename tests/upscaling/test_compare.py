@@ -1,4 +1,4 @@
-"""sr beside bicubic interpolation."""
+"""Frames that show sr beside bicubic interpolation."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from jaxvsr.upscaling import compare
 pytest.importorskip("av")
 
 
-def test_halves_and_sides_are_compared(tmp_path):
+def test_side_and_split_show_both_frames(tmp_path):
     source = videos.write(tmp_path / "a.mkv", videos.blocks(2))
     model = videos.Repeat()
     side = upscale(source, tmp_path / "b.mkv", encoder=LOSSLESS, compare="side").frames
@@ -26,7 +26,7 @@ def test_halves_and_sides_are_compared(tmp_path):
     np.testing.assert_array_equal(split[:, :, 65:], larger(lq)[:, :, 65:])
 
 
-def test_a_frame_is_shown_first(tmp_path):
+def test_preview(tmp_path):
     source = videos.write(tmp_path / "a.mkv", videos.blocks(20))
     upscale(source, tmp_path / "b.mkv", encoder=LOSSLESS, preview=11)
     picture = np.asarray(Image.open(tmp_path / "b.mkv.preview.png"))

@@ -1,4 +1,4 @@
-"""The engine: tiles that fit, a memory that is full, frames that a network cannot take."""
+"""The engine: tiles that fit, a full memory, and frames that a network cannot take."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def test_tiles_leave_no_seam():
     assert difference(sr, whole_clip(model, variables, clip)).mean() < 0.05
 
 
-def test_what_has_no_neighbourhood_is_the_same_in_tiles():
+def test_pixelwise_networks_are_exact_in_tiles():
     clip = moving(2, 30, 50)
     for tile in ((16, 24), (16, 99)):
         settings = Settings(tile=tile, tile_overlap=5)
@@ -106,7 +106,7 @@ def test_a_full_memory_makes_tiles_smaller_and_the_work_continues(crowded, model
 
 
 class Demanding(Neighbours):
-    """One that takes no small frames."""
+    """Refuses small frames."""
 
     def __call__(self, lq, train=False):
         if min(lq.shape[2:4]) < 64:
@@ -114,21 +114,21 @@ class Demanding(Neighbours):
         return super().__call__(lq)
 
 
-def test_frames_too_small_for_a_network_are_enlarged_at_their_border():
+def test_frames_too_small_for_a_network_are_padded():
     clip = moving(2, 12, 16)
     sr = upscale.upscale(clip, Demanding(lookahead=0), {})
     np.testing.assert_array_equal(sr, clip.repeat(2, 1).repeat(2, 2))
 
 
 class Impossible(Neighbours):
-    """One that takes no frames."""
+    """Refuses all frames."""
 
     def __call__(self, lq, train=False):
         raise ValueError("no frames please")
 
 
 class Between(Neighbours):
-    """One that makes the frames between frames."""
+    """Interpolates frames."""
 
     def __call__(self, lq, train=False):
         return super().__call__(lq)[:, 1:]
@@ -147,7 +147,7 @@ def test_networks_that_cannot_upscale_are_refused(model, message):
 
 
 class Long(Neighbours):
-    """One that takes no short clips."""
+    """Refuses short clips."""
 
     lookahead: int | None = None
     min_frames: int = 6

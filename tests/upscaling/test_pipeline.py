@@ -1,4 +1,4 @@
-"""Videos and folders of images: what comes out, what of the input is kept, and resumed runs."""
+"""Upscaling of files: the output, what is kept from the input, and resumed runs."""
 
 import os
 import pathlib
@@ -51,7 +51,7 @@ def test_a_video_with_sound(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".avi"])
-def test_lossless_is_what_the_network_gives(tmp_path, suffix):
+def test_lossless_stores_the_exact_output(tmp_path, suffix):
     frames = videos.blocks(7)
     source = videos.write(tmp_path / "a.mkv", frames)
     after = upscale(source, tmp_path / f"b{suffix}", encoder=LOSSLESS, segment=3)
@@ -60,8 +60,8 @@ def test_lossless_is_what_the_network_gives(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
-def test_times_that_vary_are_kept(tmp_path, codec):
-    """Frames that are coded in another order than they are shown, too, in several segments."""
+def test_variable_frame_rates_are_kept(tmp_path, codec):
+    """In several segments, and with frames that are coded in another order than displayed."""
     times = [0.1, 0.14, 0.2, 0.5, 0.52, 0.6, 0.9, 1.0, 1.3, 1.31, 1.4, 2.0]
     source = videos.write(tmp_path / "a.mkv", videos.blocks(12), times=times)
     for suffix in (".mkv", ".mp4"):
@@ -83,7 +83,7 @@ def test_the_colour_space_is_kept(tmp_path):
     assert np.abs(exact.astype(int) - larger(frames)).max() <= 2
 
 
-def test_ten_bits_stay_ten_bits(tmp_path):
+def test_10_bits_stay_10_bits(tmp_path):
     frames = videos.blocks(3).astype(np.uint16) * 257 + 128
     source = videos.write(tmp_path / "a.mkv", frames, pix_fmt="gbrp10le")
     after = upscale(source, tmp_path / "b.mkv", encoder=LOSSLESS)
@@ -113,7 +113,7 @@ def test_pixel_aspect_and_rotation(tmp_path, capsys):
     assert "ffv1 in .mkv cannot store the pixel aspect ratio 3/4" in capsys.readouterr().out
 
 
-def test_a_part_with_its_sound(tmp_path):
+def test_a_time_range_with_its_sound(tmp_path):
     frames = videos.blocks(50)
     source = videos.write(
         tmp_path / "a.mkv", frames, codec="libx264", pix_fmt="yuv420p", sound=True, gop_size=10
@@ -127,7 +127,7 @@ def test_a_part_with_its_sound(tmp_path):
     assert 0 <= after.sound[0][0] < 0.03
 
 
-def test_subtitles_and_other_sound_are_copied(tmp_path):
+def test_subtitles_and_sound_of_other_codecs_are_copied(tmp_path):
     import av
 
     frames = videos.write(tmp_path / "a.mkv", videos.blocks(25))
@@ -221,7 +221,7 @@ t.upscale_by_network(*map(t.pathlib.Path, sys.argv[1:3]), sys.argv[3])
 
 
 def upscale_by_network(source, output, kind, **request):
-    """By a tiny network that goes from frame to frame, or one that sees the whole clip."""
+    """Upscales with a tiny network that has a state, or one that sees the whole clip."""
     if kind == "swrn":
         model = models.create("swrn", dim=4, num_blocks=1)
         shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 2, 64, 64, 3)))

@@ -1,4 +1,4 @@
-"""A stage in a thread of its own."""
+"""Prefetching in a thread."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ import pytest
 from jaxvsr.upscaling.prefetch import Prefetch
 
 
-def test_items_come_in_order_and_only_a_few_are_made_ahead():
+def test_items_are_in_order_and_few_are_computed_ahead():
     made = []
 
     def items():
@@ -26,7 +26,7 @@ def test_items_come_in_order_and_only_a_few_are_made_ahead():
     assert stage.blocked > 0
 
 
-def test_errors_are_raised_where_items_are_taken():
+def test_errors_are_raised_in_the_consumer():
     def items():
         yield 1
         raise ValueError("broken")
@@ -54,7 +54,7 @@ def test_leaving_early_stops_the_thread_and_closes_the_items():
     assert closed.is_set() and threading.active_count() == threads
 
 
-def test_a_slow_maker_starves_the_consumer():
+def test_slow_items_starve_the_consumer():
     def items():
         for i in range(3):
             time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Segments: several hosts, a full disk, a folder of somebody else."""
+"""Segments: several hosts, a full disk, a foreign folder."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from jaxvsr.errors import InputError
 from jaxvsr.upscaling import segments
 
 
-def test_hosts_resume_each_its_own_segments(tmp_path):
+def test_each_host_resumes_its_own_segments(tmp_path):
     """The first host owns segments 0 and 1, the second the others; each has completed one."""
     frames = [(i, np.zeros((4, 4, 3), np.uint8), None) for i in range(4)]
 
@@ -45,7 +45,7 @@ def video(tmp_path_factory):
     return videos.write(tmp_path_factory.mktemp("videos") / "a.mkv", videos.blocks(12))
 
 
-def test_a_full_disk_is_explained_and_the_run_can_go_on(video, tmp_path, monkeypatch):
+def test_after_a_full_disk_a_run_can_be_resumed(video, tmp_path, monkeypatch):
     def full(self, pixels, number):
         if number == 6:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -62,7 +62,7 @@ def test_a_full_disk_is_explained_and_the_run_can_go_on(video, tmp_path, monkeyp
     assert len(videos.read(output).frames) == 12
 
 
-def test_a_folder_that_is_not_ours_stays(video, tmp_path):
+def test_a_foreign_folder_is_left_alone(video, tmp_path):
     (tmp_path / "b.mkv.parts").mkdir()
     with pytest.raises(InputError, match="b.mkv.parts is in the way"):
         upscale(video, tmp_path / "b.mkv", overwrite=True)

@@ -1,4 +1,4 @@
-"""Streams: chunks and states against whole clips."""
+"""Streams in chunks and with states, compared with whole clips."""
 
 import functools
 import os
@@ -22,7 +22,7 @@ from jaxvsr.video.reading import Frame
 
 @functools.cache
 def basicvsr():
-    """A network that sees the whole clip, of weights so large that what is far away counts."""
+    """A network that sees the whole clip, with weights so large that distant frames matter."""
     model, variables = network("basicvsr", dim=8, depth=1, features_hr=8, align=False)
     return model, jax.tree.map(lambda x: 2 * x, variables)
 
@@ -40,13 +40,13 @@ def test_a_network_with_state_streams_exactly(name, length):
 
 @pytest.mark.parametrize("length", [1, 7, 8, 25])
 @pytest.mark.parametrize("chunk", [8, 11])
-def test_a_network_without_state_sees_all_that_it_needs(length, chunk):
+def test_a_network_without_state_is_exact_in_chunks(length, chunk):
     model, clip = Neighbours(), moving(length)
     sr = upscale.upscale(clip, model, {}, Settings(chunk=chunk))
     assert difference(sr, whole_clip(model, {}, clip)).max() <= 1
 
 
-def test_chunks_of_a_long_clip_are_nearly_the_whole():
+def test_chunks_of_a_long_clip_are_close_to_the_whole_clip():
     """The figures of docs/upscale.md."""
     model, variables = basicvsr()
     clip = moving(100, 16, 24)
@@ -65,7 +65,7 @@ def test_a_short_clip_is_one_chunk():
 
 
 def test_scenes_are_upscaled_separately():
-    """Nothing of one reaches the other; a short one is made as long as a chunk by its mirror."""
+    """A scene does not affect the next; a short one is mirrored to the length of a chunk."""
     model, variables = Mean(), {}
     first, second = moving(24, 16, 24), 255 - moving(14, 16, 24, seed=5) // 4
     settings = Settings(chunk=16, overlap=4)
@@ -77,7 +77,7 @@ def test_scenes_are_upscaled_separately():
     assert difference(sr[24:], expected).max() <= 1
 
 
-def test_sixteen_bits_go_in_and_out():
+def test_16_bits_in_and_out():
     model, variables = Mean(), {}
     deep = moving(3).astype(np.uint16) * 257 + 100
     sr = upscale.upscale(deep, model, variables, Settings(deep=True))
@@ -113,8 +113,8 @@ for model, settings in ((videos.Mean(), tiled), (videos.Trail(), Settings(chunk=
 """
 
 
-def test_chunks_are_spread_over_devices():
-    """What is whole-clip or in tiles is the same; a stream becomes chunks that begin before."""
+def test_chunks_are_distributed_over_devices():
+    """Whole clips and tiles are exact; a stream becomes overlapping chunks."""
     paths = os.pathsep.join(path for path in sys.path if path)
     env = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PYTHONPATH": paths}
     done = subprocess.run(
@@ -126,7 +126,7 @@ def test_chunks_are_spread_over_devices():
 
 @hypothesis_settings(max_examples=60, deadline=None)
 @given(st.integers(0, 12), st.integers(1, 5), st.integers(0, 3), st.integers(0, 2))
-def test_windows_hold_what_a_step_sees(length, count, lookahead, skipped):
+def test_windows_hold_the_frames_that_a_step_needs(length, count, lookahead, skipped):
     frames = [Frame(np.full((1, 1, 3), i, np.uint8), i) for i in range(length)]
     seen = []
     for job in split_into_windows(frames, count, lookahead, skipped * count):

@@ -1,4 +1,4 @@
-"""Tiles: what is split is merged again."""
+"""Grids of tiles."""
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ from jaxvsr.upscaling.tile_grid import TileGrid
     st.integers(0, 6),
     st.sampled_from([1, 2, 3]),
 )
-def test_a_grid_puts_together_what_it_cuts(size, tile, overlap, scale):
+def test_pasted_and_merged_tiles_equal_the_frame(size, tile, overlap, scale):
     grid = TileGrid(size, tuple(map(min, tile, size)), overlap)
     whole = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
     large = whole.repeat(scale, 1).repeat(scale, 2)
