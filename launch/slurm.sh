@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A run over several nodes under Slurm, a process a GPU:
+# Trains on several nodes under Slurm, one process per GPU:
 #   sbatch launch/slurm.sh --config=configs/miavsr.py --workdir=/shared/runs/mia
-# The same command goes on with a run that was broken off; --requeue does so by itself after a
-# failed node or a preemption, of which SIGTERM tells in time to save.
+# Run the same command again to resume an interrupted run. --requeue does so automatically after a
+# failed node or a preemption; SIGTERM comes 120 seconds before, in time to save.
 #SBATCH --job-name=jaxvsr
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8

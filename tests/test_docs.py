@@ -154,3 +154,13 @@ def test_the_sample_of_profile_is_its_output(capsys):
     shown = [row for row in capsys.readouterr().out.splitlines() if row]
     expected = [row.strip() for row in sample.splitlines() if row.strip()]
     assert shown[-len(expected) :] == expected
+
+
+def test_flags_in_running_text_exist():
+    known = {"--help", "--version"}
+    for name, module in MODULES.items():
+        known |= {f"--{flag}" for flag in importlib.import_module(module).command(name).flags}
+    for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
+        for code in re.findall(r"`((?:--|jaxvsr )[^`\n]+)`", page.read_text()):
+            unknown = set(re.findall(r"(?<!\S)--\w+(?![\w.])", code)) - known
+            assert not unknown, (page.name, code)
