@@ -12,7 +12,7 @@ import pytest
 import videos
 
 from configs import swrn
-from jaxvsr import models, presets
+from jaxvsr import cli, models, presets
 from jaxvsr import upscale as program
 from jaxvsr.config import save_config
 from jaxvsr.training.checkpoints import Checkpoints
@@ -44,30 +44,30 @@ def test_the_command(tmp_path):
     np.testing.assert_array_equal(found.frames, expected)
 
 
-def upscale_by_command(source, *flags):
-    command = [sys.executable, "-m", "jaxvsr.upscale", source, source.with_name("b.mkv"), *flags]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+def run(*words):
+    return cli.run_command(program.command("upscale"), list(map(str, words)))
 
 
 def test_the_default_is_the_built_in_network(tmp_path):
     source = videos.write(tmp_path / "a.mkv", videos.blocks(3))
-    done = upscale_by_command(source, "--lossless")
-    assert done.returncode == 0, done.stderr
+    assert run(source, tmp_path / "b.mkv", "--lossless") == 0
     model, variables, _ = presets.load(presets.DEFAULT)
     expected = program.upscale(videos.blocks(3), model, variables)
-    np.testing.assert_array_equal(videos.read(source.with_name("b.mkv")).frames, expected)
+    np.testing.assert_array_equal(videos.read(tmp_path / "b.mkv").frames, expected)
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--preset=large"], f"no preset 'large', only .*{presets.DEFAULT}"),
-        (["--preset=swrn", "--config=configs/swrn.py"], "leave out --config"),
+        (["--preset=swrn", "--config=configs/swrn.py"], "--preset has its own config"),
         (["--checkpoint=runs/mine"], "--checkpoint needs --config"),
         (["--config=configs/swrn.py"], "swrn needs --checkpoint"),
+        (["--tile=320"], "--tile must be WIDTHxHEIGHT, for example 320x180; got '320'"),
+        (["--start=1m"], "a time must be like 90"),
     ],
 )
-def test_wrong_networks_are_explained(tmp_path, flags, message):
-    done = upscale_by_command(tmp_path / "a.mkv", *flags)
-    assert done.returncode == 1 and re.search(f"^error: .*{message}", done.stderr, re.MULTILINE)
+def test_wrong_flags_are_explained(tmp_path, capsys, flags, message):
+    assert run(tmp_path / "a.mkv", tmp_path / "b.mkv", *flags) == 1
+    assert re.search(f"^error: .*{message}", capsys.readouterr().err, re.MULTILINE)
     assert not list(tmp_path.iterdir())
