@@ -5,6 +5,7 @@ import difflib
 import importlib
 import os
 import re
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -127,6 +128,9 @@ def run_command(command: Command, words: Sequence[str]) -> int:
     except (flags.Error, InputError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return command.failure
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        return 128 + signal.SIGINT
 
 
 def split_overrides(words: Iterable[str]) -> tuple[dict[str, str], list[str]]:
@@ -178,9 +182,15 @@ def _check_complete(command: Command, arguments: Sequence[str]) -> None:
 
 
 def _quiet_libraries() -> None:
-    """Keeps what C++ libraries log away from the terminal; they read this when they are loaded."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    """Keeps logs of the libraries away from the terminal; they read this when they are loaded.
+
+    XLA logs slow constant folding as an error; errors that matter are raised as exceptions. If a
+    process ends abruptly, Python frees the memory it shared with its data loading workers and
+    warns of it.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     logging.set_verbosity(logging.ERROR)
 
 

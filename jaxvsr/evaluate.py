@@ -15,7 +15,7 @@ from jaxvsr.errors import InputError
 from jaxvsr.evaluation.drawing import draw_masks
 from jaxvsr.evaluation.protocol import warn_of_other_degradation
 from jaxvsr.evaluation.reports import Evaluation
-from jaxvsr.evaluation.restoring import make_restorer
+from jaxvsr.evaluation.restoring import Restorer, make_restorer
 from jaxvsr.evaluation.scoring import draw, evaluate
 from jaxvsr.preflight import Opened, preflight
 from jaxvsr.training.checkpoints import load_best
@@ -39,18 +39,21 @@ def score_run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evalu
     Raises:
         InputError: the run or the data does not exist, or the run is of another model.
     """
-    return score_best(config, workdir, preflight(config, workdir, train=False))
+    opened = preflight(config, workdir, train=False)
+    restore = make_restorer(opened.model, config.eval.space)
+    return score_best(config, workdir, opened, restore)
 
 
 def score_best(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path, opened: Opened
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, opened: Opened, restore: Restorer
 ) -> Evaluation:
     """Scores the best checkpoint of a run: tables, pictures, and files of every score.
 
     Args:
         config: as for `score_run`.
         workdir: of the run. The tables go to eval/, the pictures to images/, both to TensorBoard.
-        opened: of `preflight`.
+        opened: by `preflight`.
+        restore: of `make_restorer`.
 
     Returns:
         The scores, beside those of bicubic upsampling.
@@ -61,7 +64,7 @@ def score_best(
         say(f"scoring step {step} of {workdir}")
     warn_of_other_degradation(trained_on or source.degradation, source, protocol.dataset)
     make_workdir(workdir)
-    restore, name = make_restorer(model, protocol.space), config.model.name
+    name = config.model.name
     dtype = jnp.dtype(model.dtype).name
     result = evaluate(restore, source, protocol, variables, name=name, dtype=dtype, baseline=True)
     drawn = draw(restore, source, protocol, variables, result.scores[name]["psnr"])

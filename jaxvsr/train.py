@@ -41,7 +41,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
     restore = make_restorer(opened.model, config.eval.space)
     score = functools.partial(_score, restore, opened.eval_source, config)
     loop.training_loop(config, workdir, opened.model, opened.source, score)
-    return evaluate.score_best(config, workdir, opened)
+    return evaluate.score_best(config, workdir, opened, restore)
 
 
 def _score(

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import grain
 import ml_collections
@@ -130,7 +130,7 @@ def training_batches(
     position: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> grain.DatasetIterator[dict[str, np.ndarray]]:
     """Yields batches endlessly; their samples depend only on the seed and the position.
 
     Samples position to position + batch make the next global batch, for any number of worker

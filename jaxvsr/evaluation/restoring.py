@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
+from jaxvsr.console import announce_compiling
 from jaxvsr.distributed.mesh import enough_memory, make_mesh, replicate_here, split_batch
 from jaxvsr.distributed.spatial_sharding import by_rows
 from jaxvsr.evaluation import tiles
@@ -45,14 +46,18 @@ def make_restorer(model: nn.Module, space: int = 1) -> Restorer:
         computed = jnp.moveaxis(sum(masks) / len(masks), 0, 1) if masks else None
         return sr, computed
 
+    def describe(variables: Any, lq: jax.Array) -> str:
+        clips, frames, height, width, _ = lq.shape
+        count = f"{clips} clips" if clips > 1 else "a clip"
+        return f"the network for {count} of {frames} frames of {height}x{width}"
+
     if space > 1:
-        return jax.jit(by_rows(restore, mesh))
-    # Not left to the compiler: how long the loops over kept tokens are differs from clip to clip.
+        return announce_compiling(jax.jit(by_rows(restore, mesh)), describe)
+    # shard_map, not automatic partitioning: the length of loops over kept tokens differs by clip.
     clips = PartitionSpec("data")
     specs = PartitionSpec(), clips
-    return jax.jit(
-        jax.shard_map(restore, mesh=mesh, in_specs=specs, out_specs=clips, check_vma=False)
-    )
+    mapped = jax.shard_map(restore, mesh=mesh, in_specs=specs, out_specs=clips, check_vma=False)
+    return announce_compiling(jax.jit(mapped), describe)
 
 
 def as_input(lq: np.ndarray, rule: str) -> np.ndarray:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from jaxvsr.console import counted
+from jaxvsr.console import compiling, counted
 from jaxvsr.evaluation import pictures
 from jaxvsr.layers.gating import MaskPredictor
 
@@ -93,7 +93,8 @@ def network(model: nn.Module, variables: Any, lq: jax.Array) -> tuple[Program, P
                 return model.clone(gating=gating).apply(variables, lq)
 
         mask = jax.ShapeDtypeStruct(lq.shape[2:4], jnp.float32)
-        return functools.partial(run.lower(variables, lq, mask).compile(), variables, lq)
+        with compiling(f"the network with {gating} gating"):
+            return functools.partial(run.lower(variables, lq, mask).compile(), variables, lq)
 
     return program("dense"), program("bucketed")
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvsr import flops
-from jaxvsr.console import say
+from jaxvsr.console import compiling
 from jaxvsr.errors import InputError
 from jaxvsr.models import mobile, network_input
 from jaxvsr.training.state import initial_weights
@@ -214,13 +214,12 @@ class _Run:
 
     def __init__(self, traced: _Traced) -> None:
         self.traced, subject = traced, traced.subject
-        start = time.perf_counter()
         self._variables = subject.variables
         if self._variables is None:
             self._variables = jax.jit(traced.init)(jax.random.key(0)).variables
         self._variables, self._lq = jax.device_put((self._variables, subject.lq))
-        self._compiled = traced.program.lower().compile()
-        say(f"{subject.name}: compiled in {time.perf_counter() - start:.0f} s")
+        with compiling(subject.name):
+            self._compiled = traced.program.lower().compile()
 
     def keep_ratios(self) -> dict[str, np.ndarray]:
         """Runs it once; block -> share of computed tokens of each frame."""

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from jaxvsr import flops
+from jaxvsr.console import compiling
 from jaxvsr.distributed.mesh import placed, split_batch
 from jaxvsr.errors import InputError
 from jaxvsr.models import network_input
@@ -198,7 +199,8 @@ def compile_for(traced: Any, mesh: jax.sharding.Mesh) -> Fit:
         seconds=0.0,
     )
     try:
-        compiled = traced.lower().compile()
+        with compiling(f"for {mesh.size} x {kind}"):
+            compiled = traced.lower().compile()
     except jax.errors.JaxRuntimeError as error:
         if not re.search(r"RESOURCE_EXHAUSTED|Ran out of memory", str(error)):
             raise

@@ -96,6 +96,7 @@ def training_loop(
         _sigterm() as asked_to_stop,
         closing(checkpoints),
         closing(summaries),
+        closing(batches),
         memory,
         trace as trace_at,
     ):

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxvsr.console import compiling
 from jaxvsr.distributed import spatial_sharding
 from jaxvsr.distributed.mesh import make_mesh, replicated, split_batch
 from jaxvsr.errors import InputError
@@ -256,8 +257,11 @@ class Engine:
         shape = (self._batch, self._lq.shape[0], *tile, 3)
         lq = jax.ShapeDtypeStruct(shape, self._lq.dtype, sharding=split_batch(self._mesh))
         try:
-            lowered = self._function.lower(self._variables, self._initial_state(tile), lq)
-            program = lowered.compile()
+            with compiling(
+                f"the network for {lq.shape[1]} frames of {tile[1]}x{tile[0]}", self._say
+            ):
+                lowered = self._function.lower(self._variables, self._initial_state(tile), lq)
+                program = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise

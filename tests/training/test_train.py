@@ -3,7 +3,6 @@
 import collections
 import json
 import os
-import re
 import signal
 import subprocess
 
@@ -15,7 +14,7 @@ import reference
 from runs import REPOSITORY, STEPS, command, finish, reports, settings, start, wait_for
 
 from configs import miavsr, swrn
-from jaxvsr import console, models, train
+from jaxvsr import models, train
 from jaxvsr.config import defaults
 from jaxvsr.distributed.mesh import make_mesh
 from jaxvsr.errors import InputError
@@ -297,12 +296,3 @@ def test_spynet_takes_its_weights_and_the_average_too(tmp_path):
     config.train.spynet_weights = str(tmp_path / "none.npz")
     with pytest.raises(InputError, match="no file of weights .*none.npz"):
         loop.first_state(config, model, optimizer, checkpoints, mesh)
-
-
-def test_what_takes_long_says_how_long(capsys):
-    assert list(console.counted("abc", 3, "clips", every=0)) == ["a", "b", "c"]
-    lines = capsys.readouterr().out.splitlines()
-    pattern = r"\d/3 clips  [\d.]+ clips/s  0:00:00 left"
-    assert len(lines) == 2 and all(re.fullmatch(pattern, line) for line in lines)
-    assert list(console.counted("abc", 3, "clips")) == ["a", "b", "c"]
-    assert not capsys.readouterr().out
