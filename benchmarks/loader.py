@@ -135,12 +135,12 @@ def measure(
         OneClip.frames = tuple(clip)
         OneClip(data_dir=root / "store").download_and_prepare()
         source = TFDSClips("one_clip", "train", str(root / "store"))
-        draw = pipeline.Draw(source, frames, crop)
+        sampler = pipeline.Sampler(source, frames, crop)
         rng = np.random.default_rng(0)
-        drawn = [draw(int(rng.integers(len(draw))), rng) for _ in range(samples)]
+        drawn = [sampler(int(rng.integers(len(sampler))), rng) for _ in range(samples)]
         readers: dict[str, Reader] = {
             "PNG files": lambda sample: from_png(root / "png", crop, sample),
-            "data set": pipeline.Read(source, crop, False, WHOLE),
+            "data set": pipeline.SampleReader(source, crop, False, WHOLE),
         }
         for sample in drawn[:3]:
             png, stored = (read(sample) for read in readers.values())

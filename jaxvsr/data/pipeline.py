@@ -36,7 +36,7 @@ class Sample:
     transpose: bool
 
 
-class Draw:
+class Sampler:
     """Draws samples: every (clip, first frame) equally often, with random crop and augmentation.
 
     Source: BasicSR, REDSRecurrentDataset, the recipe of BasicVSR and its successors.
@@ -94,7 +94,7 @@ class Draw:
 
 
 @dataclasses.dataclass(frozen=True)
-class Read:
+class SampleReader:
     """Reads samples.
 
     Attributes:
@@ -147,11 +147,11 @@ def training_batches(
     Yields:
         {"lq" (b, t, h, w, 3) uint8, "gt" (b, t, H, W, 3) uint8, "key" (b,) str}.
     """
-    draw = Draw(source, data.frames, data.crop, data.intervals, data.reverse)
-    samples = grain.MapDataset.range(len(draw)).seed(seed).shuffle().repeat().random_map(draw)
+    sampler = Sampler(source, data.frames, data.crop, data.intervals, data.reverse)
+    samples = grain.MapDataset.range(len(sampler)).seed(seed).shuffle().repeat().random_map(sampler)
     own = samples[position + process_index :: process_count]
     chosen = {name: tuple(data.get(f"{name}_frames", ())) for name in ("lq", "gt")}
-    read = Read(source, data.crop, data.mirror, chosen)
+    read = SampleReader(source, data.crop, data.mirror, chosen)
     # For Grain the endless data set has a length, which it would round up beyond the largest int.
     batches = own.map(read).batch(data.batch // process_count, drop_remainder=True)
     # Whole batches are prefetched: more than a few would fill the memory.

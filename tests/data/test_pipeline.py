@@ -74,8 +74,8 @@ def test_gt_and_lq_have_the_same_crop_and_augmentation():
 
 def test_windows_and_augmentations_are_drawn_uniformly():
     keys, turns = collections.Counter(), collections.Counter()
-    draw = pipeline.Draw(Numbered(), 3, 16)
-    assert len(draw) == 3 + 0 + 2
+    sampler = pipeline.Sampler(Numbered(), 3, 16)
+    assert len(sampler) == 3 + 0 + 2
     for batch in take(200):
         keys.update(str(key) for key in batch["key"])
         for gt in batch["gt"][:, 0]:
@@ -92,10 +92,10 @@ def test_last_start_golden(rule):
     _, _, arrays = reference.load("data_rules")
     frames, interval = map(int, rule[1:].split("_i"))
     source = types.SimpleNamespace(scale=4, clips=(Clip("a", 100, 64, 64),))
-    draw = pipeline.Draw(source, frames, 64, (interval,))
-    assert len(draw) == arrays[f"reds/last_start/{rule}"] + 1
-    sample = draw(len(draw) - 1, np.random.default_rng(0))
-    start = len(draw) - 1
+    sampler = pipeline.Sampler(source, frames, 64, (interval,))
+    assert len(sampler) == arrays[f"reds/last_start/{rule}"] + 1
+    sample = sampler(len(sampler) - 1, np.random.default_rng(0))
+    start = len(sampler) - 1
     assert sample.frames == range(start, start + frames * interval, interval)
 
 
@@ -103,9 +103,9 @@ def test_intervals_and_directions_are_drawn_uniformly():
     source = types.SimpleNamespace(
         scale=4, clips=(Clip("short", 7, 64, 64), Clip("long", 12, 64, 64))
     )
-    draw = pipeline.Draw(source, 4, 64, (1, 2), reverse=True)
-    assert len(draw) == 12 - 4 + 1  # a clip that cannot hold 4 frames 2 apart is left out
-    samples = [draw(i % 9, np.random.default_rng(i)) for i in range(2700)]
+    sampler = pipeline.Sampler(source, 4, 64, (1, 2), reverse=True)
+    assert len(sampler) == 12 - 4 + 1  # a clip that cannot hold 4 frames 2 apart is left out
+    samples = [sampler(i % 9, np.random.default_rng(i)) for i in range(2700)]
     assert {sample.clip for sample in samples} == {1}
     steps = collections.Counter(sample.frames.step for sample in samples)
     assert sorted(steps) == [-2, -1, 1, 2] and min(steps.values()) > 600
