@@ -11,7 +11,7 @@ import pytest
 import videos
 from PIL import Image
 
-from benchmarks import loader, masks, parity, picture, preset, space, ssim, tpu, upscale
+from benchmarks import alignment, loader, masks, parity, picture, preset, space, ssim, tpu, upscale
 
 ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -21,6 +21,13 @@ def cells(text, first):
     """The cells of the Markdown rows whose first cell is `first`."""
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines()]
     return [row[1:] for row in rows if row[:1] == [first]]
+
+
+def test_alignment_is_alive_only_if_scaled(capsys):
+    alignment.main(["--starts=2", "--size=32"])
+    text = capsys.readouterr().out
+    assert cells(text, "sums, of 0..255 (official code)")[0][1] == "0 of 2"
+    assert cells(text, "means, of 0..1 (`scaled`)")[0][1] == "2 of 2"
 
 
 def test_loader_reads_the_same_pixels_and_prints_both(capsys):
