@@ -4,7 +4,12 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import jax
+import jaxtyping
 import pytest
+
+# Shapes in signatures are checked here and nowhere else; installed before jaxvsr is imported.
+CHECKED = ("jaxvsr.layers", "jaxvsr.models", "jaxvsr.metrics")
+jaxtyping.install_import_hook(CHECKED, "shapes.check")
 
 
 @pytest.fixture(autouse=True)
@@ -12,6 +17,14 @@ def exact_matmuls():
     """The golden bars are for full float32, on every machine."""
     with jax.default_matmul_precision("highest"):
         yield
+
+
+@pytest.fixture
+def unchecked():
+    """Turns the checks of signatures off, for tests of the package's own errors."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

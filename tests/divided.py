@@ -112,7 +112,9 @@ def of_rows(x):
     for function in (upsample.pixel_shuffle, upsample.depth_to_space):
         assert_same(functools.partial(function, factor=2), x)
     assert_same(functools.partial(upsample.pixel_unshuffle, factor=2), x[:, : height // 2 * 2, :8])
-    assert_same(functools.partial(spatial_sharding.extend, bottom=7, right=3, mode="reflect"), x)
+    assert_same(
+        functools.partial(spatial_sharding.pad_bottom_right, bottom=7, right=3, mode="reflect"), x
+    )
 
 
 def by_windows(x, size, window_size, shift):

@@ -5,6 +5,7 @@ import pathlib
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -20,9 +21,9 @@ def load(case: str):
     return golden.load(GOLDEN / case)
 
 
-def channels_last(x: np.ndarray) -> np.ndarray:
+def channels_last(x: np.ndarray) -> jax.Array:
     """PyTorch's (..., c, h, w) as (..., h, w, c)."""
-    return np.moveaxis(x, -3, -1)
+    return jnp.moveaxis(x, -3, -1)
 
 
 def relative_error(actual, expected) -> float:

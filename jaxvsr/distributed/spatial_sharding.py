@@ -1,10 +1,10 @@
-"""Frames whose rows are divided among devices, each of which holds some of them.
+"""Spatial sharding: the rows of frames are divided among devices.
 
-On a mesh of axes "data" and "space" (`jax.sharding.use_abstract_mesh`) clips are divided along
-"data" and the rows of their frames along "space", as many on each device, fewer on the last ones.
-XLA's partitioner makes the halos of convolutions and does what is done by pixel. What it would
-gather in whole is here: rows that move, windows, samples from anywhere. Elsewhere the functions
-here do to whole frames what they say. Frames of few rows are whole on every device.
+On a mesh with axes "data" and "space" (`jax.sharding.use_abstract_mesh`), clips are sharded along
+"data" and the rows of their frames along "space". XLA's partitioner handles convolutions, with
+halos, and operations per pixel. The functions here replace operations for which it would gather
+whole frames: moving rows, windows, and sampling at arbitrary positions. Without such a mesh they
+apply to whole frames. Frames with few rows are replicated.
 """
 
 import functools
@@ -16,22 +16,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-LEAST = 8  # rows of a device; of fewer the halos would be as large
+MIN_ROWS = 8  # per device; with fewer, halos would be as large as the frame's part
 
 
 def devices() -> int:
-    """How many devices share the rows of a frame; 1 where there is no axis "space"."""
+    """Number of devices that hold the rows of a frame; 1 without an axis "space"."""
     mesh = jax.sharding.get_abstract_mesh()
     return 1 if "space" in mesh.manual_axes else dict(mesh.shape).get("space", 1)
 
 
 def divides(rows: int) -> bool:
-    """Whether frames of so many rows are divided here."""
-    return devices() > 1 and rows >= LEAST * devices()
+    """Whether frames with this number of rows are sharded."""
+    return devices() > 1 and rows >= MIN_ROWS * devices()
 
 
 def split(x: jax.Array, axis: int = -3) -> jax.Array:
-    """Says that an array (clips, ..., rows, ...) is divided by rows, or whole if they are few."""
+    """Constrains an array (clips, ..., rows, ...) to be sharded by rows, or replicated if few."""
     if devices() == 1:
         return x
     axis %= x.ndim
@@ -40,33 +40,34 @@ def split(x: jax.Array, axis: int = -3) -> jax.Array:
 
 
 def by_rows(function: Callable, mesh: jax.sharding.Mesh) -> Callable:
-    """Lets a function work on frames that are divided among devices.
+    """Makes a function compute on frames sharded by rows.
 
     Args:
-        function: of anything and, last, clips (b, t, h, w, c); gives a tree of (b, t, rows, ...).
-        mesh: of axes "data" and "space".
+        function: its last argument is clips (b, t, h, w, c); it returns a tree of
+            (b, t, rows, ...).
+        mesh: with axes "data" and "space".
 
     Returns:
-        A function of the same, clips divided along "data" alone. What it gives is divided by rows,
-        too, and ends with rows of zeros, so that each device holds as many.
+        A function of the same arguments, with clips sharded along "data" only. Its outputs are
+        also sharded by rows, and padded with rows of zeros to equally many per device.
     """
 
-    def run(*arguments: Any) -> Any:
+    def sharded(*arguments: Any) -> Any:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             outputs = function(*arguments[:-1], split(arguments[-1], 2))
             return jax.tree.map(
                 lambda x: jax.lax.with_sharding_constraint(_even(x, 2), _spec(2, "space")), outputs
             )
 
-    return run
+    return sharded
 
 
 def take(x: jax.Array, rows: np.ndarray, axis: int = -3) -> jax.Array:
-    """Rows of frames by their numbers; a device is sent those alone that it has to hold.
+    """Takes rows of frames by index; devices exchange only the rows that they need.
 
     Args:
         x: (clips, ..., h, ...).
-        rows: (n,) int; -1: a row of zeros.
+        rows: (n,) int indices; -1: a row of zeros.
         axis: of the rows.
 
     Returns:
@@ -82,9 +83,9 @@ def take(x: jax.Array, rows: np.ndarray, axis: int = -3) -> jax.Array:
 
     def local(x: jax.Array, place: Any, sent: Any) -> jax.Array:
         held = [x]
-        for distance, asked in sent.items():
+        for distance, rows in sent.items():
             pairs = [(i, (i - distance) % count) for i in range(count)]
-            held.append(jax.lax.ppermute(jnp.take(x, asked[0], axis), "space", pairs))
+            held.append(jax.lax.ppermute(jnp.take(x, rows[0], axis), "space", pairs))
         return jnp.take(jnp.concatenate(held, axis), place[0], axis, mode="fill", fill_value=0)
 
     each = PartitionSpec("space")
@@ -94,23 +95,30 @@ def take(x: jax.Array, rows: np.ndarray, axis: int = -3) -> jax.Array:
 
 
 def aligned(height: int, multiple: int) -> np.ndarray:
-    """Rows for `take` that lay frames out in multiples: zeros at the end, so that as many rows, a
-    multiple, are on each device."""
+    """Indices for `take` that pad frames with zeros to a multiple of rows per device.
+
+    Args:
+        height: number of rows.
+        multiple: of the rows of each device.
+
+    Returns:
+        (n,) int; -1: a row of zeros.
+    """
     count = devices() if divides(height) else 1
     return np.pad(np.arange(height), (0, -height % (multiple * count)), constant_values=-1)
 
 
 def first(x: jax.Array, rows: int, axis: int = -3) -> jax.Array:
-    """The first rows of frames (clips, ..., h, ...), divided anew."""
+    """Takes the first rows of frames (clips, ..., h, ...), resharded."""
     if not divides(x.shape[axis]):
         return jax.lax.slice_in_dim(x, 0, min(rows, x.shape[axis]), axis=axis % x.ndim)
     return take(x, np.arange(rows), axis)
 
 
-def extend(
+def pad_bottom_right(
     x: jax.Array, bottom: int, right: int, mode: Literal["reflect", "symmetric"]
 ) -> jax.Array:
-    """Adds rows and columns at the ends of frames (clips, ..., h, w, c), as np.pad in a mode."""
+    """Pads frames (clips, ..., h, w, c) at the bottom and right, in a mode of np.pad."""
     height = x.shape[-3]
     if divides(height):
         x, bottom = take(x, np.pad(np.arange(height), (0, bottom), mode)), 0
@@ -118,13 +126,15 @@ def extend(
 
 
 def sample(function: Callable, x: jax.Array, *places: Any, axis: int = 1) -> jax.Array:
-    """`function(x, *places)`, which looks for each place anywhere in x; frame by frame if divided.
+    """Computes `function(x, *places)`, which samples x at arbitrary positions.
+
+    If frames are sharded, each device gathers one whole frame at a time.
 
     Args:
-        function: of x and places, of any rows; gives as many rows for each.
+        function: of x and any rows of places; its output has the rows of places.
         x: (clips, ..., h, w, c).
-        *places: each (clips, ..., rows, ...).
-        axis: of the rows of places and of the result.
+        *places: positions, each (clips, ..., rows, ...).
+        axis: of the rows of places and of the output.
 
     Returns:
         (clips, ..., rows, ...).
@@ -149,29 +159,29 @@ def sample(function: Callable, x: jax.Array, *places: Any, axis: int = 1) -> jax
 
 
 def by_windows(function: Callable, weights: Any, *trees: Any) -> Any:
-    """`function(weights, *trees)` of windows (n, ...), each by itself: a device's own."""
+    """Computes `function(weights, *trees)` on independent windows (n, ...), each on its device."""
     mesh = jax.sharding.get_abstract_mesh()
     if devices() == 1 or jax.tree.leaves(trees)[0].shape[0] % mesh.size:
         return function(weights, *trees)
     windows = PartitionSpec(("data", "space"))
     specs = PartitionSpec(), *[windows] * len(trees)
-    run = jax.shard_map(function, in_specs=specs, out_specs=windows, check_vma=False)
-    return run(weights, *trees)
+    sharded = jax.shard_map(function, in_specs=specs, out_specs=windows, check_vma=False)
+    return sharded(weights, *trees)
 
 
 def _spec(axis: int, space: str | None) -> PartitionSpec:
-    """Clips along the first axis, rows along another."""
+    """Sharding of clips along the first axis and rows along another."""
     return PartitionSpec("data", *[None] * (axis - 1), space)
 
 
 def _even(x: jax.Array, axis: int) -> jax.Array:
-    """Adds rows of zeros, so that each device holds as many."""
+    """Appends rows of zeros, to equally many per device."""
     end = -x.shape[axis] % devices()
     return jnp.pad(split(x, axis), [(0, end if i == axis else 0) for i in range(x.ndim)])
 
 
 def _some(x: jax.Array, rows: int, axis: int) -> jax.Array:
-    """Leaves rows out again that were added."""
+    """Removes appended rows."""
     return split(jax.lax.slice_in_dim(x, 0, rows, axis=axis), axis)
 
 
@@ -179,33 +189,34 @@ def _some(x: jax.Array, rows: int, axis: int) -> jax.Array:
 def _plan(
     height: int, wanted: tuple[int, ...], count: int
 ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """Which rows devices send each other.
+    """Plans the exchange of rows between devices.
 
     Args:
-        height: rows there are.
-        wanted: rows asked for, as many by each device; -1: zeros.
-        count: devices.
+        height: number of rows of a frame.
+        wanted: indices of wanted rows, equally many per device; -1: a row of zeros.
+        count: number of devices.
 
     Returns:
-        Where a device finds each row, (count, n): among its own and, after them, those it is sent;
-        beyond all if it is zeros. And distance -> (count, m), which of its own rows a device sends
-        to the one so much before it.
+        place: (count, n), position of each wanted row among a device's own rows followed by the
+            received ones; out of range for a row of zeros.
+        sent: distance -> (count, m), indices of the own rows that each device sends to the device
+            `distance` before it.
     """
-    own, asked = -(-height // count), np.array(wanted).reshape(count, -1)
-    holder = np.where(asked < 0, -1, asked // own)
-    place = np.where(holder == np.arange(count)[:, None], asked % own, np.iinfo(np.int32).max)
+    own, needed = -(-height // count), np.array(wanted).reshape(count, -1)
+    holder = np.where(needed < 0, -1, needed // own)
+    place = np.where(holder == np.arange(count)[:, None], needed % own, np.iinfo(np.int32).max)
     sent, held = {}, own
     for distance in range(1, count):
         senders = (np.arange(count) + distance) % count
         theirs = holder == senders[:, None]
-        lists = [np.unique(rows[mine]) for rows, mine in zip(asked, theirs, strict=True)]
+        lists = [np.unique(rows[mine]) for rows, mine in zip(needed, theirs, strict=True)]
         most = max(map(len, lists))
         if not most:
             continue
         table = np.zeros((count, most), np.int32)
         for device, (sender, rows) in enumerate(zip(senders, lists, strict=True)):
             table[sender, : len(rows)] = rows % own
-            found = held + np.searchsorted(rows, asked[device])
+            found = held + np.searchsorted(rows, needed[device])
             place[device] = np.where(theirs[device], found, place[device])
         sent[distance], held = table, held + most
     return place.astype(np.int32), sent

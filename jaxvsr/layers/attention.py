@@ -8,19 +8,20 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from jaxvsr.layers.blocks import linear_init
 
 
 @functools.lru_cache(maxsize=32)
-def relative_position_index(window_size: tuple[int, int, int]) -> np.ndarray:
-    """Row of the bias table for each pair of tokens of a window.
+def relative_position_index(window_size: tuple[int, int, int]) -> Int32[np.ndarray, "n n"]:
+    """Index into the bias table for each pair of tokens in a window.
 
     Args:
         window_size: (wt, wh, ww), n = wt*wh*ww.
 
     Returns:
-        (n, n) int32 in [0, (2wt-1)(2wh-1)(2ww-1)): row the query, column the key.
+        (n, n) int32 in [0, (2wt-1)(2wh-1)(2ww-1)); rows are queries, columns are keys.
 
     Source: Liu et al., "Video Swin Transformer", section 3.2.
     """
@@ -31,15 +32,19 @@ def relative_position_index(window_size: tuple[int, int, int]) -> np.ndarray:
 
 
 def attend(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array, allowed: jax.Array | None = None
-) -> jax.Array:
-    """Multi-head softmax attention inside windows; logits and softmax in float32.
+    q: Float[Array, "*n queries c"],
+    k: Float[Array, "*n keys c"],
+    v: Float[Array, "*n keys c"],
+    bias: Float32[Array, "... heads #queries #keys"],
+    allowed: Bool[Array, "... queries keys"] | None = None,
+) -> Float[Array, "*n queries c"]:
+    """Multi-head softmax attention inside windows, with logits and softmax in float32.
 
     Args:
-        q: (..., queries, c), not yet scaled.
+        q: (..., queries, c), before scaling.
         k, v: (..., keys, c).
         bias: (..., heads, queries or 1, keys or 1) float32, added to the logits.
-        allowed: (..., queries, keys) bool or None: elsewhere 100 is taken off the logits.
+        allowed: (..., queries, keys) bool or None; 100 is subtracted from all other logits.
 
     Returns:
         (..., queries, c) in the dtype of `v`.
@@ -50,7 +55,7 @@ def attend(
     logits = jnp.einsum("...qhd,...khd->...hqk", q, k, preferred_element_type=jnp.float32) + bias
     if allowed is not None:
         logits = jnp.where(allowed[..., None, :, :], logits, logits - 100)
-    # The softmax is divided by its sum where it is smallest: after the product with the values.
+    # Dividing by the softmax's sum is cheapest after the product with the values.
     weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True)))
     out = jnp.einsum(
         "...hqk,...khd->...qhd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
@@ -60,11 +65,13 @@ def attend(
 
 
 @functools.lru_cache(maxsize=32)
-def sine_position(height: int, width: int, dim: int) -> np.ndarray:
-    """A code of the place in a window: sines and cosines of y, then of x, from slow to fast.
+def sine_position(
+    height: int, width: int, dim: int
+) -> Float32[np.ndarray, "{height}*{width} {dim}"]:
+    """Sinusoidal position encoding of a window: y, then x, from low to high frequency.
 
     Args:
-        height, width: of the window.
+        height, width: window size.
         dim: channels, a multiple of 4.
 
     Returns:
@@ -82,15 +89,16 @@ def sine_position(height: int, width: int, dim: int) -> np.ndarray:
 
 
 class WindowAttention(nn.Module):
-    """Self-attention in windows of several frames and, if `mutual`, VRT's mutual attention beside
-    it: windows then hold two frames, each of which is asked by the other one, too.
+    """Self-attention in windows of several frames, optionally with VRT's mutual attention.
+
+    With mutual attention, windows hold two frames, and each frame also attends to the other one.
 
     Attributes:
-        num_heads: number of heads.
-        window_size: (wt, wh, ww); a window of fewer tokens takes the first ones' biases.
+        num_heads: attention heads.
+        window_size: (wt, wh, ww); a smaller window uses the biases of the first tokens.
         dtype: of the computation; logits and softmax are float32.
         relative: whether there is a bias per relative position.
-        mutual: whether mutual attention is joined to self-attention; of two frames only.
+        mutual: whether mutual attention is concatenated to self-attention.
     """
 
     num_heads: int
@@ -100,8 +108,21 @@ class WindowAttention(nn.Module):
     mutual: bool = False
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, regions: np.ndarray | None = None) -> jax.Array:
-        """tokens (b, n, wt*wh*ww, c), regions (n, wt*wh*ww) or None -> (b, n, wt*wh*ww, c)."""
+    def __call__(
+        self,
+        tokens: Float[Array, "b n tokens c"],
+        regions: Int32[np.ndarray, "n tokens"] | None = None,
+    ) -> Float[Array, "b n tokens c"]:
+        """Applies attention in each window.
+
+        Args:
+            tokens: (b, n, wt*wh*ww, c).
+            regions: (n, wt*wh*ww) from `windows.shift_regions`: tokens attend only within their
+                region. None: to all tokens of their window.
+
+        Returns:
+            (b, n, wt*wh*ww, c).
+        """
         count, dim = tokens.shape[-2:]
         bias = jnp.zeros((self.num_heads, 1, 1))
         if self.relative:
@@ -120,18 +141,27 @@ class WindowAttention(nn.Module):
             out = jnp.concatenate([self.mutual_attention(tokens, regions), out], axis=-1)
         return nn.Dense(dim, kernel_init=linear_init, dtype=self.dtype, name="proj")(out)
 
-    def queries_keys_values(self, tokens: jax.Array, name: str) -> list[jax.Array]:
-        """(..., c) -> three of (..., c)."""
+    def queries_keys_values(
+        self, tokens: Float[Array, "b n tokens c"], name: str
+    ) -> list[Float[Array, "b n tokens c"]]:
+        """Projects tokens to queries, keys and values, each (b, n, wt*wh*ww, c)."""
         features = 3 * tokens.shape[-1]
         qkv = nn.Dense(features, kernel_init=linear_init, dtype=self.dtype, name=name)(tokens)
         return jnp.split(qkv, 3, axis=-1)
 
-    def mutual_attention(self, tokens: jax.Array, regions: np.ndarray | None) -> jax.Array:
-        """Each of two frames asked by the other: what is found stands where it was found.
+    def mutual_attention(
+        self,
+        tokens: Float[Array, "b n tokens c"],
+        regions: Int32[np.ndarray, "n tokens"] | None,
+    ) -> Float[Array, "b n tokens c"]:
+        """Mutual attention: the queries of each frame attend to the keys of the other frame.
+
+        The result is stored at the position of the keys' frame.
 
         Args:
             tokens: (b, n, 2*wh*ww, c).
-            regions: (n, 2*wh*ww) or None; those of the first frame hold for both, as published.
+            regions: (n, 2*wh*ww) or None. Both frames use the first frame's, as in the official
+                code.
 
         Returns:
             (b, n, 2*wh*ww, c).

@@ -1,4 +1,4 @@
-"""Small building blocks, initialised as PyTorch does, since the published recipes assume it."""
+"""Small building blocks with PyTorch's initialization, which the papers' recipes assume."""
 
 import functools
 from collections.abc import Callable
@@ -8,15 +8,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from jaxvsr.layers.convolution import same_conv
 
-# Of the transformers' linear layers; the published truncation, at 100 sigma, cuts nothing off.
+# Of linear layers in transformers. The official code truncates at 100 sigma, which has no effect.
 linear_init = nn.initializers.normal(0.02)
 
 
 def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
-    """PyTorch's default for weights and biases of a layer: U(-fan_in^-1/2, fan_in^-1/2)."""
+    """PyTorch's default initializer of weights and biases: U(-fan_in^-1/2, fan_in^-1/2)."""
     bound = fan_in**-0.5
 
     def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
@@ -26,27 +27,31 @@ def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
 
 
 class Conv(nn.Conv):
-    """A zero-padded convolution of stride 1 over (..., h, w, c), as fast as it can be in loops."""
+    """Zero-padded convolution of stride 1 over (..., h, w, c), with fast gradients inside loops.
+
+    Raises:
+        ValueError: a stride, dilation, padding or even kernel size, which `flax.linen.Conv` has.
+    """
 
     conv_general_dilated: Any = same_conv
 
 
 def conv(
-    x: jax.Array,
+    x: Float[Array, "*n h w c"],
     features: int,
     kernel_size: int = 3,
     groups: int = 1,
     *,
     name: str,
     dtype: Any = jnp.float32,
-) -> jax.Array:
-    """A convolution initialised as PyTorch's, as a submodule of the calling module.
+) -> Float[Array, "*n h w {features}"]:
+    """Convolution with PyTorch's initialization, as a submodule of the calling module.
 
     Args:
         x: (..., h, w, c).
         features: output channels.
-        kernel_size: side of the kernel, odd.
-        groups: of channels that do not meet.
+        kernel_size: height and width of the kernel, odd.
+        groups: number of channel groups.
         name: of the submodule.
         dtype: of the computation.
 
@@ -59,67 +64,74 @@ def conv(
     return Conv(features, sizes, kernel_init=init, bias_init=init, **how)(x)
 
 
-def dense(x: jax.Array, features: int, *, name: str, dtype: Any = jnp.float32) -> jax.Array:
-    """A linear layer initialised as PyTorch's, as a submodule: (..., c) -> (..., features)."""
+def dense(
+    x: Float[Array, "*n c"], features: int, *, name: str, dtype: Any = jnp.float32
+) -> Float[Array, "*n {features}"]:
+    """Linear layer with PyTorch's initialization, as a submodule: (..., c) -> (..., features)."""
     init = torch_uniform(x.shape[-1])
     return nn.Dense(features, dtype=dtype, kernel_init=init, bias_init=init, name=name)(x)
 
 
-def strided_conv(x: jax.Array, features: int, *, name: str, dtype: Any = jnp.float32) -> jax.Array:
-    """A 3x3 convolution of stride 2, for outside of loops: (..., h, w, c) -> halves, rounded up."""
+def strided_conv(
+    x: Float[Array, "*n h w c"], features: int, *, name: str, dtype: Any = jnp.float32
+) -> Float[Array, "*n (h+1)//2 (w+1)//2 {features}"]:
+    """3x3 convolution of stride 2, as a submodule: height and width are halved, rounded up.
+
+    Its gradients are slow inside loops on a CPU.
+    """
     init = torch_uniform(9 * x.shape[-1])
     how: dict[str, Any] = {"strides": (2, 2), "padding": 1, "dtype": dtype}
     return nn.Conv(features, (3, 3), **how, kernel_init=init, bias_init=init, name=name)(x)
 
 
 def layer_norm(
-    x: jax.Array, epsilon: float = 1e-5, *, name: str, dtype: Any = jnp.float32
-) -> jax.Array:
-    """PyTorch's LayerNorm over the last axis, as a submodule: statistics in float32."""
+    x: Float[Array, "*n c"], epsilon: float = 1e-5, *, name: str, dtype: Any = jnp.float32
+) -> Float[Array, "*n c"]:
+    """PyTorch's LayerNorm over the last axis, as a submodule; statistics are float32."""
     x = x.astype(jnp.float32)
-    # The norm does not see a common offset; taken off first, it costs no digits of the variance.
+    # The norm is invariant to an offset. Subtracting one first keeps the variance exact.
     x = x - jax.lax.stop_gradient(x[..., :1])
     return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, dtype=dtype, name=name)(x)
 
 
-def normalize(x: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
-    """`layer_norm` without its affine part, a plain function: (..., c) -> (..., c) in `dtype`."""
+def normalize(x: Float[Array, "*n c"], dtype: Any = jnp.float32) -> Float[Array, "*n c"]:
+    """`layer_norm` without its affine part, as a plain function; returns `dtype`."""
     x = x.astype(jnp.float32)
     x = x - jax.lax.stop_gradient(x[..., :1])
     x = x - x.mean(-1, keepdims=True)
     return (x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + 1e-5)).astype(dtype)
 
 
-def gelu(x: jax.Array) -> jax.Array:
-    """The exact GELU, by erf: the tanh form differs in the third decimal."""
+def gelu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Exact GELU, by erf; the tanh form differs in the third decimal."""
     return nn.gelu(x, approximate=False)
 
 
-def leaky_relu(x: jax.Array) -> jax.Array:
-    """LeakyReLU of slope 0.1, in every head of the family."""
+def leaky_relu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """LeakyReLU of slope 0.1."""
     return nn.leaky_relu(x, 0.1)
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions, a ReLU between them and a way around: no normalisation.
+    """Residual block without normalization: convolution, ReLU, convolution.
 
-    Source: Lim et al., "Enhanced Deep Residual Networks" (EDSR), section 3.1; the small start is
-        ESRGAN's.
+    Source: Lim et al., "Enhanced Deep Residual Networks" (EDSR), section 3.1; initialization as in
+        ESRGAN.
     """
 
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*n h w c"]) -> Float[Array, "*n h w c"]:
         """(..., h, w, c) -> (..., h, w, c)."""
-        # A tenth of He's, so that many blocks in a row start near the identity.
+        # A tenth of He's, so that a deep stack of blocks starts near the identity.
         init = nn.initializers.variance_scaling(0.02, "fan_in", "normal")
         make = functools.partial(Conv, x.shape[-1], (3, 3), dtype=self.dtype, kernel_init=init)
         return x + make(name="conv2")(nn.relu(make(name="conv1")(x)))
 
 
 class ResidualBlocks(nn.Module):
-    """A convolution and residual blocks, which refine the features of most recurrent networks.
+    """Convolution and residual blocks: the feature refinement of BasicVSR and its successors.
 
     Attributes:
         dim: output channels.
@@ -132,7 +144,7 @@ class ResidualBlocks(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*n h w c"]) -> Float[Array, "*n h w {self.dim}"]:
         """(..., h, w, c) -> (..., h, w, dim)."""
         x = leaky_relu(conv(x, self.dim, name="conv_in", dtype=self.dtype))
         for i in range(self.depth):
@@ -141,14 +153,20 @@ class ResidualBlocks(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two linear layers with a GELU between them, `ratio` times as wide inside."""
+    """Two linear layers with a GELU between them.
+
+    Attributes:
+        ratio: hidden width over input width.
+        dtype: of the computation.
+        activation: between the two layers.
+    """
 
     ratio: float
     dtype: Any = jnp.float32
     activation: Callable[[jax.Array], jax.Array] = gelu
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
         """(..., c) -> (..., c)."""
         dim = x.shape[-1]
         hidden = int(dim * self.ratio)
@@ -159,10 +177,10 @@ class MLP(nn.Module):
 
 
 class GEGLU(nn.Module):
-    """Two linear layers, of which a GELU of one gates the other, and a third.
+    """Gated MLP: the GELU of one linear layer multiplies a second one; a third projects.
 
     Attributes:
-        hidden: channels inside.
+        hidden: hidden channels.
         features: output channels.
         dtype: of the computation.
 
@@ -174,7 +192,7 @@ class GEGLU(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n {self.features}"]:
         """(..., c) -> (..., features)."""
         gate = gelu(dense(x, self.hidden, name="fc11", dtype=self.dtype))
         x = gate * dense(x, self.hidden, name="fc12", dtype=self.dtype)
@@ -182,17 +200,19 @@ class GEGLU(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: drops a whole sample's branch, and scales the others up.
+    """Stochastic depth: zeroes the branch of whole samples, and scales up the others.
 
-    It acts only where an rng named "droppath" is given.
+    It is active only if an rng named "droppath" is given.
+
+    Attributes:
+        rate: probability of dropping a sample.
     """
 
     rate: ArrayLike
 
     @nn.compact
-    def __call__(self, x: ArrayLike) -> jax.Array:
+    def __call__(self, x: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
         """(b, ...) -> (b, ...)."""
-        x = jnp.asarray(x)
         if not self.has_rng("droppath"):
             return x
         shape = (x.shape[0],) + (1,) * (x.ndim - 1)

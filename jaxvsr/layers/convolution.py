@@ -1,15 +1,18 @@
-"""Convolution whose gradients are fast inside loops on a CPU, too.
+"""Convolution with gradients that are fast inside loops on a CPU.
 
-XLA rewrites the convolutions that differentiation makes into the one form that its CPU library
-knows, but only outside of loops; inside, as in a recurrence over frames, they run ten times slower.
-Here they are written in that form. On other platforms they stay what they are.
+XLA rewrites the convolutions of a gradient into the form that its CPU library supports, but only
+outside loops. Inside a loop, such as a recurrence over frames, they run ten times slower. Here the
+gradient is written in the supported form on a CPU, and derived automatically on other platforms.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
 
 from jaxvsr.distributed import spatial_sharding
 
@@ -17,30 +20,48 @@ DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
 def same_conv(
-    x: jax.Array,
-    kernel: jax.Array,
-    strides: Any,
-    padding: Any,
+    x: Float[Array, "b h w c_in"],
+    kernel: Float[Array, "kh kw _ c_out"],
+    strides: int | Sequence[int] = 1,
+    padding: Any = "SAME",
     *,
-    precision: Any,
+    lhs_dilation: int | Sequence[int] = 1,
+    rhs_dilation: int | Sequence[int] = 1,
+    dimension_numbers: Any = None,
     feature_group_count: int = 1,
-    **_: Any,
-) -> jax.Array:
+    precision: Any = None,
+) -> Float[Array, "b h w c_out"]:
     """A zero-padded convolution of stride 1, for `flax.linen.Conv(conv_general_dilated=...)`.
 
-    It can be differentiated in reverse mode only.
+    Reverse-mode differentiation only. The signature is that of `jax.lax.conv_general_dilated` as
+    Flax calls it; settings of any other convolution are refused.
 
     Args:
         x: (b, h, w, c_in).
-        kernel: (odd, odd, c_in / groups, c_out), not dilated.
-        strides: 1.
+        kernel: (kh, kw, c_in / groups, c_out), kh and kw odd.
+        strides, lhs_dilation, rhs_dilation: 1.
         padding: "SAME".
+        dimension_numbers: not read; always channels last.
+        feature_group_count: number of channel groups.
         precision: of the products.
-        feature_group_count: groups of channels that do not meet.
 
     Returns:
         (b, h, w, c_out).
+
+    Raises:
+        ValueError: a stride or dilation other than 1, another padding, or an even kernel size.
     """
+    for name, value in (
+        ("strides", strides),
+        ("input_dilation", lhs_dilation),
+        ("kernel_dilation", rhs_dilation),
+    ):
+        if any(number != 1 for number in np.ravel(value)):
+            raise ValueError(f"{name}={value} is not supported here; use flax.linen.Conv")
+    if padding != "SAME":
+        raise ValueError(f"padding={padding!r} must be 'SAME'; use flax.linen.Conv for others")
+    if not all(size % 2 for size in kernel.shape[:2]):
+        raise ValueError(f"kernel_size={kernel.shape[:2]} must be odd")
     xs = jnp.split(x, feature_group_count, axis=-1)
     kernels = jnp.split(kernel, feature_group_count, axis=-1)
     outs = [_conv(x, kernel, precision) for x, kernel in zip(xs, kernels, strict=True)]
@@ -72,7 +93,7 @@ def _backward(precision: Any, saved: tuple[jax.Array, jax.Array], dy: jax.Array)
 
     def written_out(x: jax.Array, kernel: jax.Array, dy: jax.Array):
         dx = _plain(dy, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), precision)
-        # The samples take the place of the input channels, the channels that of the samples.
+        # Samples and input channels exchange their roles.
         dkernel = jax.lax.conv_general_dilated(
             x.transpose(3, 1, 2, 0),
             dy.transpose(1, 2, 0, 3),

@@ -1,4 +1,4 @@
-"""Deformable convolution and attention, in gathers that every platform has."""
+"""Deformable convolution and attention, by gathers, on every platform."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -7,41 +7,42 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jaxvsr.distributed import spatial_sharding
 from jaxvsr.layers.blocks import Conv, conv, leaky_relu, torch_uniform
 
 
 def deform_conv2d(
-    x: jax.Array,
-    offset: jax.Array,
-    mask: jax.Array | None,
-    weight: jax.Array,
-    bias: jax.Array | None,
+    x: Float[Array, "b h w c"],
+    offset: Float[Array, "b h_out w_out offsets"],
+    mask: Float[Array, "b h_out w_out offsets//2"] | None,
+    weight: Float[Array, "kh kw _ features"],
+    bias: Float[Array, " features"] | None,
     *,
     stride: int = 1,
     padding: int = 1,
     dilation: int = 1,
-) -> jax.Array:
-    """A convolution each of whose taps looks, bilinearly, where an offset sends it.
+) -> Float[Array, "b h_out w_out features"]:
+    """Modulated deformable convolution: each kernel tap samples bilinearly at its own offset.
 
-    The groups are c / (channels of `weight`), the deformable groups, each with offsets of its own,
-    what the channels of `offset` say.
+    The number of groups is c / (channels of `weight`). The number d of deformable groups, which
+    have separate offsets, follows from the channels of `offset`.
 
     Args:
         x: (b, h, w, c), any float dtype; zero outside.
         offset: (b, h', w', 2*d*k) displacements in pixels of d deformable groups and k = kh*kw
             taps: channel 2*(group*k + tap) is dy, the next dx. Coordinates are kept in float32.
-        mask: (b, h', w', d*k), what the samples are multiplied by, or None.
+        mask: (b, h', w', d*k) factors of the samples, or None.
         weight: (kh, kw, c / groups, features).
         bias: (features,) or None.
-        stride, padding, dilation: of the undeformed convolution, the same both ways.
+        stride, padding, dilation: of the regular convolution, equal in both directions.
 
     Returns:
         (b, h', w', features) in the dtype of `x`.
 
     Raises:
-        ValueError: shapes that do not belong together.
+        ValueError: inconsistent shapes.
 
     Source: Zhu et al., "Deformable ConvNets v2", section 3.2; torchvision.ops.deform_conv2d.
     """
@@ -75,29 +76,33 @@ def deform_conv2d(
 
 
 def deform_attention(
-    q: jax.Array, kv: jax.Array, offset: jax.Array, num_heads: int, window: tuple[int, int] = (3, 3)
-) -> jax.Array:
-    """Attention to the windows around where offsets send each position, one in every frame.
+    q: Float[Array, "b t h w c"],
+    kv: Float[Array, "b t h w 2*c"],
+    offset: Float[Array, "b t h w _"],
+    num_heads: int,
+    window: tuple[int, int] = (3, 3),
+) -> Float[Array, "b t h w c"]:
+    """Deformable attention: each position attends to one window in every frame, at an offset.
 
-    The sampled channels are cut into deformable groups, each with offsets of its own, without
-    regard to the heads: of d groups the first half moves the keys. What lies outside is zero and
-    stays in the softmax. The gradient is the true derivative, that of the published CUDA kernel
-    is not: it scales the keys' once more.
+    The channels of keys and values are divided into d deformable groups with separate offsets,
+    independently of the heads: the first half of the groups moves the keys. Samples outside the
+    frame are zero and stay in the softmax. The gradient is the true derivative. The official CUDA
+    kernel scales the gradient of the keys twice.
 
     Args:
-        q: (b, t, h, w, c) queries, not yet scaled.
-        kv: (b, t, h, w, 2*c) keys, values.
+        q: (b, t, h, w, c) queries, before scaling.
+        kv: (b, t, h, w, 2*c) keys, then values.
         offset: (b, t, h, w, 2*t*d*k) displacements in pixels, k = kh*kw: channel
-            2*((slot*d + group)*k + tap) is dy, the next dx, where slot n of frame t samples frame
-            (t + n) modulo the frames. Coordinates are kept in float32.
-        num_heads: number of heads.
+            2*((slot*d + group)*k + tap) is dy, the next dx, where slot n of frame i samples frame
+            (i + n) mod t. Coordinates are kept in float32.
+        num_heads: attention heads.
         window: (kh, kw).
 
     Returns:
         (b, t, h, w, c) in the dtype of `kv`.
 
     Raises:
-        ValueError: shapes that do not belong together.
+        ValueError: inconsistent shapes.
 
     Source: Liang et al., "Recurrent Video Restoration Transformer with Guided Deformable
         Attention", section 3.3.
@@ -126,12 +131,12 @@ def deform_attention(
 
 
 class DeformConv(nn.Module):
-    """A 3x3 modulated deformable convolution of stride 1 that is told where to look.
+    """3x3 modulated deformable convolution of stride 1, with offsets and masks as inputs.
 
     Attributes:
         features: output channels.
         dtype: of the computation; coordinates are float32.
-        groups: what the channels are divided into, of the input and of the output.
+        groups: number of channel groups of the input and of the output.
     """
 
     features: int
@@ -139,8 +144,13 @@ class DeformConv(nn.Module):
     groups: int = 1
 
     @nn.compact
-    def __call__(self, x: jax.Array, offset: jax.Array, mask: jax.Array) -> jax.Array:
-        """x (b, h, w, c), offset (b, h, w, 18*d), mask (b, h, w, 9*d) -> (b, h, w, features)."""
+    def __call__(
+        self,
+        x: Float[Array, "b h w c"],
+        offset: Float[Array, "b h w offsets"],
+        mask: Float[Array, "b h w offsets//2"],
+    ) -> Float[Array, "b h w {self.features}"]:
+        """Convolves x (b, h, w, c) at offset (b, h, w, 18*d) with mask (b, h, w, 9*d)."""
         c = x.shape[-1] // self.groups
         kernel = self.param("kernel", torch_uniform(9 * c), (3, 3, c, self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
@@ -148,13 +158,13 @@ class DeformConv(nn.Module):
 
 
 class FlowGuidedDeformConv(nn.Module):
-    """Looks for the current frame in others, near where the flows to them say.
+    """Flow-guided deformable alignment of other frames to the current one.
 
     Attributes:
-        features: channels of the current frame's features, and of each other's.
-        deform_groups: of all other frames together, each of which has as many.
-        max_residue: pixels that an offset may stray from the flow.
-        groups: of the convolution.
+        features: channels of each frame's features.
+        deform_groups: deformable groups of all other frames together, equally many for each.
+        max_residue: largest difference between offset and flow, pixels.
+        groups: channel groups of the convolution.
         dtype: of the computation; coordinates are float32.
 
     Source: Chan et al., "BasicVSR++", section 3.2; Liang et al., "VRT", section 3.3.
@@ -167,13 +177,19 @@ class FlowGuidedDeformConv(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, feats: jax.Array, cond: jax.Array, flows: Sequence[jax.Array]) -> jax.Array:
-        """Aligns.
+    def __call__(
+        self,
+        feats: Float[Array, "b h w _"],
+        cond: Float[Array, "b h w c"],
+        flows: Sequence[Float[Array, "b h w 2"]],
+    ) -> Float[Array, "b h w {self.features}"]:
+        """Aligns the other frames.
 
         Args:
-            feats: (b, h, w, n*features) the n other frames.
-            cond: (b, h, w, c) what the offsets are found from: frames warped and current, flows.
-            flows: n of (b, h, w, 2) from the current frame to the others.
+            feats: (b, h, w, n*features), the n other frames.
+            cond: (b, h, w, c), the input of the offset network: warped frames, current frame,
+                flows.
+            flows: n flows (b, h, w, 2) from the current frame to the others.
 
         Returns:
             (b, h, w, features).
@@ -181,7 +197,7 @@ class FlowGuidedDeformConv(nn.Module):
         x = cond.astype(self.dtype)
         for i in range(3):
             x = leaky_relu(conv(x, self.features, name=f"conv_offset_{i}", dtype=self.dtype))
-        # Starts as zero: at first what is aligned is what the flow says.
+        # Zero initialization: alignment starts from the flow.
         init = nn.initializers.zeros_init()
         last = Conv(27 * self.deform_groups, (3, 3), kernel_init=init, name="conv_offset_3")
         # In float32: an offset is a coordinate.
@@ -198,13 +214,13 @@ class FlowGuidedDeformConv(nn.Module):
 def _convolve(
     weight: jax.Array, x: jax.Array, ys: jax.Array, xs: jax.Array, mask: jax.Array
 ) -> jax.Array:
-    """Sums over the taps, one after the other: no more than one's samples are held.
+    """Sums over the taps, one after the other, with the samples of one tap in memory.
 
     Args:
         weight: (taps, c / groups, groups, features / groups).
         x: (b, 1, h, w, c).
-        ys, xs: (b, h', w', d, taps) float32, where each tap looks.
-        mask: the like.
+        ys, xs: (b, h', w', d, taps) float32 sampling positions.
+        mask: (b, h', w', d, taps).
 
     Returns:
         (b, h', w', features) in the dtype of `x`.
@@ -228,12 +244,12 @@ def _convolve(
 
 
 def _attend(kv: jax.Array, q: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Array:
-    """Attends to what lies at the taps, one after the other: no more than one's samples are held.
+    """Attends to the taps, one after the other, with the samples of one tap in memory.
 
     Args:
         kv: (b, t, h, w, 2*c).
         q: (b, t, h', w', heads, c / heads), scaled.
-        ys, xs: (b, t, h', w', slots, d, taps) float32, where each tap looks.
+        ys, xs: (b, t, h', w', slots, d, taps) float32 sampling positions.
 
     Returns:
         (b, t, h', w', c) in the dtype of `kv`.
@@ -245,7 +261,7 @@ def _attend(kv: jax.Array, q: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Ar
 
     @jax.checkpoint
     def tap(state: tuple, place: tuple) -> tuple[tuple, None]:
-        # Of the softmax so far: the greatest logit, the weights' sum, and the weighted values'.
+        # Running softmax: the largest logit, the sum of weights, and of weighted values.
         most, total, out = state
         samples = look(frames[:, :, None, None], *place, jnp.float32(1))
         k, v = jnp.moveaxis(samples.reshape(*samples.shape[:-1], 2, *q.shape[3:]), -3, 0)
@@ -265,21 +281,20 @@ def _attend(kv: jax.Array, q: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Ar
 
 
 def _bilinear(x: jax.Array, d: int) -> Callable[..., jax.Array]:
-    """What samples clips bilinearly; zero outside.
+    """Makes a bilinear sampler of clips; zero outside the frame.
 
-    The four pixels around a position lie together in memory, so that a sample is one row of a
-    gather, and its gradient one row of a scatter.
+    The four pixels around a position are adjacent in memory. A sample is then one row of a gather,
+    and its gradient is one row of a scatter.
 
     Args:
         x: (b, t, h, w, c).
-        d: groups of channels, which are sampled at positions of their own.
+        d: channel groups, which are sampled at separate positions.
 
     Returns:
-        A function of `frame`, int32 that broadcasts to (b, ..., d, n), the frame that is sampled,
-        of `ys` and `xs`, (b, ..., d, n) float32, and of `scale`, float32 that broadcasts to them,
-        what samples are multiplied by; to (b, ..., n, c) in the dtype of `x`. Positions come last,
-        and are one axis, since there are more of them than a group has channels: a TPU fills up
-        rows of 128.
+        A function (frame, ys, xs, scale) -> (b, ..., n, c) in the dtype of `x`. `frame` is the
+        int32 index of the sampled frame and broadcasts to (b, ..., d, n), the shape of the float32
+        positions `ys` and `xs`. `scale`, float32, multiplies the samples. Positions are the last
+        axis because a TPU pads it to a multiple of 128, and a group has fewer channels.
     """
     b, t, height, width, c = x.shape
     padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
@@ -292,7 +307,7 @@ def _bilinear(x: jax.Array, d: int) -> Callable[..., jax.Array]:
         inside = (y0 >= -1) & (y0 < height) & (x0 >= -1) & (x0 < width)
         scale = jnp.broadcast_to(scale, ys.shape)
         wy, wx, inside, scale = (v.reshape(b, -1) for v in (ys - y0, xs - x0, inside, scale))
-        # Clipped before the cast: an offset that has run away must not overflow the integers.
+        # Clipped before the cast, so that a diverged offset does not overflow the integers.
         y0 = jnp.clip(y0, -1, height - 1).astype(jnp.int32) + 1
         x0 = jnp.clip(x0, -1, width - 1).astype(jnp.int32) + 1
         index = ((frame * (height + 1) + y0) * (width + 1) + x0) * d + jnp.arange(d)[:, None]

@@ -1,13 +1,14 @@
-"""What the modules of a model sow into the collection "aux": masks, kept fractions, flows."""
+"""Values that modules sow into the collection "aux": masks, keep ratios, flows."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 
 def sown(aux: Any, name: str) -> list[jax.Array]:
-    """What the modules of a model sowed into "aux" under a name, one array a module."""
+    """Values sown under a name, one array per module."""
     return [
         leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(aux)
@@ -15,21 +16,22 @@ def sown(aux: Any, name: str) -> list[jax.Array]:
     ]
 
 
-def keep_ratio(aux: Any) -> jax.Array:
-    """The mean share of computed tokens over blocks and over all frames but a branch's first,
-    of which every token is computed.
+def keep_ratio(aux: Any) -> Float[Array, ""]:
+    """Mean fraction of computed tokens, over blocks and frames.
+
+    The first frame of each branch is left out, since all of its tokens are computed.
 
     Args:
-        aux: what a model sowed; "keep_ratio" of a block is an array (t, b), of several (t, ..., b).
+        aux: the collection; "keep_ratio" is an array (t, b) per block, or (t, ..., b) per stack.
 
     Returns:
-        () float32; 1 for a model without masks.
+        () float32 in [0, 1]; 1 for a model without masks.
 
     Source: Zhou et al., MIA-VSR, section 3.3, equation 12.
     """
-    shares = sown(aux, "keep_ratio")
-    frames = shares[0].shape[0] if shares else 1
+    ratios = sown(aux, "keep_ratio")
+    frames = ratios[0].shape[0] if ratios else 1
     if frames == 1:
         return jnp.ones(())
-    by_block = [share.mean(-1).reshape(frames, -1) for share in shares]
+    by_block = [ratio.mean(-1).reshape(frames, -1) for ratio in ratios]
     return (jnp.concatenate(by_block, axis=1).mean(1).sum() - 1) / (frames - 1)

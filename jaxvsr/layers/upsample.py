@@ -1,4 +1,4 @@
-"""Resizing as PyTorch and TensorFlow do it, pixel shuffles, and the heads that end a network."""
+"""Resizing as in PyTorch and TensorFlow, pixel shuffles, and the upsampling head."""
 
 import functools
 from typing import Any
@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Float32
 
 from jaxvsr.distributed import spatial_sharding
 from jaxvsr.layers.blocks import conv, leaky_relu
@@ -15,16 +16,19 @@ from jaxvsr.pixels import cubic_kernel
 
 @functools.partial(jax.jit, static_argnames=("size", "method", "align_corners"))
 def resize(
-    x: jax.Array, size: tuple[int, int], method: str = "bilinear", align_corners: bool = False
-) -> jax.Array:
-    """Resizes frames without antialiasing, edges clamped.
+    x: Float[Array, "*n h w c"],
+    size: tuple[int, int],
+    method: str = "bilinear",
+    align_corners: bool = False,
+) -> Float[Array, "*n {size[0]} {size[1]} c"]:
+    """Resizes frames without antialiasing; edge pixels are repeated.
 
     Args:
         x: (..., h, w, c), any float dtype.
         size: (height, width) of the result.
         method: "bilinear", or "bicubic" with a = -0.75.
-        align_corners: whether the centres of the corner pixels stay where they are; otherwise
-            the pixels' outer edges do.
+        align_corners: whether the centers of the corner pixels coincide; otherwise their outer
+            edges coincide.
 
     Returns:
         (..., height, width, c) in the dtype of `x`, computed in float32.
@@ -46,8 +50,10 @@ def resize(
     return product("Ww,...hwc->...hWc", columns, out).astype(dtype)
 
 
-def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
-    """(..., h, w, c*f*f) -> (..., f*h, f*w, c): channel index c*f*f + i*f + j, as PyTorch's."""
+def pixel_shuffle(
+    x: Float[Array, "*n h w c"], factor: int
+) -> Float[Array, "*n {factor}*h {factor}*w c//{factor}**2"]:
+    """PyTorch's pixel shuffle: channel c*f*f + i*f + j goes to row i, column j, channel c."""
     height = factor * x.shape[-3]
     x = spatial_sharding.take(x, spatial_sharding.aligned(x.shape[-3], 1))
     *batch, h, w, channels = x.shape
@@ -56,8 +62,10 @@ def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
     return spatial_sharding.first(x.reshape(*batch, h * factor, w * factor, -1), height)
 
 
-def pixel_unshuffle(x: jax.Array, factor: int) -> jax.Array:
-    """(..., f*h, f*w, c) -> (..., h, w, c*f*f): `pixel_shuffle` undone."""
+def pixel_unshuffle(
+    x: Float[Array, "*n h w c"], factor: int
+) -> Float[Array, "*n h//{factor} w//{factor} c*{factor}**2"]:
+    """Inverse of `pixel_shuffle`: (..., f*h, f*w, c) -> (..., h, w, c*f*f)."""
     height = x.shape[-3] // factor
     x = spatial_sharding.take(x, spatial_sharding.aligned(x.shape[-3], factor))
     *batch, h, w, channels = x.shape
@@ -66,8 +74,10 @@ def pixel_unshuffle(x: jax.Array, factor: int) -> jax.Array:
     return spatial_sharding.first(x.reshape(*batch, h // factor, w // factor, -1), height)
 
 
-def depth_to_space(x: jax.Array, factor: int) -> jax.Array:
-    """(..., h, w, f*f*c) -> (..., f*h, f*w, c): channel index (i*f + j)*c, as TensorFlow's."""
+def depth_to_space(
+    x: Float[Array, "*n h w c"], factor: int
+) -> Float[Array, "*n {factor}*h {factor}*w c//{factor}**2"]:
+    """TensorFlow's depth to space: channel (i*f + j)*C + c goes to row i, column j, channel c."""
     height = factor * x.shape[-3]
     x = spatial_sharding.take(x, spatial_sharding.aligned(x.shape[-3], 1))
     *batch, h, w, channels = x.shape
@@ -77,13 +87,16 @@ def depth_to_space(x: jax.Array, factor: int) -> jax.Array:
 
 
 class PixelShuffleHead(nn.Module):
-    """Features to the residual image: convolutions and pixel shuffles, two times per step.
+    """Upsampling head: convolutions and pixel shuffles by 2 or 3, then two convolutions.
 
     Attributes:
         scale: 1, 3 or a power of two.
-        features_hr: channels after the last shuffle; 64 in every published network.
+        features_hr: channels after the last shuffle; 64 in all papers.
         dtype: of the computation; the image is float32.
-        activate_hr: whether there is an activation between the last two convolutions.
+        activate_hr: whether an activation separates the last two convolutions.
+
+    Raises:
+        ValueError: an unsupported scale.
     """
 
     scale: int
@@ -92,16 +105,18 @@ class PixelShuffleHead(nn.Module):
     activate_hr: bool = True
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """x (..., h, w, c) -> (..., scale*h, scale*w, 3) float32."""
+    def __call__(
+        self, x: Float[Array, "*n h w c"]
+    ) -> Float32[Array, "*n {self.scale}*h {self.scale}*w 3"]:
+        """Maps features (..., h, w, c) to an image (..., scale*h, scale*w, 3) float32."""
         factors = [3] if self.scale == 3 else [2] * (self.scale.bit_length() - 1)
         if int(np.prod(factors)) != self.scale:
-            raise ValueError(f"scale {self.scale} is not supported: 1, 3 or a power of two is")
+            raise ValueError(f"scale {self.scale} must be 1, 3 or a power of two")
         for i, factor in enumerate(factors, start=1):
             features = self.features_hr if i == len(factors) else x.shape[-1]
             x = conv(x, features * factor**2, name=f"upconv{i}", dtype=self.dtype)
             x = leaky_relu(pixel_shuffle(x, factor))
-        # Without an activation it is one more of the upsampler's, in the official names, too.
+        # Without the activation, the official code counts it among the upsampler's convolutions.
         name = "conv_hr" if self.activate_hr else f"upconv{len(factors) + 1}"
         x = conv(x, self.features_hr, name=name, dtype=self.dtype)
         x = leaky_relu(x) if self.activate_hr else x
@@ -130,10 +145,10 @@ def _resize_matrix(size_in: int, size_out: int, method: str, align_corners: bool
 
 
 def _by_device(matrix: np.ndarray, devices: int) -> tuple[np.ndarray, np.ndarray]:
-    """What each of several devices needs of a matrix (H, h) of `_resize_matrix` for its own rows.
+    """Splits a matrix (H, h) of `_resize_matrix` by output rows among devices.
 
     Returns:
-        The numbers of the input's rows that it sees, (devices, n), and the weights of these,
+        Indices of the input rows that each device needs, (devices, n), and their weights,
         (devices, ceil(H / devices), n).
     """
     matrix = np.pad(matrix, ((0, -len(matrix) % devices), (0, 0)))

@@ -1,11 +1,11 @@
-"""Windows of a clip: cut out at a cyclic shift, put together again, and which tokens may meet."""
+"""Partition of a clip into cyclically shifted windows, its inverse, and attention regions."""
 
 import functools
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Int32, Shaped
 
 from jaxvsr.distributed import spatial_sharding
 
@@ -13,16 +13,15 @@ Size = tuple[int, int, int]  # (t, h, w)
 
 
 def fit(size: Size, window_size: Size, shifted: bool) -> tuple[Size, Size]:
-    """The windows of a clip that may be smaller than they are.
+    """Reduces window and shift to the size of a clip.
 
     Args:
         size: (t, h, w) of the clip.
         window_size: (wt, wh, ww).
-        shifted: whether windows lie half a window off the origin.
+        shifted: whether windows are shifted by half their size.
 
     Returns:
-        The window, which on an axis is no larger than the clip, and the shift, which is zero
-        where one window is enough.
+        The window, no larger than the clip, and the shift, zero along axes of one window.
 
     Source: Liu et al., "Video Swin Transformer", the official code.
     """
@@ -34,19 +33,21 @@ def fit(size: Size, window_size: Size, shifted: bool) -> tuple[Size, Size]:
     return (wt, wh, ww), (st, sh, sw)
 
 
-def partition(x: jax.Array, window_size: Size, shift_size: Size = (0, 0, 0)) -> jax.Array:
-    """Zero-pads a clip at its ends to whole windows, rolls it back by the shift, and cuts it.
+def partition(
+    x: Shaped[Array, "b t h w c"], window_size: Size, shift_size: Size = (0, 0, 0)
+) -> Shaped[Array, "b n tokens c"]:
+    """Zero-pads a clip to whole windows, rolls it back by the shift, and partitions it.
 
-    Of frames that are divided among devices each holds as many rows of windows: at the end there
-    may be windows of zeros.
+    If rows are sharded, each device holds equally many rows of windows, and there may be windows
+    of zeros at the end.
 
     Args:
         x: (b, t, h, w, c).
         window_size: (wt, wh, ww).
-        shift_size: (t, h, w), how far from the origin the windows start.
+        shift_size: (t, h, w) offset of the windows from the origin.
 
     Returns:
-        (b, n, wt*wh*ww, c): windows in h, t, w order and, inside a window, tokens in t, h, w order.
+        (b, n, wt*wh*ww, c): windows in (h, t, w) order, tokens of a window in (t, h, w) order.
 
     Source: Liu et al., "Video Swin Transformer", section 3.2.
     """
@@ -64,9 +65,12 @@ def partition(x: jax.Array, window_size: Size, shift_size: Size = (0, 0, 0)) -> 
 
 
 def merge(
-    windows: jax.Array, size: Size, window_size: Size, shift_size: Size = (0, 0, 0)
-) -> jax.Array:
-    """Undoes `partition`: (b, n, wt*wh*ww, c) -> (b, *size, c), the padding cropped off."""
+    windows: Shaped[Array, "b n tokens c"],
+    size: Size,
+    window_size: Size,
+    shift_size: Size = (0, 0, 0),
+) -> Shaped[Array, "b {size[0]} {size[1]} {size[2]} c"]:
+    """Inverse of `partition`: (b, n, wt*wh*ww, c) -> (b, *size, c), without the padding."""
     b, _, _, c = windows.shape
     wt, wh, ww = window_size
     t, w = -(-size[0] // wt), -(-size[2] // ww)
@@ -83,35 +87,35 @@ def merge(
 
 
 def count(size: Size, window_size: Size) -> int:
-    """How many windows of a clip there are that are not padding alone."""
+    """Number of windows of a clip, without those that hold padding alone."""
     return math.prod(-(-side // window) for side, window in zip(size, window_size, strict=True))
 
 
-def shift_regions(size: Size, window_size: Size, shift_size: Size) -> np.ndarray:
-    """Tells which tokens of a rolled window were neighbours before the roll.
+def shift_regions(size: Size, window_size: Size, shift_size: Size) -> Int32[np.ndarray, "n tokens"]:
+    """Labels tokens of rolled windows by the contiguous region that they come from.
 
-    The regions are a few bytes a token; the (n, tokens, tokens) mask that they stand for is made
-    where it is used, so that no large constant is compiled into a program.
+    Regions are small. The (n, tokens, tokens) mask is made from them inside the program, which
+    then contains no large constant.
 
     Args:
         size: (t, h, w) of the clip, before padding.
         window_size: (wt, wh, ww).
-        shift_size: (t, h, w); a shift by a whole window rolls nothing apart.
+        shift_size: (t, h, w); a shift by a whole window separates nothing.
 
     Returns:
-        (n, wt*wh*ww) int32: two tokens of a window may attend to each other where these agree.
+        (n, wt*wh*ww) int32: tokens of a window may attend to each other if their labels agree.
 
     Source: Liu et al., "Swin Transformer", section 3.2, figure 4.
     """
     return _with_empty(_shift_regions(size, window_size, shift_size), size, window_size)
 
 
-def inside_frame(size: Size, window_size: Size, shift_size: Size) -> np.ndarray:
-    """Tells which tokens are a clip's own, and not padding.
+def inside_frame(size: Size, window_size: Size, shift_size: Size) -> Bool[np.ndarray, "n tokens"]:
+    """Marks the tokens of windows that are not padding.
 
     Args:
         size: (t, h, w) of the clip, before padding.
-        window_size, shift_size: as `partition`'s.
+        window_size, shift_size: as in `partition`.
 
     Returns:
         (n, wt*wh*ww) bool.
@@ -128,32 +132,32 @@ def _shift_regions(size: Size, window_size: Size, shift_size: Size) -> np.ndarra
         if shift % window:
             label = (position >= side - window).astype(np.int32) + (position >= side - shift)
             labels = 3 * labels + label.reshape([-1 if a == axis else 1 for a in range(3)])
-    return _cut(labels, window_size)
+    return _partition(labels, window_size)
 
 
 @functools.lru_cache(maxsize=64)
 def _inside_frame(size: Size, window_size: Size, shift_size: Size) -> np.ndarray:
     ends = [(0, -side % window) for side, window in zip(size, window_size, strict=True)]
     inside = np.pad(np.ones(size, bool), ends)
-    return _cut(np.roll(inside, [-shift for shift in shift_size], (0, 1, 2)), window_size)
+    return _partition(np.roll(inside, [-shift for shift in shift_size], (0, 1, 2)), window_size)
 
 
-def _cut(x: np.ndarray, window_size: Size) -> np.ndarray:
-    """(t, h, w), whole windows -> (n, wt*wh*ww), as `partition` has them."""
+def _partition(x: np.ndarray, window_size: Size) -> np.ndarray:
+    """`partition` of an array (t, h, w) of whole windows: (n, wt*wh*ww)."""
     (t, h, w), (wt, wh, ww) = x.shape, window_size
     x = x.reshape(t // wt, wt, h // wh, wh, w // ww, ww)
     return x.transpose(2, 0, 4, 1, 3, 5).reshape(-1, wt * wh * ww)
 
 
 def _rows(height: int, window: int, shift: int) -> np.ndarray:
-    """Which row of a frame each row of its windows is, of as many on each device; -1: none."""
+    """Frame row of each row of the windows, equally many per device; -1: a row of zeros."""
     rows = np.roll(np.pad(np.arange(height), (0, -height % window), constant_values=-1), -shift)
     each = window * (spatial_sharding.devices() if spatial_sharding.divides(height) else 1)
     return np.pad(rows, (0, -len(rows) % each), constant_values=-1)
 
 
 def _with_empty(windows: np.ndarray, size: Size, window_size: Size) -> np.ndarray:
-    """Adds to what is of windows (n, ...) the same of those that `partition` adds: nothing."""
+    """Pads windows (n, ...) with zeros for the windows that `partition` adds."""
     rows = len(_rows(size[1], window_size[1], 0))
     total = count(size, window_size) * rows // (-(-size[1] // window_size[1]) * window_size[1])
     return np.pad(windows, ((0, total - len(windows)), (0, 0)))

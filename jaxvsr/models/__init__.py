@@ -1,4 +1,4 @@
-"""The systems, one file a paper, and the table of their names."""
+"""The networks, one file per paper, and the table of their names."""
 
 import dataclasses
 import difflib
@@ -52,29 +52,31 @@ MODELS: dict[str, type[nn.Module]] = {
 
 
 def create(name: str, **fields: Any) -> nn.Module:
-    """Makes a network: `variables = model.init(key, lq)`, `sr = model.apply(variables, lq)`.
+    """Creates a network: `variables = model.init(key, lq)`, `sr = model.apply(variables, lq)`.
 
     Args:
         name: a key of MODELS.
-        **fields: the class's attributes; lists are taken as tuples.
+        **fields: attributes of the class; lists become tuples.
 
     Returns:
-        A Flax module that takes lq (b, t, h, w, 3) float32 RGB in [0, 1] to
+        A Flax module that maps lq (b, t, h, w, 3) float32 RGB in [0, 1] to
         sr (b, t, scale*h, scale*w, 3) float32, not clipped.
 
     Raises:
-        ValueError: an unknown name or field, or a value that is none of a field's choices.
+        ValueError: an unknown name or field, or a value that is not one of the field's choices.
     """
     if name not in MODELS:
-        raise ValueError(f"there is no model {name!r}{_closest(name, MODELS)}")
+        raise ValueError(f"unknown model {name!r}{_closest(name, MODELS)}")
     known = {f.name for f in dataclasses.fields(MODELS[name])} - {"parent", "name"}
     for field in fields:
         if field not in known:
-            raise ValueError(f"model {name!r} has no field {field!r}{_closest(field, known)}")
+            raise ValueError(f"unknown field {field!r} of model {name!r}{_closest(field, known)}")
     for field, kind in typing.get_type_hints(MODELS[name]).items():
         choices, value = typing.get_args(kind), fields.get(field)
         if field in fields and typing.get_origin(kind) is Literal and value not in choices:
-            raise ValueError(f"model {name!r}: {field}={value!r} is none of {', '.join(choices)}")
+            raise ValueError(
+                f"{field}={value!r} of model {name!r} must be one of: {', '.join(choices)}"
+            )
     as_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     return MODELS[name](**as_tuples)
 
@@ -82,13 +84,12 @@ def create(name: str, **fields: Any) -> nn.Module:
 def example(
     model: nn.Module, frames: int = 1, height: int = 64, width: int = 64
 ) -> jax.ShapeDtypeStruct:
-    """The shape of a clip that a network takes, for `model.init`.
+    """Shape of an input clip, for `model.init`.
 
     Args:
-        model: the network. If it has a field `noise_level` that is set, it takes a fourth channel,
-            the noise's standard deviation, in the unit of the frames.
-        frames: of the clip; as many as the network's attribute `min_frames` says, at least.
-        height, width: of a frame, pixels.
+        model: the network. If its field `noise_level` is set, the clip has a fourth channel.
+        frames: number of frames, raised to the network's `min_frames` if it has that attribute.
+        height, width: frame size in pixels.
 
     Returns:
         (1, frames, height, width, 3 or 4) float32.
@@ -99,16 +100,16 @@ def example(
 
 
 def network_input(model: nn.Module, lq: jax.Array) -> jax.Array:
-    """Frames in the form that a network takes.
+    """Converts frames to the input of a network.
 
     Args:
         model: the network.
-        lq: (..., h, w, 3) uint8; or float in [0, 1], with or without the noise level as a fourth
-            channel.
+        lq: (..., h, w, 3) uint8; or float in [0, 1], optionally with the standard deviation of the
+            noise as a fourth channel.
 
     Returns:
-        (..., h, w, 4) float32 for a network with a noise level map (`noise_level`), 0 where lq has
-        none; (..., h, w, 3) for others.
+        (..., h, w, 4) float32 if the network's `noise_level` is set, with noise level 0 if lq has
+        none; otherwise (..., h, w, 3).
     """
     if lq.dtype == jnp.uint8:
         lq = lq.astype(jnp.float32) / 255
@@ -120,4 +121,4 @@ def network_input(model: nn.Module, lq: jax.Array) -> jax.Array:
 def _closest(word: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f": there are {', '.join(known)}"
+    return f"; did you mean {near[0]!r}?" if near else f"; expected one of: {', '.join(known)}"

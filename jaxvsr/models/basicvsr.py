@@ -1,4 +1,4 @@
-"""BasicVSR: two recurrent branches, one from each end of a clip, aligned by optical flow.
+"""BasicVSR: bidirectional propagation with features aligned by optical flow.
 
 Source: Chan et al., "BasicVSR: The Search for Essential Components in Video Super-Resolution and
 Beyond", CVPR 2021, section 3.
@@ -9,16 +9,18 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Int32
 
 from jaxvsr.layers.blocks import ResidualBlocks, conv, leaky_relu
 from jaxvsr.layers.propagation import first_order_flows, frame_by_frame, scan_frames
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
 from jaxvsr.layers.warp import flow_warp
+from jaxvsr.models.inputs import AnyArray, check_lq
 from jaxvsr.models.spynet import SpyNet, clip_flows
 
 
 class PropagationCell(nn.Module):
-    """One step of a branch: the features met before are warped and refined by the current frame.
+    """One propagation step: features are warped, then refined together with the current frame.
 
     Attributes:
         dim: channels of the features.
@@ -33,14 +35,16 @@ class PropagationCell(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, feat: jax.Array, step: jax.Array, inputs: Any) -> tuple[Any, jax.Array]:
+    def __call__(
+        self, feat: Float[Array, "b h w {self.dim}"], step: Int32[Array, ""], inputs: Any
+    ) -> tuple[Float[Array, "b h w {self.dim}"], Float[Array, "b h w {self.dim}"]]:
         """One step of `scan_frames`.
 
         Args:
-            feat: (b, h, w, dim) the output of the step before; zeros before the first.
-            step: () int32, how many frames were met.
-            inputs: (b, h, w, c), what is known of the current frame, and its flow (b, h, w, 2) to
-                the frame met before, or None where nothing is aligned.
+            feat: (b, h, w, dim) features of the previous step; zeros before the first.
+            step: () int32, the number of previous steps.
+            inputs: features (b, h, w, c) of the current frame, and its flow (b, h, w, 2) to the
+                previous frame of the recurrence; None: no alignment.
 
         Returns:
             The refined features (b, h, w, dim), twice.
@@ -54,18 +58,18 @@ class PropagationCell(nn.Module):
 
 
 class BasicVSR(nn.Module):
-    """A backward and a forward branch, fused frame by frame.
+    """BasicVSR: a backward and a forward branch, fused per frame.
 
     Attributes:
         dim: channels of the features.
         depth: residual blocks of each branch.
         features_hr: channels at full resolution.
         scale: 1, 3 or a power of two.
-        align: whether earlier features are aligned by SpyNet's flow. Without, they stay where
-            they are, and there is no SpyNet.
+        align: whether propagated features are aligned by SpyNet's flow. If not, the network has no
+            SpyNet.
         dtype: of the computation; flows and the image are float32.
-        remat: whether each step's activations are computed again in the backward pass.
-        unroll: frames that are compiled into one turn of the recurrence.
+        remat: whether the activations of a step are recomputed in the backward pass.
+        unroll: frames per iteration of the compiled loop.
     """
 
     dim: int = 64
@@ -81,8 +85,10 @@ class BasicVSR(nn.Module):
     lookahead: ClassVar[int | None] = None  # the last frame reaches the first
 
     @nn.compact
-    def __call__(self, lq: jax.Array, train: bool = False) -> jax.Array:
-        """Restores clips.
+    def __call__(
+        self, lq: Float[AnyArray, "b t h w 3"], train: bool = False
+    ) -> Float32[Array, "b t {self.scale}*h {self.scale}*w 3"]:
+        """Upsamples clips.
 
         Args:
             lq: (b, t, h, w, 3) RGB in [0, 1].
@@ -91,6 +97,7 @@ class BasicVSR(nn.Module):
         Returns:
             (b, t, scale*h, scale*w, 3) float32, not clipped.
         """
+        lq = check_lq(lq)
         h, w = lq.shape[2:4]
         flows_forward = flows_backward = None
         if self.align:
@@ -107,12 +114,15 @@ class BasicVSR(nn.Module):
         sr = frame_by_frame(head, feats, train)
         return sr + resize(lq.astype(jnp.float32), (self.scale * h, self.scale * w))
 
-    def propagate(self, known: Any, flows: jax.Array | None, branch: str) -> jax.Array:
-        """Runs a branch.
+    def propagate(
+        self, known: Any, flows: Float[Array, "b pairs h w 2"] | None, branch: str
+    ) -> Float[Array, "b t h w {self.dim}"]:
+        """Propagates features along a branch.
 
         Args:
-            known: of each frame, arrays (b, t, ...), the first (b, t, h, w, c): the cell's inputs.
-            flows: (b, t-1, h, w, 2) between neighbours, or None.
+            known: the cell's inputs for all frames, arrays (b, t, ...); the first is (b, t, h, w,
+                c).
+            flows: (b, t-1, h, w, 2) between neighboring frames, or None.
             branch: "backward" or "forward".
 
         Returns:

@@ -9,23 +9,25 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Int32
 
 from jaxvsr.layers.blocks import ResidualBlocks, leaky_relu, strided_conv
 from jaxvsr.layers.deform import FlowGuidedDeformConv
 from jaxvsr.layers.propagation import frame_by_frame, scan_frames, second_order_flows
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
 from jaxvsr.layers.warp import flow_warp
+from jaxvsr.models.inputs import AnyArray, check_lq
 from jaxvsr.models.spynet import SpyNet, clip_flows
 
-MIN_SIZE = 64  # pixels a side of what SpyNet sees, as the published system asks
+MIN_SIZE = 64  # smallest height and width of frames for SpyNet, as in the official code
 BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
-REDUCTION = 4  # of frames that come at the size that they leave with
+REDUCTION = 4  # downsampling factor if the output has the size of the input
 DEFORM_GROUPS = 16
-MAX_RESIDUE = 10.0  # pixels that an offset may stray from the flow
+MAX_RESIDUE = 10.0  # largest difference between offset and flow, pixels
 
 
 class PropagationCell(nn.Module):
-    """One step of a branch: what was met before is aligned and refined by all that is known.
+    """One propagation step: second-order alignment, then refinement with all known features.
 
     Attributes:
         dim: channels of the features.
@@ -40,14 +42,16 @@ class PropagationCell(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, carry: Any, step: jax.Array, inputs: Any) -> tuple[Any, jax.Array]:
+    def __call__(
+        self, carry: Any, step: Int32[Array, ""], inputs: Any
+    ) -> tuple[Any, Float[Array, "b h w {self.dim}"]]:
         """One step of `scan_frames`.
 
         Args:
-            carry: outputs (b, h, w, dim) one step and two steps before; zeros before the first.
-            step: () int32, how many frames were met.
-            inputs: the current frame's features (b, h, w, n*dim), the spatial ones first and then
-                each earlier branch's, and its flows (b, h, w, 2) to the frames one and two steps
+            carry: features (b, h, w, dim) of the two previous steps; zeros before the first.
+            step: () int32, the number of previous steps.
+            inputs: features (b, h, w, n*dim) of the current frame (spatial features, then each
+                earlier branch's), and its flows (b, h, w, 2) to the frames one and two steps
                 before.
 
         Returns:
@@ -55,13 +59,17 @@ class PropagationCell(nn.Module):
         """
         feat_n1, feat_n2 = carry
         known, flow_n1, flow_n2 = inputs
-        # There is no frame two steps before the second.
+        # The second frame has no frame two steps before it.
         flow_n2 = jnp.where(step < 2, 0, flow_n2)
-        # Second-order deformable alignment, section 3.2: the first half of the groups looks one
-        # step back, the other two.
+        # Second-order deformable alignment, section 3.2: the first half of the groups samples the
+        # frame one step before, the other half the frame two steps before.
         warped = flow_warp(feat_n1, flow_n1), known[..., : self.dim], flow_warp(feat_n2, flow_n2)
         align = FlowGuidedDeformConv(
-            self.dim, DEFORM_GROUPS, MAX_RESIDUE, dtype=self.dtype, name="deform_align"
+            features=self.dim,
+            deform_groups=DEFORM_GROUPS,
+            max_residue=MAX_RESIDUE,
+            dtype=self.dtype,
+            name="deform_align",
         )
         aligned = align(
             jnp.concatenate([feat_n1, feat_n2], axis=-1),
@@ -75,20 +83,20 @@ class PropagationCell(nn.Module):
 
 
 class BasicVSRPP(nn.Module):
-    """Four recurrent branches, each of which sees what all before it made.
+    """BasicVSR++: four branches, each refining the features of all branches before it.
 
     Attributes:
         dim: channels of the features.
         depth: residual blocks of each branch.
         features_hr: channels at full resolution.
-        scale: 1, 3 or a power of two; 1 where the input is not of low resolution.
-        is_low_res_input: whether frames are enlarged. Otherwise (deblurring, denoising) they are
-            first reduced by four, and leave with the size that they came with.
-        align: whether alignment is guided by SpyNet's flow. Without, it starts from the same
-            place, and there is no SpyNet.
+        scale: 1, 3 or a power of two; 1 if the input is not of low resolution.
+        is_low_res_input: whether frames are upsampled. Otherwise (deblurring, denoising) the input
+            is first downsampled by four, and the output has its size.
+        align: whether alignment is guided by SpyNet's flow. If not, offsets are relative to the
+            same position, and the network has no SpyNet.
         dtype: of the computation; flows, offsets and the image are float32.
-        remat: whether each step's activations are computed again in the backward pass.
-        unroll: frames that are compiled into one turn of the recurrence.
+        remat: whether the activations of a step are recomputed in the backward pass.
+        unroll: frames per iteration of the compiled loop.
     """
 
     dim: int = 64
@@ -104,21 +112,24 @@ class BasicVSRPP(nn.Module):
     lookahead: ClassVar[int | None] = None  # the last frame reaches the first
 
     @nn.compact
-    def __call__(self, lq: jax.Array, train: bool = False) -> jax.Array:
-        """Restores clips.
+    def __call__(
+        self, lq: Float[AnyArray, "b t h w 3"], train: bool = False
+    ) -> Float32[Array, "b t {self.scale}*h {self.scale}*w 3"]:
+        """Upsamples or restores clips.
 
         Args:
-            lq: (b, t, h, w, 3) RGB in [0, 1]; h and w at least 64 where SpyNet sees them. If not
-                of low resolution, multiples of 4, and SpyNet sees a quarter of them.
+            lq: (b, t, h, w, 3) RGB in [0, 1]. With flows, h and w are at least 64; if the input is
+                not of low resolution, multiples of 4 and at least 256.
             train: changes memory and time, not the result.
 
         Returns:
             (b, t, scale*h, scale*w, 3) float32, not clipped.
 
         Raises:
-            ValueError: frames too small for SpyNet, or no multiple of 4; a scale that is not 1
+            ValueError: frames too small for SpyNet, or not multiples of 4; a scale other than 1
                 for an input that is not of low resolution.
         """
+        lq = check_lq(lq)
         small = self.flow_input(lq)
         flows_forward = flows_backward = jnp.zeros((*lq[:, 1:].shape[:2], *small.shape[2:4], 2))
         if self.align:
@@ -157,16 +168,21 @@ class BasicVSRPP(nn.Module):
             )
         return lq
 
-    def extract(self, lq: jax.Array) -> jax.Array:
-        """Clips (b, t, h, w, 3) to the features of each frame by itself, at SpyNet's size."""
+    def extract(self, lq: Float[Array, "b t _ _ 3"]) -> Float[Array, "b t h w {self.dim}"]:
+        """Extracts features of each frame independently, at the resolution of the flows."""
         if self.is_low_res_input:
             return ResidualBlocks(self.dim, 5, self.dtype, name="feat_extract")(lq)
         for i in range(2):
             lq = leaky_relu(strided_conv(lq, self.dim, name=f"conv_down_{i}", dtype=self.dtype))
         return ResidualBlocks(self.dim, 5, self.dtype, name="feat_extract_reduced")(lq)
 
-    def propagate(self, feats: list[jax.Array], flows: jax.Array, branch: str) -> jax.Array:
-        """Runs a branch over features, each (b, t, h, w, dim), and flows (b, t-1, h, w, 2)."""
+    def propagate(
+        self,
+        feats: list[Float[Array, "b t h w {self.dim}"]],
+        flows: Float[Array, "b t-1 h w 2"],
+        branch: str,
+    ) -> Float[Array, "b t h w {self.dim}"]:
+        """Propagates features (b, t, h, w, dim) along a branch, by flows (b, t-1, h, w, 2)."""
         reverse = branch.startswith("backward")
         cell = nn.remat(PropagationCell, prevent_cse=False) if self.remat else PropagationCell
         start = jnp.zeros_like(feats[0][:, 0])

@@ -1,7 +1,7 @@
-"""Bicubic enlargement, the baseline: a model without parameters.
+"""Bicubic upsampling, the baseline: a model without parameters.
 
 Source: Keys, "Cubic convolution interpolation for digital image processing", 1981, with a = -1/2,
-as MATLAB's imresize and the field's baselines have it.
+as in MATLAB's imresize.
 """
 
 from typing import Any, ClassVar
@@ -9,12 +9,15 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32
 
-MARGIN = 4  # input pixels that the kernel may look beyond the border, and more
+from jaxvsr.models.inputs import AnyArray, check_lq
+
+MARGIN = 4  # padding in input pixels, at least the radius of the kernel
 
 
 class Bicubic(nn.Module):
-    """Enlarges each frame for itself.
+    """Bicubic upsampling of each frame.
 
     Attributes:
         scale: upsampling factor.
@@ -26,8 +29,11 @@ class Bicubic(nn.Module):
 
     lookahead: ClassVar[int | None] = 0
 
-    def __call__(self, lq: jax.Array, train: bool = False) -> jax.Array:
-        """lq (b, t, h, w, 3) RGB in [0, 1] -> (b, t, scale*h, scale*w, 3) float32."""
+    def __call__(
+        self, lq: Float[AnyArray, "b t h w 3"], train: bool = False
+    ) -> Float32[Array, "b t {self.scale}*h {self.scale}*w 3"]:
+        """Upsamples lq (b, t, h, w, 3) to (b, t, scale*h, scale*w, 3) float32, not clipped."""
+        lq = check_lq(lq)
         margin = (MARGIN, MARGIN)
         x = jnp.pad(lq.astype(self.dtype), ((0, 0), (0, 0), margin, margin, (0, 0)), "symmetric")
         *batch, h, w, c = x.shape

@@ -1,4 +1,4 @@
-"""IconVSR: BasicVSR with refill at key frames and coupled branches.
+"""IconVSR: BasicVSR with information-refill at keyframes and coupled propagation.
 
 Source: Chan et al., "BasicVSR: The Search for Essential Components in Video Super-Resolution and
 Beyond", CVPR 2021, section 3.2.
@@ -7,9 +7,9 @@ Beyond", CVPR 2021, section 3.2.
 from typing import Any, ClassVar
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from jaxvsr.distributed import spatial_sharding
 from jaxvsr.layers.blocks import ResidualBlocks, conv
@@ -18,11 +18,12 @@ from jaxvsr.layers.upsample import PixelShuffleHead, resize
 from jaxvsr.layers.warp import flow_warp
 from jaxvsr.models.basicvsr import BasicVSR
 from jaxvsr.models.edvr import EDVRFeatures
+from jaxvsr.models.inputs import AnyArray, check_lq
 from jaxvsr.models.spynet import SpyNet, clip_flows
 
 
 class RefillCell(nn.Module):
-    """One step of a branch: as BasicVSR's, but at key frames new features are mixed in.
+    """One propagation step: as BasicVSR's, with EDVR features fused in at keyframes.
 
     Attributes:
         dim: channels of the features.
@@ -37,15 +38,17 @@ class RefillCell(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, feat: jax.Array, step: jax.Array, inputs: Any) -> tuple[Any, jax.Array]:
+    def __call__(
+        self, feat: Float[Array, "b h w {self.dim}"], step: Int32[Array, ""], inputs: Any
+    ) -> tuple[Float[Array, "b h w {self.dim}"], Float[Array, "b h w {self.dim}"]]:
         """One step of `scan_frames`.
 
         Args:
-            feat: (b, h, w, dim) the output of the step before; zeros before the first.
-            step: () int32, how many frames were met.
-            inputs: what is known of the current frame, (b, h, w, c), its refill (b, h, w, dim) and
-                whether it is a key frame, (b,) bool; and its flow (b, h, w, 2) to the frame met
-                before, or None where nothing is aligned.
+            feat: (b, h, w, dim) features of the previous step; zeros before the first.
+            step: () int32, the number of previous steps.
+            inputs: features (b, h, w, c) of the current frame, its refill features (b, h, w, dim)
+                and whether it is a keyframe, (b,) bool; and its flow (b, h, w, 2) to the previous
+                frame of the recurrence; None: no alignment.
 
         Returns:
             The refined features (b, h, w, dim), twice.
@@ -62,11 +65,11 @@ class RefillCell(nn.Module):
 
 
 class IconVSR(BasicVSR):
-    """A backward branch, and a forward one that sees what the backward one made.
+    """IconVSR: a backward branch, and a forward branch that takes its features as an input.
 
     Attributes:
-        keyframe_stride: from one key frame to the next; the last frame is always one.
-        temporal_padding: neighbours on each side that a key frame's features are made of.
+        keyframe_stride: distance of keyframes; the last frame is always a keyframe.
+        temporal_padding: neighboring frames on each side from which EDVR computes features.
     """
 
     keyframe_stride: int = 5
@@ -75,19 +78,22 @@ class IconVSR(BasicVSR):
     cell: ClassVar[type[nn.Module]] = RefillCell
 
     @nn.compact
-    def __call__(self, lq: jax.Array, train: bool = False) -> jax.Array:
-        """Restores clips.
+    def __call__(
+        self, lq: Float[AnyArray, "b t h w 3"], train: bool = False
+    ) -> Float32[Array, "b t {self.scale}*h {self.scale}*w 3"]:
+        """Upsamples clips.
 
         Args:
-            lq: (b, t, h, w, 3) RGB in [0, 1], of 4 pixels a side at least.
+            lq: (b, t, h, w, 3) RGB in [0, 1], h and w at least 4.
             train: changes memory and time, not the result.
 
         Returns:
             (b, t, scale*h, scale*w, 3) float32, not clipped.
         """
+        lq = check_lq(lq)
         height, width = lq.shape[2:4]
-        # EDVR halves twice.
-        lq = spatial_sharding.extend(lq, -height % 4, -width % 4, "reflect")
+        # EDVR downsamples by four.
+        lq = spatial_sharding.pad_bottom_right(lq, -height % 4, -width % 4, "reflect")
         flows_forward = flows_backward = None
         if self.align:
             flows_forward, flows_backward = clip_flows(SpyNet(name="spynet"), lq)
@@ -102,19 +108,21 @@ class IconVSR(BasicVSR):
         sr = x + resize(lq.astype(jnp.float32), (x.shape[2], x.shape[3]))
         return spatial_sharding.first(sr, self.scale * height)[..., : self.scale * width, :]
 
-    def refill(self, lq: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        """EDVR's features of the key frames.
+    def refill(
+        self, lq: Float[Array, "b t h w 3"], train: bool
+    ) -> tuple[Float[Array, "b t h w {self.dim}"], Bool[Array, "b t"]]:
+        """Computes EDVR's features of the keyframes.
 
         Args:
             lq: (b, t, h, w, 3).
-            train: as of `frame_by_frame`.
+            train: as in `frame_by_frame`.
 
         Returns:
-            (b, t, h, w, dim), zeros elsewhere, and which are key frames, (b, t) bool.
+            Features (b, t, h, w, dim), zero for other frames, and the keyframes as (b, t) bool.
         """
         b, t, h, w, _ = lq.shape
         keys = np.union1d(np.arange(0, t, self.keyframe_stride), [t - 1])
-        frames = lq[:, neighbours(t, self.temporal_padding)[keys]]
+        frames = lq[:, neighbor_indices(t, self.temporal_padding)[keys]]
         edvr = EDVRFeatures(self.dim, self.dtype, name="edvr")
         feats = frame_by_frame(edvr, frames, train)
         self.sow("intermediates", "feat_edvr", feats)
@@ -122,15 +130,15 @@ class IconVSR(BasicVSR):
         return jnp.zeros((b, t, h, w, self.dim), feats.dtype).at[:, keys].set(feats), is_key
 
 
-def neighbours(length: int, padding: int) -> np.ndarray:
-    """Which frames stand around each frame of a clip.
+def neighbor_indices(length: int, padding: int) -> np.ndarray:
+    """Indices of the frames in a window around each frame of a clip.
 
-    Beyond an end stand those from inside, farther than the window reaches, so that the end's own
-    window holds no frame twice. In clips too short for that, the other end's frame stands in.
+    Indices beyond an end are replaced by the nearest frames inside that the window of the end does
+    not hold yet; in a clip too short for that, by the frame at the other end.
 
     Args:
-        length: of the clip.
-        padding: neighbours on each side.
+        length: number of frames.
+        padding: neighboring frames on each side.
 
     Returns:
         (length, 2*padding + 1) int64.

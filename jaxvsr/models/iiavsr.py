@@ -30,6 +30,7 @@ from jaxvsr.layers.window_block import (
     tiled,
 )
 from jaxvsr.layers.windows import inside_frame, merge, partition, shift_regions
+from jaxvsr.models.inputs import check_lq
 from jaxvsr.models.spynet import SpyNet, clip_flows
 
 MIN_SIZE = 64  # pixels a side that the published systems ask for where SpyNet is used
@@ -336,6 +337,7 @@ class IIAVSR(nn.Module):
         Raises:
             ValueError: frames too small for SpyNet.
         """
+        lq = check_lq(lq)
         h, w = lq.shape[2:4]
         flows_forward = flows_backward = None
         if self.align:

@@ -1,4 +1,4 @@
-"""RVRT: a recurrence over clips of two frames, which are refined together.
+"""RVRT: a recurrence over clips of two frames, whose features are refined jointly.
 
 Source: Liang et al., "Recurrent Video Restoration Transformer with Guided Deformable Attention",
 NeurIPS 2022, section 3.
@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Int32
 
 from jaxvsr.distributed import spatial_sharding
 from jaxvsr.layers.blocks import MLP, Conv, conv, dense, gelu, layer_norm, leaky_relu, strided_conv
@@ -20,44 +21,45 @@ from jaxvsr.layers.transformer import WindowBlock
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
 from jaxvsr.layers.warp import flow_warp
 from jaxvsr.layers.windows import Size
+from jaxvsr.models.inputs import AnyArray, check_lq
 from jaxvsr.models.spynet import SpyNet, clip_flows
 
 BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
-CLIP = 2  # frames that are refined together
-REDUCTION = 4  # of frames that leave with the size that they come with
-MIN_SIZE = 128  # pixels a side that such frames must exceed, for SpyNet to see more than 32
+CLIP = 2  # frames per clip
+REDUCTION = 4  # downsampling factor if the output has the size of the input
+MIN_SIZE = 128  # frames of this height or width are too small to be downsampled before SpyNet
 
-Flows = tuple[jax.Array, jax.Array]
+Flows = tuple[Float[Array, "b *clips 2 h w 2"], Float[Array, "b *clips 2 h w 2"]]
 
 
 class SwinBlock(WindowBlock):
-    """Attention in windows of a clip and an MLP, each normed before and added after.
+    """Swin transformer block: attention in windows of a clip, and an MLP.
 
     Source: section 3.2.
     """
 
-    def mlp(self, x: jax.Array) -> jax.Array:
-        """(b, t, h, w, c) -> (b, t, h, w, c)."""
+    def mlp(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:
+        """The MLP of the block, (b, t, h, w, c) -> (b, t, h, w, c)."""
         return MLP(self.mlp_ratio, self.dtype, self.activation, name="mlp")(x)
 
     @staticmethod
-    def activation(x: jax.Array) -> jax.Array:
-        """That of the MLPs."""
+    def activation(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """The MLP's activation."""
         return gelu(x)
 
 
 class Refinement(nn.Module):
-    """A convolution, and groups of blocks with a linear layer and a way around each.
+    """Feature refinement: a convolution and residual Swin transformer groups.
 
     Attributes:
-        block: the kind of block.
+        block: class of the blocks.
         dim: output channels.
-        num_groups: groups in a row.
-        depth: blocks of a group, every other one shifted.
+        num_groups: number of groups, each of blocks, a linear layer and a skip connection.
+        depth: blocks of a group, every second one shifted.
         num_heads: attention heads.
-        window_size: (wt, wh, ww); with wt = 1 frames do not meet.
-        conv_groups: of the convolution.
-        mlp_ratio, dtype: as the block's.
+        window_size: (wt, wh, ww); if wt is 1, frames are refined independently.
+        conv_groups: channel groups of the convolution.
+        mlp_ratio, dtype: as in the block.
     """
 
     block: type[SwinBlock]
@@ -71,33 +73,39 @@ class Refinement(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(b, t, h, w, c) -> (b, t, h, w, dim)."""
+    def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t h w {self.dim}"]:
+        """Refines features, (b, t, h, w, c) -> (b, t, h, w, dim)."""
         norm = functools.partial(layer_norm, epsilon=self.block.epsilon, dtype=self.dtype)
         b, t, h, w, _ = x.shape
         if self.window_size[0] == 1:
             x = x.reshape(b * t, 1, *x.shape[2:])
-        x = conv(x, self.dim, 3, self.conv_groups, name="conv_in", dtype=self.dtype)
+        x = conv(x, self.dim, groups=self.conv_groups, name="conv_in", dtype=self.dtype)
         x = norm(x, name="norm_in")
-        how = {"mlp_ratio": self.mlp_ratio, "dtype": self.dtype}
         for i in range(self.num_groups):
             y = x
             for j in range(self.depth):
-                block = functools.partial(self.block, self.num_heads, self.window_size, j % 2 == 1)
-                y = block(**how, name=f"block_{i}_{j}")(y)
+                block = self.block(
+                    num_heads=self.num_heads,
+                    window_size=self.window_size,
+                    shifted=j % 2 == 1,
+                    mlp_ratio=self.mlp_ratio,
+                    dtype=self.dtype,
+                    name=f"block_{i}_{j}",
+                )
+                y = block(y)
             x = x + dense(y, self.dim, name=f"linear_{i}", dtype=self.dtype)
         return norm(x, name="norm_out").reshape(b, t, h, w, self.dim)
 
 
 class GuidedDeformAttention(nn.Module):
-    """Looks for a clip in the clip met before, near where flows between their frames say.
+    """Guided deformable attention from the current clip to the previous clip.
 
     Attributes:
         dim: channels of the features.
         num_heads: attention heads.
-        groups: deformable groups, whose offsets differ.
-        window: (kh, kw) of what is looked at around each place.
-        max_residue: pixels that an offset may stray from the flow.
+        groups: deformable groups, with separate offsets.
+        window: (kh, kw) around each sampling position.
+        max_residue: largest difference between offset and flow, pixels.
         dtype: of the computation; coordinates are float32.
 
     Source: section 3.3.
@@ -111,19 +119,23 @@ class GuidedDeformAttention(nn.Module):
     dtype: Any
 
     def __call__(
-        self, q: jax.Array, k: jax.Array, v: jax.Array, flows: Flows
-    ) -> tuple[jax.Array, Flows]:
-        """Aligns.
+        self,
+        q: Float[Array, "b 2 h w {self.dim}"],
+        k: Float[Array, "b 2 h w {self.dim}"],
+        v: Float[Array, "b 2 h w {self.dim}"],
+        flows: Flows,
+    ) -> tuple[Float[Array, "b 2 h w {self.dim}"], Flows]:
+        """Aligns the previous clip to the current one.
 
         Args:
-            q: (b, 2, h, w, dim) the current clip.
-            k: (b, 2, h, w, dim) the clip before, as the current one is given.
-            v: (b, 2, h, w, dim) the clip before, as it was refined.
-            flows: from frames 0 and 1 of the current clip to frames 0 and 1 of the other, and to
-                frames 1 and 0, each (b, 2, h, w, 2).
+            q: (b, 2, h, w, dim) features of the current clip, from the previous branch.
+            k: (b, 2, h, w, dim) features of the previous clip, from the previous branch.
+            v: (b, 2, h, w, dim) features of the previous clip, from this branch.
+            flows: from frames 0 and 1 of the current clip to frames 0 and 1 of the previous one,
+                and to frames 1 and 0; each (b, 2, h, w, 2).
 
         Returns:
-            v aligned, (b, 2, h, w, dim), and the flows that its offsets amount to.
+            The aligned v, (b, 2, h, w, dim), and the flows updated by the mean offsets.
         """
         warp = jax.vmap(flow_warp, in_axes=1, out_axes=1)
         warped = warp(v, flows[0]), warp(v[:, ::-1], flows[1])
@@ -131,12 +143,17 @@ class GuidedDeformAttention(nn.Module):
 
     @nn.compact
     def attend(
-        self, q: jax.Array, k: jax.Array, v: jax.Array, warped: Sequence[jax.Array], flows: Flows
-    ) -> tuple[jax.Array, Flows]:
-        """As above; `warped`, each (b, 2, h, w, dim), is what the flows make of `v`."""
+        self,
+        q: Float[Array, "b 2 h w {self.dim}"],
+        k: Float[Array, "b 2 h w {self.dim}"],
+        v: Float[Array, "b 2 h w {self.dim}"],
+        warped: Sequence[Float[Array, "b 2 h w {self.dim}"]],
+        flows: Flows,
+    ) -> tuple[Float[Array, "b 2 h w {self.dim}"], Flows]:
+        """As `__call__`, with `v` warped by each of the flows, each (b, 2, h, w, dim)."""
         guides = [flow.astype(self.dtype) for flow in flows]
         residue = self.residue(jnp.concatenate([q, *warped, *guides], axis=-1))
-        # Offsets are (dy, dx) in turn; those to either frame have a flow of their own.
+        # Offsets alternate dy and dx. Each of the two sampled frames has its own flow.
         both = jnp.stack(flows, axis=-2)[..., None, ::-1]
         offset = residue.reshape(*residue.shape[:-1], CLIP, -1, 2) + both
         updated = jnp.moveaxis(offset.mean(-2)[..., ::-1], -2, 0)
@@ -149,12 +166,12 @@ class GuidedDeformAttention(nn.Module):
         mlp = MLP(2.0, self.dtype, name="mlp")
         return out + mlp(out), (updated[0], updated[1])
 
-    def residue(self, cond: jax.Array) -> jax.Array:
-        """What offsets are found from, (b, 2, h, w, c) -> (b, 2, h, w, 2*2*groups*kh*kw)."""
+    def residue(self, cond: Float[Array, "b 2 h w c"]) -> Float32[Array, "b 2 h w offsets"]:
+        """Predicts residual offsets, (b, 2, h, w, c) -> (b, 2, h, w, 2*2*groups*kh*kw)."""
         x = cond
         for i, side in enumerate((1, 3, 3, 3, 3)):
             x = leaky_relu(conv(x, 64, side, name=f"conv_offset_{i}", dtype=self.dtype))
-        # Starts as zero: at first what is aligned is what the flow says.
+        # Zero initialization: alignment starts from the flow.
         init = nn.initializers.zeros_init()
         features = 2 * CLIP * self.groups * self.window[0] * self.window[1]
         last = Conv(features, (1, 1), kernel_init=init, name="conv_offset_5")
@@ -163,11 +180,11 @@ class GuidedDeformAttention(nn.Module):
 
 
 class PropagationCell(nn.Module):
-    """One step of a branch: the clip met before is aligned and refined by all that is known.
+    """One propagation step: the previous clip is aligned, then the current clip is refined.
 
     Attributes:
-        align: makes the alignment.
-        refine: makes the refinement.
+        align: makes the alignment module.
+        refine: makes the refinement module.
         dim: channels of the features.
 
     Source: section 3.1, equations 2 and 3.
@@ -178,19 +195,19 @@ class PropagationCell(nn.Module):
     dim: int
 
     @nn.compact
-    def __call__(self, carry: Any, step: jax.Array, inputs: Any) -> tuple[Any, Any]:
+    def __call__(self, carry: Any, step: Int32[Array, ""], inputs: Any) -> tuple[Any, Any]:
         """One step of `scan_frames`.
 
         Args:
-            carry: of the clip met before, the output and what was known last of it, each
+            carry: features of the previous clip from this and from the previous branch, each
                 (b, 2, h, w, dim).
-            step: () int32, how many clips were met.
-            inputs: the current clip's features (b, 2, h, w, n*dim), the spatial ones first and
-                then each earlier branch's, and its flows to the clip before, or None.
+            step: () int32, the number of previous steps.
+            inputs: features (b, 2, h, w, n*dim) of the current clip (spatial features, then each
+                earlier branch's), and its flows to the previous clip, or None.
 
         Returns:
-            The next carry, the refined features (b, 2, h, w, dim), and flows that hold for the
-            next branch of the direction.
+            The next carry, the refined features (b, 2, h, w, dim), and the updated flows, for the
+            next branch of the same direction.
         """
         feat_prop, feat_k = carry
         known, flows = inputs
@@ -203,29 +220,29 @@ class PropagationCell(nn.Module):
 
 
 class ClipRecurrence(nn.Module):
-    """Four recurrent branches over clips, each of which sees what all before it made.
+    """Recurrence over clips: four branches, each refining the features of all branches before it.
 
-    How a clip is aligned to the one before is in `flows` and `alignment`.
+    Subclasses define the alignment of consecutive clips by `flows` and `alignment`.
 
     Attributes:
         dim: channels of the features.
-        num_blocks: groups of blocks in the extraction, in each branch, in the reconstruction.
-        depths: blocks of a group there.
-        num_heads: attention heads there.
-        window_size: (2, wh, ww); in the extraction and the reconstruction, of one frame.
-        mlp_ratio: width of the MLPs over `dim`.
-        inputconv_groups: groups of the convolution that the extraction, each branch and the
-            reconstruction begin with.
+        num_blocks: groups of blocks in feature extraction, in each branch, in reconstruction.
+        depths: blocks per group, for the same three parts.
+        num_heads: attention heads, for the same three parts.
+        window_size: (2, wh, ww); windows of extraction and reconstruction hold one frame.
+        mlp_ratio: hidden width of the MLPs over `dim`.
+        inputconv_groups: channel groups of the first convolution of the extraction, of each
+            branch, and of the reconstruction.
         attention_heads: heads of the alignment.
-        attention_window: (kh, kw), what the alignment looks at in each frame.
-        mid_channels: channels at the start of the upsampling head.
+        attention_window: (kh, kw) window of the alignment in each frame.
+        mid_channels: input channels of the upsampling head.
         features_hr: channels at full resolution.
-        scale: 1, 3 or a power of two. With 1 (deblurring, denoising) frames are first reduced by
-            four, and leave with the size that they come with.
-        noise_level: whether a fourth channel of the input is the level of the noise.
+        scale: 1, 3 or a power of two. If 1 (deblurring, denoising), the input is first downsampled
+            by four, and the output has its size.
+        noise_level: whether lq has a fourth channel, the standard deviation of the noise.
         dtype: of the computation; flows, offsets, logits, statistics and the image are float32.
-        remat: whether activations are computed again in the backward pass.
-        unroll: clips that are compiled into one turn of the recurrence.
+        remat: whether activations are recomputed in the backward pass.
+        unroll: clips per iteration of the compiled loop.
     """
 
     dim: int = 144
@@ -249,13 +266,15 @@ class ClipRecurrence(nn.Module):
     lookahead: ClassVar[int | None] = None  # the last frame reaches the first
 
     @nn.compact
-    def __call__(self, lq: jax.Array, train: bool = False) -> jax.Array:
-        """Restores clips.
+    def __call__(
+        self, lq: Float[AnyArray, "b t h w c"], train: bool = False
+    ) -> Float32[Array, "b_out t_out h_out w_out 3"]:
+        """Upsamples or restores clips.
 
         Args:
-            lq: (b, t, h, w, 3) RGB in [0, 1], t even; if denoising, (b, t, h, w, 4) with the
-                standard deviation of the noise, 1 being white. If scale is 1, h and w must exceed
-                128, and one that is no multiple of 4 is padded by its reverse to whole windows.
+            lq: (b, t, h, w, 3) RGB in [0, 1], t even; with `noise_level`, (b, t, h, w, 4), where
+                noise is in the same unit. If scale is 1, h and w must exceed 128, and one that is
+                not a multiple of 4 is padded symmetrically to whole windows.
             train: changes memory and time, not the result.
 
         Returns:
@@ -264,6 +283,8 @@ class ClipRecurrence(nn.Module):
         Raises:
             ValueError: an odd number of frames, another number of channels, frames too small.
         """
+        # No parameter depends on the channels of the clip for initialization.
+        lq = check_lq(lq, lq.shape[-1] if self.is_initializing() else 3 + self.noise_level)
         height, width = (self.scale * side for side in lq.shape[2:4])
         lq = self.prepare(lq)
         rgb = lq[..., :3].astype(jnp.float32)
@@ -272,7 +293,7 @@ class ClipRecurrence(nn.Module):
         self.sow("intermediates", "feat_shallow", feats[0])
         for branch, groups in zip(BRANCHES, self.inputconv_groups[1:-1], strict=True):
             direction, _, _ = branch.partition("_")
-            # The second branch of a direction goes on with the flows that the first one found.
+            # The second branch of a direction starts from the flows that the first one updated.
             known = jnp.concatenate(feats, axis=-1)
             feat, flows[direction] = self.propagate(known, flows[direction], groups, branch)
             feats.append(feat)
@@ -282,47 +303,51 @@ class ClipRecurrence(nn.Module):
         x = self.refinement(2, self.inputconv_groups[-1])(name="reconstruction")(x)
         self.sow("intermediates", "feat_reconstruction", x)
         x = conv(x, self.mid_channels, 1, name="conv_before_upsampler", dtype=self.dtype)
-        enlargement = REDUCTION if self.scale == 1 else self.scale
-        head = PixelShuffleHead(enlargement, self.features_hr, self.dtype, False, name="head")
+        head = PixelShuffleHead(
+            scale=REDUCTION if self.scale == 1 else self.scale,
+            features_hr=self.features_hr,
+            dtype=self.dtype,
+            activate_hr=False,
+            name="head",
+        )
         x = frame_by_frame(head, leaky_relu(x), train)
         base = rgb if self.scale == 1 else resize(rgb, (x.shape[2], x.shape[3]))
         return spatial_sharding.first(x + base, height)[..., :width, :]
 
-    def prepare(self, lq: jax.Array) -> jax.Array:
-        """Checks clips (b, t, h, w, 3 or 4), and pads them where the scale is 1."""
-        _, t, h, w, c = lq.shape
+    def prepare(self, lq: Float[Array, "b t _ _ c"]) -> Float[Array, "_ _ _ _ _"]:
+        """Checks the size of clips (b, t, h, w, 3 or 4), and pads them if the scale is 1."""
+        _, t, h, w, _ = lq.shape
         channels = 4 if self.noise_level else 3
         if self.is_initializing():
-            # No parameter depends on the clip: a small one is as good as any.
+            # No parameter depends on the size of the clip.
             return jnp.zeros((1, CLIP, 64, 64, channels))
         if t % CLIP:
             raise ValueError(
-                f"{t} frames cannot be cut into clips of {CLIP}: repeat the last one, or leave it "
-                "out"
+                f"lq has {t} frames; expected a multiple of {CLIP} (repeat or drop the last frame)"
             )
-        if c != channels:
-            what = "RGB and the level of the noise" if channels == 4 else "RGB"
-            raise ValueError(f"frames have {c} channels, not {channels}: {what}")
         if self.scale != 1:
             return lq
         if min(h, w) <= MIN_SIZE:
-            raise ValueError(f"frames of {h}x{w} pixels are too small: more than {MIN_SIZE} a side")
+            raise ValueError(
+                f"frames of {h}x{w} pixels are too small; expected more than {MIN_SIZE} in height "
+                "and width"
+            )
         bottom, right = (
             -side % window if side % REDUCTION else 0
             for side, window in zip((h, w), self.window_size[1:], strict=True)
         )
-        return spatial_sharding.extend(lq, bottom, right, "symmetric")
+        return spatial_sharding.pad_bottom_right(lq, bottom, right, "symmetric")
 
-    def flows(self, rgb: jax.Array) -> dict[str, Flows | None]:
-        """Flows between clips, (b, t, h, w, 3), of each direction; None: nothing asks for any."""
+    def flows(self, rgb: Float[Array, "b t _ _ 3"]) -> dict[str, Flows | None]:
+        """Flows between clips in each direction, from frames (b, t, h, w, 3); None: unused."""
         return dict.fromkeys(("backward", "forward"))
 
     def alignment(self) -> Callable[..., nn.Module]:
-        """Makes what takes q, k, v and flows as GuidedDeformAttention does."""
+        """Makes the alignment module, with the call signature of GuidedDeformAttention."""
         raise NotImplementedError
 
-    def extract(self, lq: jax.Array) -> jax.Array:
-        """Clips (b, t, h, w, 3 or 4) to the features of each frame by itself."""
+    def extract(self, lq: Float[Array, "b t _ _ c"]) -> Float[Array, "b t h w {self.dim}"]:
+        """Extracts features (b, t, h, w, dim) of each frame independently."""
         refine = self.refinement(0, self.inputconv_groups[0])
         if self.scale != 1:
             return refine(name="feat_extract")(lq)
@@ -331,44 +356,49 @@ class ClipRecurrence(nn.Module):
         return refine(name="feat_extract_reduced")(lq)
 
     def refinement(self, part: int, conv_groups: int) -> Callable[..., nn.Module]:
-        """Makes that of the extraction, of a branch or of the reconstruction: part 0, 1 or 2."""
+        """Makes the refinement of part 0 (extraction), 1 (a branch) or 2 (reconstruction)."""
         branch = part == 1
-        # What is inside of a loop is computed again with the whole of its turn.
+        # In a branch, rematerialization applies to the whole step instead.
         module = nn.remat(Refinement) if self.remat and not branch else Refinement
         return functools.partial(
             module,
-            self.block,
-            self.dim,
-            self.num_blocks[part],
-            self.depths[part],
-            self.num_heads[part],
-            self.window_size if branch else (1, *self.window_size[1:]),
-            conv_groups,
-            self.mlp_ratio,
-            self.dtype,
+            block=self.block,
+            dim=self.dim,
+            num_groups=self.num_blocks[part],
+            depth=self.depths[part],
+            num_heads=self.num_heads[part],
+            window_size=self.window_size if branch else (1, *self.window_size[1:]),
+            conv_groups=conv_groups,
+            mlp_ratio=self.mlp_ratio,
+            dtype=self.dtype,
         )
 
     def propagate(
-        self, known: jax.Array, flows: Flows | None, conv_groups: int, branch: str
-    ) -> tuple[jax.Array, Flows | None]:
-        """Runs a branch.
+        self,
+        known: Float[Array, "b t h w n_dim"],
+        flows: Flows | None,
+        conv_groups: int,
+        branch: str,
+    ) -> tuple[Float[Array, "b t h w {self.dim}"], Flows | None]:
+        """Propagates features along a branch.
 
         Args:
-            known: (b, t, h, w, n*dim), what the branches before made.
-            flows: between clips, as `flows_between_clips` gives them, or None.
-            conv_groups: of the refinement.
-            branch: its name.
+            known: (b, t, h, w, n*dim) features of all earlier branches.
+            flows: between clips, from `flows_between_clips`, or None.
+            conv_groups: channel groups of the refinement's convolution.
+            branch: name of the branch.
 
         Returns:
-            The features (b, t, h, w, dim), and flows for the next branch of the direction.
+            The features (b, t, h, w, dim), and flows for the next branch of the same direction.
         """
         cell = nn.remat(PropagationCell, prevent_cse=False) if self.remat else PropagationCell
-        # A branch that runs backward is one that runs forward in the reversed clip.
+        # Backward propagation is forward propagation in the reversed clip.
         step = -1 if branch.startswith("backward") else 1
         clips = in_clips(known[:, ::step])
         start = jnp.zeros_like(clips[:, 0, ..., : self.dim])
+        align, refine = self.alignment(), self.refinement(1, conv_groups)
         _, (feat, flows) = scan_frames(
-            cell(self.alignment(), self.refinement(1, conv_groups), self.dim, name=branch),
+            cell(align=align, refine=refine, dim=self.dim, name=branch),
             (start, start),
             (clips, flows),
             unroll=self.unroll,
@@ -377,20 +407,20 @@ class ClipRecurrence(nn.Module):
 
 
 class RVRT(ClipRecurrence):
-    """The branches with guided deformable attention between their clips.
+    """RVRT: the recurrence with guided deformable attention between clips.
 
     Attributes:
-        deform_groups: groups of channels whose offsets differ.
-        max_residue: pixels that an offset may stray from the flow.
-        align: whether alignment is guided by SpyNet's flow. Without, it starts from the same
-            place, and there is no SpyNet.
+        deform_groups: deformable groups of the attention, with separate offsets.
+        max_residue: largest difference between offset and flow, pixels.
+        align: whether alignment is guided by SpyNet's flow. If not, offsets are relative to the
+            same position, and the network has no SpyNet.
     """
 
     deform_groups: int = 12
     max_residue: float = 10.0
     align: bool = True
 
-    def flows(self, rgb: jax.Array) -> dict[str, Flows | None]:
+    def flows(self, rgb: Float[Array, "b t _ _ 3"]) -> dict[str, Flows | None]:
         b, t, h, w, _ = rgb.shape
         if self.scale == 1:
             h, w = h // REDUCTION, w // REDUCTION
@@ -408,38 +438,38 @@ class RVRT(ClipRecurrence):
     def alignment(self) -> Callable[..., nn.Module]:
         return functools.partial(
             GuidedDeformAttention,
-            self.dim,
-            self.attention_heads,
-            self.deform_groups,
-            self.attention_window,
-            self.max_residue,
-            self.dtype,
+            dim=self.dim,
+            num_heads=self.attention_heads,
+            groups=self.deform_groups,
+            window=self.attention_window,
+            max_residue=self.max_residue,
+            dtype=self.dtype,
         )
 
 
-def in_clips(x: jax.Array) -> jax.Array:
-    """(b, t, ...) -> (b, t/2, 2, ...)."""
+def in_clips(x: Float[Array, "b t *rest"]) -> Float[Array, "b t//2 2 *rest"]:
+    """Groups frames into clips: (b, t, ...) -> (b, t/2, 2, ...)."""
     return x.reshape(x.shape[0], -1, CLIP, *x.shape[2:])
 
 
-def flows_between_clips(flows: jax.Array, reverse: bool) -> Flows:
-    """Flows from each clip to the one that a recurrence met before it.
+def flows_between_clips(flows: Float[Array, "b pairs h w 2"], reverse: bool) -> Flows:
+    """Composes flows from each clip to the previous clip of a recurrence.
 
     Args:
-        flows: (b, t-1, h, w, 2) between neighbouring frames, as `first_order_flows` takes them.
+        flows: (b, t-1, h, w, 2) between neighboring frames, as for `first_order_flows`.
         reverse: whether the recurrence runs from the last frame to the first.
 
     Returns:
-        From a clip's frames 0 and 1, in the order in which they are met, to frames 0 and 1 of the
-        clip before, and to its frames 1 and 0: each (b, t/2, 2, h, w, 2), in the order in which
-        the clips are met, and meaningless for the first one.
+        Flows from frames 0 and 1 of a clip to frames 0 and 1 of the previous clip, and to its
+        frames 1 and 0; each (b, t/2, 2, h, w, 2). Frames and clips are in the order of the
+        recurrence. The flows of the first clip are undefined.
 
     Source: section 3.3, "guided".
     """
     to_last, to_last_but_one = second_order_flows(flows, reverse)
     step = -1 if reverse else 1
     to_last, direct = in_clips(to_last[:, ::step]), in_clips(to_last_but_one[:, ::step])
-    # From the second frame on to the first, and from there two frames on.
+    # Three frames ahead: from the second frame to the first, then two frames further.
     warp = jax.vmap(flow_warp, in_axes=1, out_axes=1)
     three_on = to_last[:, :, 1] + warp(direct[:, :, 0], to_last[:, :, 1])
     return direct, jnp.stack([to_last[:, :, 0], three_on], axis=2)

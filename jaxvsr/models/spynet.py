@@ -1,11 +1,11 @@
-"""SpyNet, the optical flow network inside most recurrent video super-resolution systems.
+"""SpyNet, the optical flow network in most recurrent video super-resolution networks.
 
 Source: Ranjan and Black, "Optical Flow Estimation using a Spatial Pyramid Network", CVPR 2017.
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32
 
 from jaxvsr.distributed import spatial_sharding
 from jaxvsr.layers.blocks import Conv, torch_uniform
@@ -18,14 +18,19 @@ LEVELS = 6
 
 
 class FlowRefinement(nn.Module):
-    """One pyramid level: five 7x7 convolutions from two frames and a flow to the flow's residual.
+    """One pyramid level: predicts the residual flow by five 7x7 convolutions.
 
-    The last one starts as zero, so that a network without weights gives the zero flow.
+    The last convolution is zero-initialized, so that an untrained network returns zero flow.
     """
 
     @nn.compact
-    def __call__(self, ref: jax.Array, warped: jax.Array, flow: jax.Array) -> jax.Array:
-        """(n, h, w, 3), (n, h, w, 3), (n, h, w, 2) -> (n, h, w, 2)."""
+    def __call__(
+        self,
+        ref: Float32[Array, "n h w 3"],
+        warped: Float32[Array, "n h w 3"],
+        flow: Float32[Array, "n h w 2"],
+    ) -> Float32[Array, "n h w 2"]:
+        """Predicts the residual of `flow` (n, h, w, 2) from two frames, each (n, h, w, 3)."""
         x = jnp.concatenate([ref, warped, flow], axis=-1)
         for i, features in enumerate((32, 64, 32, 16)):
             init = torch_uniform(49 * x.shape[-1])
@@ -36,10 +41,12 @@ class FlowRefinement(nn.Module):
 
 
 class SpyNet(nn.Module):
-    """Flow between frames, coarse to fine; always in float32."""
+    """SpyNet: optical flow by refinement on an image pyramid, coarse to fine, in float32."""
 
-    def __call__(self, ref: jax.Array, supp: jax.Array) -> jax.Array:
-        """Estimates where each pixel of `ref` is in `supp`.
+    def __call__(
+        self, ref: Float[Array, "n h w 3"], supp: Float[Array, "n h w 3"]
+    ) -> Float32[Array, "n h w 2"]:
+        """Estimates the flow from `ref` to `supp`.
 
         Args:
             ref: (n, h, w, 3) RGB in [0, 1].
@@ -51,18 +58,20 @@ class SpyNet(nn.Module):
         return self.pyramid(ref, supp, 1)[0]
 
     @nn.compact
-    def pyramid(self, ref: jax.Array, supp: jax.Array, scales: int) -> list[jax.Array]:
-        """Estimates the flow at several scales, each from the output of a level of its own.
+    def pyramid(
+        self, ref: Float[Array, "n h w 3"], supp: Float[Array, "n h w 3"], scales: int
+    ) -> list[Float32[Array, "n _ _ 2"]]:
+        """Estimates the flow at several scales, from the outputs of the last pyramid levels.
 
         Args:
-            ref, supp: as above.
-            scales: how many: the full size, and as many halves of it.
+            ref, supp: as in `__call__`.
+            scales: number of scales, each half the previous one.
 
         Returns:
-            (n, h // 2**i, w // 2**i, 2) float32, (dx, dy) in pixels of that size.
+            (n, h // 2**i, w // 2**i, 2) float32 for each scale i, (dx, dy) in pixels of that scale.
         """
         height, width = ref.shape[1:3]
-        # The coarsest level halves five times.
+        # The coarsest level is at 1/32 of the resolution.
         padded = (-(-height // 32) * 32, -(-width // 32) * 32)
         ref, supp = (
             (resize(x.astype(jnp.float32), padded) - jnp.array(MEAN)) / jnp.array(STD)
@@ -92,8 +101,10 @@ class SpyNet(nn.Module):
         return flows
 
 
-def clip_flows(spynet: SpyNet, lq: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Flows between the neighbouring frames of clips, both ways in one batch.
+def clip_flows(
+    spynet: SpyNet, lq: Float[Array, "b t h w 3"]
+) -> tuple[Float32[Array, "b t-1 h w 2"], Float32[Array, "b t-1 h w 2"]]:
+    """Estimates flows between neighboring frames in both directions, as one batch.
 
     Args:
         spynet: the network.

@@ -1,16 +1,17 @@
-"""VRT: a video restoration transformer without recurrence, at four scales.
+"""VRT: a video restoration transformer without recurrence, on four scales.
 
 Source: Liang et al., "VRT: A Video Restoration Transformer", IEEE TIP 2024 (arXiv:2201.12288),
 section 3.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Float32
 
 from jaxvsr.distributed import spatial_sharding
 from jaxvsr.layers.blocks import GEGLU, conv, dense, layer_norm, torch_uniform
@@ -20,12 +21,17 @@ from jaxvsr.layers.transformer import BlockGroup
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
 from jaxvsr.layers.warp import flow_warp, nearest_corners
 from jaxvsr.layers.windows import Size
+from jaxvsr.models.inputs import AnyArray, check_lq
 from jaxvsr.models.spynet import SpyNet
 
-# How many times each of the first seven stages halves the frames.
+# Downsampling of each of the first seven stages, as a power of two.
 HALVINGS = (0, 1, 2, 3, 2, 1, 0)
-INTERPOLATED = 4  # frames from which the one in their middle is interpolated
-MAX_RESIDUE = 10.0  # pixels of the full size that an offset may stray from the flow
+INTERPOLATED = 4  # input frames of frame interpolation
+MAX_RESIDUE = 10.0  # largest difference between offset and flow, pixels at full size
+
+
+# Flows to the frames 1, 2, ... ahead, in clips and in their reverse.
+Flows = list[Float[Array, "b 2 _ _ _ 2"]]
 
 
 class Stage(nn.Module):
@@ -33,22 +39,22 @@ class Stage(nn.Module):
 
     Attributes:
         dim: channels of the features.
-        depth: blocks, the share `mutual_share` of which are mutual.
-        mutual_share: 0..1.
+        depth: number of blocks.
+        mutual_ratio: fraction of them with mutual attention, the first ones; 0..1.
         num_heads: attention heads.
         window_size: (wt, wh, ww); of the mutual blocks, (2, wh, ww).
-        reshape: "none", "down" or "up": how the frames' size changes before all else.
-        halvings: of the frames, at this scale.
-        pa_frames: how many neighbours a frame is fused with, on both sides together.
-        deform_groups: of the neighbours of one side together.
-        drop_path: each block's rate of stochastic depth.
+        reshape: resampling at the start of the stage: "none", "down" or "up".
+        halvings: downsampling of this scale, as a power of two.
+        pa_frames: neighboring frames of parallel warping, on both sides together.
+        deform_groups: deformable groups for all neighboring frames of one side together.
+        drop_path: rate of stochastic depth of each block.
         dtype: of the computation.
-        remat: whether blocks are computed again in the backward pass.
+        remat: whether blocks are recomputed in the backward pass.
     """
 
     dim: int
     depth: int
-    mutual_share: float
+    mutual_ratio: float
     num_heads: int
     window_size: Size
     reshape: str
@@ -60,23 +66,25 @@ class Stage(nn.Module):
     remat: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array, flows: Sequence[jax.Array]) -> jax.Array:
-        """x (b, t, h, w, c), flows as `parallel_warping`'s -> (b, t, h', w', dim)."""
+    def __call__(
+        self, x: Float[Array, "b t h w c"], flows: Flows
+    ) -> Float[Array, "b t h_out w_out {self.dim}"]:
+        """Maps features (b, t, h, w, c) to (b, t, h', w', dim); flows as for parallel warping."""
         x = self.resample(x)
-        mutual = int(self.depth * self.mutual_share)
-        # Both groups count the rates of stochastic depth from the stage's start, as published.
+        mutual = int(self.depth * self.mutual_ratio)
+        # As in the official code, both groups use the first rates of stochastic depth.
         groups = (
             (mutual, (2, *self.window_size[1:]), True),
             (self.depth - mutual, self.window_size, False),
         )
         for i, (depth, window_size, is_mutual) in enumerate(groups, start=1):
             group = BlockGroup(
-                self.num_heads,
-                window_size,
-                self.drop_path[:depth],
-                is_mutual,
-                self.dtype,
-                self.remat,
+                num_heads=self.num_heads,
+                window_size=window_size,
+                drop_path=self.drop_path[:depth],
+                mutual=is_mutual,
+                dtype=self.dtype,
+                remat=self.remat,
                 name=f"group{i}",
             )
             x = x + dense(group(x), self.dim, name=f"linear{i}", dtype=self.dtype)
@@ -84,13 +92,13 @@ class Stage(nn.Module):
             x = self.parallel_warping(x, flows)
         return x
 
-    def resample(self, x: jax.Array) -> jax.Array:
-        """Halves frames into channels, or doubles them out of channels; a norm, a linear layer."""
+    def resample(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t h_out w_out {self.dim}"]:
+        """Resamples features by moving 2x2 pixels to or from channels, then a norm and a linear."""
         height = x.shape[2]
         if self.reshape != "none":
             x = spatial_sharding.take(x, spatial_sharding.aligned(height, 2))
         b, t, h, w, c = x.shape
-        # Channels are ordered by column, then row, of a block of 2x2 pixels.
+        # The channels of 2x2 pixels are ordered by column, then by row.
         if self.reshape == "down":
             x = x.reshape(b, t, h // 2, 2, w // 2, 2, c).transpose(0, 1, 2, 4, 5, 3, 6)
             x = spatial_sharding.first(x.reshape(b, t, h // 2, w // 2, 4 * c), height // 2)
@@ -102,12 +110,14 @@ class Stage(nn.Module):
             return x
         return dense(x, self.dim, name="reshape_linear", dtype=self.dtype)
 
-    def parallel_warping(self, x: jax.Array, flows: Sequence[jax.Array]) -> jax.Array:
-        """Fuses each frame with its neighbours on either side, aligned to it.
+    def parallel_warping(
+        self, x: Float[Array, "b t h w {self.dim}"], flows: Flows
+    ) -> Float[Array, "b t h w {self.dim}"]:
+        """Aligns neighboring frames of both sides to each frame, and fuses them.
 
         Args:
             x: (b, t, h, w, dim).
-            flows: of `flows_ahead`, at this scale.
+            flows: from `flows_ahead`, at this scale.
 
         Returns:
             (b, t, h, w, dim).
@@ -116,16 +126,16 @@ class Stage(nn.Module):
         """
         ahead = both_ways(x)
         current, steps = ahead[:, :, :-1], range(1, self.pa_frames // 2 + 1)
-        # Beyond the clip's end there are zeros, which the zero flow leads to.
-        others = [extend(ahead[:, :, k:], k - 1) for k in steps]
-        flows = [extend(flow, k - 1) for flow, k in zip(flows, steps, strict=True)]
+        # Beyond the end of the clip, features and flows are zero.
+        others = [append_zeros(ahead[:, :, k:], k - 1) for k in steps]
+        flows = [append_zeros(flow, k - 1) for flow, k in zip(flows, steps, strict=True)]
         warped = [by_frame(flow_warp)(*pair) for pair in zip(others, flows, strict=True)]
         align = FlowGuidedDeformConv(
-            self.dim,
-            self.deform_groups,
-            MAX_RESIDUE / 2**self.halvings,
-            len(others),
-            self.dtype,
+            features=self.dim,
+            deform_groups=self.deform_groups,
+            max_residue=MAX_RESIDUE / 2**self.halvings,
+            groups=len(others),
+            dtype=self.dtype,
             name="pa_deform",
         )
         feats = jnp.concatenate(others, axis=-1)
@@ -136,9 +146,10 @@ class Stage(nn.Module):
 
 
 class ReconstructionGroup(nn.Module):
-    """Self-attention at full size: blocks, a linear layer, and the way around them.
+    """Reconstruction at full size: self-attention blocks, a linear layer, a skip connection.
 
-    Attributes: BlockGroup's.
+    Attributes:
+        num_heads, window_size, drop_path, dtype, remat: as in `BlockGroup`.
     """
 
     num_heads: int
@@ -148,40 +159,39 @@ class ReconstructionGroup(nn.Module):
     remat: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(b, t, h, w, c) -> (b, t, h, w, c)."""
+    def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:
+        """Refines features (b, t, h, w, c)."""
         group = BlockGroup(
-            self.num_heads,
-            self.window_size,
-            self.drop_path,
-            False,
-            self.dtype,
-            self.remat,
+            num_heads=self.num_heads,
+            window_size=self.window_size,
+            drop_path=self.drop_path,
+            dtype=self.dtype,
+            remat=self.remat,
             name="group",
         )
         return x + dense(group(x), x.shape[-1], name="linear", dtype=self.dtype)
 
 
 class VRT(nn.Module):
-    """Seven stages, down three scales and up again, and groups of self-attention at full size.
+    """VRT: seven stages of a U-shaped network, then reconstruction groups at full size.
 
     Attributes:
-        scale: 1, 3 or a power of two; 1 where frames are restored at the size that they have.
-        dims: channels of each of seven stages, all the same, and of each group after them, too.
-        depths: blocks of each.
-        num_heads: attention heads of each.
+        scale: 1, 3 or a power of two; 1: the output has the size of the input.
+        dims: channels of each of the seven stages, all equal, then of each reconstruction group.
+        depths: number of blocks of each stage and group.
+        num_heads: attention heads of each stage and group.
         window_size: (wt, wh, ww).
-        indep_reconsts: numbers of the groups, from 7 on, that look at each frame by itself.
-        mul_attn_ratio: share of a stage's blocks in which neighbouring frames ask each other.
-        pa_frames: how many neighbours parallel warping aligns to a frame, on both sides together:
-            2, 4 or 6; 0: there is neither warping nor SpyNet.
-        deform_groups: of the warping, over all frames of one side.
-        noise_level: whether lq has a fourth channel, the noise's standard deviation.
-        interpolation: whether four frames become the one in their middle; `pa_frames` is 0 then.
+        indep_reconsts: indices, from 7 on, of groups that attend within single frames.
+        mul_attn_ratio: fraction of a stage's blocks that have mutual attention.
+        pa_frames: neighboring frames of parallel warping, on both sides together: 2, 4 or 6.
+            0: no parallel warping and no SpyNet.
+        deform_groups: deformable groups of parallel warping, for all frames of one side together.
+        noise_level: whether lq has a fourth channel, the standard deviation of the noise.
+        interpolation: whether to interpolate the middle frame of four; requires pa_frames=0.
         features_hr: channels at full resolution.
-        drop_path: highest rate of stochastic depth; active where an rng "droppath" is given.
+        drop_path: largest rate of stochastic depth, active if an rng "droppath" is given.
         dtype: of the computation; flows, offsets, logits, statistics and the image are float32.
-        remat: whether the blocks' activations are computed again in the backward pass.
+        remat: whether blocks are recomputed in the backward pass.
     """
 
     scale: int = 4
@@ -203,32 +213,37 @@ class VRT(nn.Module):
     lookahead: ClassVar[int | None] = None  # every stage looks both ways
 
     @nn.compact
-    def __call__(self, lq: jax.Array, train: bool = False) -> jax.Array:
-        """Restores clips.
+    def __call__(
+        self, lq: Float[AnyArray, "b t h w c"], train: bool = False
+    ) -> Float32[Array, "b_out t_out h_out w_out 3"]:
+        """Upsamples, restores or interpolates clips.
 
         Args:
-            lq: (b, t, h, w, 3) RGB in [0, 1], or 4 channels with `noise_level`. Padded by their
-                mirrored ends to multiples of 8, h and w are 8 windows at least.
+            lq: (b, t, h, w, 3) RGB in [0, 1], or 4 channels with `noise_level`. After padding to
+                multiples of 8, h and w must be at least 8 windows.
             train: changes memory and time, not the result.
 
         Returns:
-            (b, t, scale*h, scale*w, 3) float32, not clipped; one frame if interpolated.
+            (b, t, scale*h, scale*w, 3) float32, not clipped; t is 1 for interpolation.
 
         Raises:
-            ValueError: clips too short, frames too small, other channels, or fields that do not go
-                together.
+            ValueError: clips too short, frames too small, or inconsistent fields.
         """
-        self.check(lq)
+        # No parameter depends on the channels of the clip for initialization.
+        lq = check_lq(lq, lq.shape[-1] if self.is_initializing() else 3 + self.noise_level)
+        self.check_sizes(lq)
         if self.is_initializing():
-            # No parameter depends on the clip: the smallest is as good as any.
+            # No parameter depends on the size of the clip.
             sides = (8 * side for side in self.window_size[1:])
             lq = jnp.zeros((1, self.min_frames, *sides, 3 + self.noise_level))
         height, width = lq.shape[2:4]
-        lq = spatial_sharding.extend(lq.astype(jnp.float32), -height % 8, -width % 8, "symmetric")
+        lq = spatial_sharding.pad_bottom_right(
+            lq.astype(jnp.float32), -height % 8, -width % 8, "symmetric"
+        )
 
         frames = lq[..., :3]
         mean = frames.mean((1, 2, 3), keepdims=True) if self.interpolation else 0
-        flows: list[list[jax.Array]] = [[]] * 4
+        flows: list[Flows] = [[]] * 4
         known = [frames - mean]
         if self.pa_frames:
             flows = flows_ahead(SpyNet(name="spynet"), frames, self.pa_frames // 2)
@@ -239,44 +254,39 @@ class VRT(nn.Module):
         deep = self.body(x, flows)
         x = x + dense(deep, self.dims[0], name="conv_after_body", dtype=self.dtype)
 
-        x = self.interpolate(x) + mean if self.interpolation else self.enlarge(x, frames, train)
+        x = self.interpolate(x) + mean if self.interpolation else self.upsample(x, frames, train)
         return spatial_sharding.first(x, self.scale * height)[..., : self.scale * width, :]
 
-    def check(self, lq: jax.Array) -> None:
-        """Raises ValueError if clips (b, t, h, w, c) cannot be restored."""
+    def check_sizes(self, lq: Float[Array, "b t h w c"]) -> None:
+        """Raises ValueError if fields contradict each other, or clips are too short or small."""
         if self.interpolation and (self.pa_frames or self.scale != 1):
-            raise ValueError("interpolation is done with pa_frames=0 and scale=1")
+            raise ValueError("interpolation=True requires pa_frames=0 and scale=1")
         if self.pa_frames not in (0, 2, 4, 6) or 2 * self.deform_groups % max(self.pa_frames, 1):
             raise ValueError(
                 f"pa_frames={self.pa_frames} must be 0, 2, 4 or 6, and deform_groups="
                 f"{self.deform_groups} a multiple of its half"
             )
-        _, t, h, w, c = lq.shape
+        _, t, h, w, _ = lq.shape
         least_h, least_w = (8 * side - 7 for side in self.window_size[1:])
         if h < least_h or w < least_w:
             raise ValueError(
-                f"frames of {h}x{w} pixels are too small: at least {least_h}x{least_w} are needed, "
-                f"so that an eighth of them holds a window of {self.window_size[1:]}"
+                f"frames of {h}x{w} pixels are too small; expected at least {least_h}x{least_w}, "
+                f"eight times the window {self.window_size[1:]}"
             )
         if self.is_initializing():
             return
         if self.interpolation and t != INTERPOLATED:
-            raise ValueError(f"{INTERPOLATED} frames are interpolated between, not {t}")
+            raise ValueError(f"lq has {t} frames; interpolation expects {INTERPOLATED}")
         if t < self.min_frames:
-            raise ValueError(f"a clip of {t} frames is too short: it needs {self.min_frames}")
-        if c != 3 + self.noise_level:
-            raise ValueError(
-                f"lq has {c} channels, not {3 + self.noise_level}: RGB"
-                + (" and the noise's standard deviation" if self.noise_level else "")
-            )
+            raise ValueError(f"lq has {t} frames; expected at least {self.min_frames}")
 
     @property
     def min_frames(self) -> int:
-        """The fewest frames of a clip: two, and those that parallel warping looks at."""
+        """Smallest number of frames: two, or what parallel warping needs."""
         return INTERPOLATED if self.interpolation else max(2, self.pa_frames // 2 + 1)
 
-    def body(self, x: jax.Array, flows: list[list[jax.Array]]) -> jax.Array:
-        """Shallow features (b, t, h, w, c) -> deep ones, of as many channels as the last group."""
+    def body(self, x: Float[Array, "b t h w c"], flows: list[Flows]) -> Float[Array, "b t h w _"]:
+        """Extracts deep features from shallow ones (b, t, h, w, c)."""
         ends = np.cumsum(self.depths)
         rates = np.linspace(0, self.drop_path, int(ends[-1])).tolist()
         rates = [
@@ -286,21 +296,21 @@ class VRT(nn.Module):
         for i, halvings in enumerate(HALVINGS):
             before = HALVINGS[max(i - 1, 0)]
             stage = Stage(
-                self.dims[i],
-                self.depths[i],
-                self.mul_attn_ratio,
-                self.num_heads[i],
-                self.window_size,
-                "down" if halvings > before else "up" if halvings < before else "none",
-                halvings,
-                self.pa_frames,
-                self.deform_groups,
-                rates[i],
-                self.dtype,
-                self.remat,
+                dim=self.dims[i],
+                depth=self.depths[i],
+                mutual_ratio=self.mul_attn_ratio,
+                num_heads=self.num_heads[i],
+                window_size=self.window_size,
+                reshape="down" if halvings > before else "up" if halvings < before else "none",
+                halvings=halvings,
+                pa_frames=self.pa_frames,
+                deform_groups=self.deform_groups,
+                drop_path=rates[i],
+                dtype=self.dtype,
+                remat=self.remat,
                 name=f"stage{i + 1}",
             )
-            # Ways around from the stages of the same scale, but for the first: it joins after all.
+            # Skip connections between stages of equal scale. Stage 1 is added after stage 7.
             skip = {5: 2, 6: 1}.get(i)
             x = stage(x if skip is None else x + stages[skip], flows[halvings])
             self.sow("intermediates", f"feat_stage{i + 1}", x)
@@ -311,28 +321,36 @@ class VRT(nn.Module):
         for i in range(7, len(self.depths)):
             wt, wh, ww = self.window_size
             group = ReconstructionGroup(
-                self.num_heads[i],
-                (1 if i in self.indep_reconsts else wt, wh, ww),
-                rates[i],
-                self.dtype,
-                self.remat,
+                num_heads=self.num_heads[i],
+                window_size=(1 if i in self.indep_reconsts else wt, wh, ww),
+                drop_path=rates[i],
+                dtype=self.dtype,
+                remat=self.remat,
                 name=f"stage8_{i - 6}",
             )
             x = group(x)
             self.sow("intermediates", f"feat_stage8_{i - 6}", x)
         return layer_norm(x, name="norm", dtype=self.dtype)
 
-    def enlarge(self, x: jax.Array, lq: jax.Array, train: bool) -> jax.Array:
-        """Features (b, t, h, w, c), frames (b, t, h, w, 3) -> (b, t, scale*h, scale*w, 3)."""
+    def upsample(
+        self, x: Float[Array, "b t h w c"], lq: Float32[Array, "b t h w 3"], train: bool
+    ) -> Float32[Array, "b t {self.scale}*h {self.scale}*w 3"]:
+        """Reconstructs the image from features (b, t, h, w, c) and frames (b, t, h, w, 3)."""
         if self.scale == 1:
             return lq + conv(x, 3, name="conv_last", dtype=self.dtype).astype(jnp.float32)
         x = conv(x, self.features_hr, name="conv_before_upsample", dtype=self.dtype)
-        head = PixelShuffleHead(self.scale, self.features_hr, self.dtype, False, name="head")
+        head = PixelShuffleHead(
+            scale=self.scale,
+            features_hr=self.features_hr,
+            dtype=self.dtype,
+            activate_hr=False,
+            name="head",
+        )
         x = frame_by_frame(head, nn.leaky_relu(x, 0.01), train)
         return x + resize(lq, (x.shape[2], x.shape[3]))
 
-    def interpolate(self, x: jax.Array) -> jax.Array:
-        """Features (b, 4, h, w, c) -> the frame in their middle (b, 1, h, w, 3)."""
+    def interpolate(self, x: Float[Array, "b 4 h w c"]) -> Float32[Array, "b 1 h w 3"]:
+        """Reconstructs the middle frame (b, 1, h, w, 3) from features (b, 4, h, w, c)."""
         b, t, h, w, c = x.shape
         x = jnp.moveaxis(x, 1, 3).reshape(b, h, w, t * c)
         x = conv(x, self.features_hr, 1, name="linear_fuse", dtype=self.dtype)
@@ -350,17 +368,17 @@ class VRT(nn.Module):
         return last(x).astype(jnp.float32)[:, None]
 
 
-def flows_ahead(spynet: SpyNet, frames: jax.Array, steps: int) -> list[list[jax.Array]]:
-    """Flows to the next frames, of clips and of their reverse.
+def flows_ahead(spynet: SpyNet, frames: Float32[Array, "b t h w 3"], steps: int) -> list[Flows]:
+    """Estimates flows to the next frames, in clips and in their reverse.
 
     Args:
         spynet: the network.
         frames: (b, t, h, w, 3) RGB in [0, 1].
-        steps: to how many next frames.
+        steps: largest distance in frames.
 
     Returns:
-        For each of four scales, the full size first, and for 1 to `steps` frames ahead:
-        (b, 2, t-steps, h', w', 2) in pixels of that scale, the clip's and its reverse's.
+        For each of four scales, full size first, the flows k = 1 to `steps` frames ahead:
+        (b, 2, t-k, h', w', 2) in pixels of that scale, for the clip and its reverse.
 
     Source: section 3.3.
     """
@@ -378,34 +396,36 @@ def flows_ahead(spynet: SpyNet, frames: jax.Array, steps: int) -> list[list[jax.
     return scales
 
 
-def both_ways(x: jax.Array) -> jax.Array:
-    """Clips (b, t, ...) -> (b, 2, t, ...), the clip and its reverse: both look ahead."""
+def both_ways(x: Float[Array, "b t *rest"]) -> Float[Array, "b 2 t *rest"]:
+    """Stacks clips and their reverse: (b, t, ...) -> (b, 2, t, ...)."""
     return jnp.stack([x, x[:, ::-1]], axis=1)
 
 
-def extend(x: jax.Array, frames: int) -> jax.Array:
-    """Adds frames of zeros to the end of (b, 2, t, ...)."""
+def append_zeros(
+    x: Float[Array, "b 2 t *rest"], frames: int
+) -> Float[Array, "b 2 t+{frames} *rest"]:
+    """Appends frames of zeros to clips (b, 2, t, ...)."""
     return jnp.pad(x, [(0, frames) if axis == 2 else (0, 0) for axis in range(x.ndim)])
 
 
-def per_frame(ahead: jax.Array) -> jax.Array:
-    """What was seen from each frame but the last, ahead in a clip and in its reverse.
+def per_frame(ahead: Float[Array, "b 2 t h w c"]) -> Float[Array, "b t+1 h w 2*c"]:
+    """Concatenates, for each frame, features aligned from later and from earlier frames.
 
     Args:
-        ahead: (b, 2, t-1, h, w, c).
+        ahead: (b, 2, t-1, h, w, c), for each frame but the last of a clip and of its reverse.
 
     Returns:
-        (b, t, h, w, 2*c): of the later, then of the earlier frames; zeros where there are none.
+        (b, t, h, w, 2*c): from later frames, then from earlier ones; zero where there are none.
     """
-    ahead = extend(ahead, 1)
+    ahead = append_zeros(ahead, 1)
     return jnp.concatenate([ahead[:, 0], ahead[:, 1, ::-1]], axis=-1)
 
 
 def by_frame(function: Callable) -> Callable:
-    """Lets a function of (n, h, w, c) arrays take (b, 2, t, h, w, c) ones."""
+    """Maps a function of arrays (n, h, w, c) over arrays (b, 2, t, h, w, c)."""
 
-    def run(*arrays: jax.Array) -> jax.Array:
+    def applied(*arrays: jax.Array) -> jax.Array:
         out = function(*(x.reshape(-1, *x.shape[3:]) for x in arrays))
         return out.reshape(*arrays[0].shape[:3], *out.shape[1:])
 
-    return run
+    return applied

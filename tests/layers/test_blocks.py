@@ -20,12 +20,12 @@ class LayerNorm(nn.Module):
 def test_layer_norm_golden():
     scale = np.float32([1e-4, 1e-3, 1e-2, 1e-1, 1, 30])[:, None]
     params = {"norm": {"scale": TENSORS["ln.weight"], "bias": TENSORS["ln.bias"]}}
-    out = LayerNorm().apply({"params": params}, TENSORS["ln.x"] * scale + 0.5)
+    out = LayerNorm().apply({"params": params}, jnp.asarray(TENSORS["ln.x"] * scale + 0.5))
     assert reference.relative_error(out, ARRAYS["layer_norm"]) < 1e-5
 
 
 def test_activations_golden():
-    x = TENSORS["act.x"]
+    x = jnp.asarray(TENSORS["act.x"])
     assert reference.relative_error(blocks.gelu(x), ARRAYS["gelu"]) < 1e-6
     assert reference.relative_error(blocks.gelu(x), ARRAYS["gelu_tanh"]) > 1e-5
     assert reference.relative_error(blocks.leaky_relu(x), ARRAYS["lrelu01"]) < 1e-7
@@ -71,3 +71,20 @@ def test_convolution_and_its_gradients_in_groups(groups):
         strict=True,
     ):
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "settings", "named"),
+    [
+        (3, {"strides": 2}, r"strides=\(2, 2\)"),
+        (3, {"strides": (1, 2)}, r"strides=\(1, 2\)"),
+        (3, {"kernel_dilation": 2}, r"kernel_dilation=\(2, 2\)"),
+        (3, {"input_dilation": 2}, r"input_dilation=\(2, 2\)"),
+        (3, {"padding": "VALID"}, "padding='VALID'"),
+        (2, {}, r"kernel_size=\(2, 2\)"),
+    ],
+)
+def test_conv_refuses_what_it_does_not_compute(kernel_size, settings, named):
+    conv = blocks.Conv(4, (kernel_size, kernel_size), **settings)
+    with pytest.raises(ValueError, match=named):
+        conv.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))

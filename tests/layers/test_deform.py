@@ -20,9 +20,9 @@ def case(name):
     mask = None
     if config["mask"]:
         mask = jax.nn.sigmoid(reference.channels_last(tensors[f"{name}.mask_logit"]))
-    weight = reference.torch_kernel(tensors[f"{name}.weight"])
+    weight = jnp.asarray(reference.torch_kernel(tensors[f"{name}.weight"]))
     how = {"stride": config["stride"], "padding": config["pad"], "dilation": config["dil"]}
-    return how, [jnp.asarray(x), offset, mask, weight, tensors[f"{name}.bias"]]
+    return how, [x, offset, mask, weight, jnp.asarray(tensors[f"{name}.bias"])]
 
 
 @pytest.mark.parametrize("name", "abcd")
@@ -76,7 +76,7 @@ def test_bfloat16_keeps_its_dtype_and_its_coordinates():
     assert reference.relative_error(out.astype("float32"), expected) < 1e-2
 
 
-def test_what_does_not_fit_is_named():
+def test_what_does_not_fit_is_named(unchecked):
     how, (x, offset, mask, weight, bias) = case("a")
     with pytest.raises(ValueError, match=r"offset \(2, 19, 26, 72\) must be \(b, 20, 26"):
         deform_conv2d(x, offset[:, 1:], mask, weight, bias, **how)
@@ -92,9 +92,11 @@ def official_name(place):
 
 def test_guided_deformable_attention_golden():
     manifest, tensors, arrays = reference.load("rvrt_deform_attn")
-    module = GuidedDeformAttention(12, 6, 4, (3, 3), 10.0, jnp.float32)
+    module = GuidedDeformAttention(
+        dim=12, num_heads=6, groups=4, window=(3, 3), max_residue=10.0, dtype=jnp.float32
+    )
     names = ["q", "k", "v", "warped1", "warped2", "flow1", "flow2"]
-    inputs = [arrays[f"module/{name}"] for name in names]
+    inputs = [jnp.asarray(arrays[f"module/{name}"]) for name in names]
 
     def attend(params, q, k, v, warped1, warped2, flow1, flow2):
         out, (updated1, updated2) = module.apply(
@@ -107,7 +109,7 @@ def test_guided_deformable_attention_golden():
     q, k, v, *guides = inputs
     how = {"method": "attend"}
     shapes = jax.eval_shape(
-        lambda: module.init(jax.random.key(0), q, k, v, guides[:2], guides[2:], **how)
+        lambda: module.init(jax.random.key(0), q, k, v, tuple(guides[:2]), tuple(guides[2:]), **how)
     )
     rules = type(RULES)(((r"^(.*)$", lambda m: official_name(m[1])),))
     params = take_over(shapes["params"], rules, tensors, reference.torch_kernel)
@@ -120,6 +122,7 @@ def test_guided_deformable_attention_golden():
     for name, dx in zip(names, dinputs, strict=True):
         if name != "warped2":
             assert reference.relative_error(dx, arrays[f"module/grad_{name}"]) < 1e-4
+    # Kinks of bilinear sampling at integer positions: see RVRT's gradients.
     reference.assert_gradients(dparams, official_name, manifest, arrays, 2e-3)
 
 
@@ -127,15 +130,15 @@ def attention_case():
     """q, kv and offsets that lead over the edges, of 2 heads and 4 deformable groups."""
     rng = np.random.default_rng(0)
     shapes = (1, 2, 5, 6, 8), (1, 2, 5, 6, 16), (1, 2, 5, 6, 2 * 2 * 4 * 9)
-    q, kv, offset = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
+    q, kv, offset = (jnp.float32(rng.normal(size=shape)) for shape in shapes)
     return q, kv, 3 * offset
 
 
 def test_deform_attention_is_what_it_says_place_by_place():
     q, kv, offset = attention_case()
     actual = jax.jit(deform_attention, static_argnums=3)(q, kv, offset, 2)
-    padded = np.pad(kv[0], ((0, 0), (1, 2), (1, 2), (0, 0)))
-    offset = offset.reshape(2, 5, 6, 2, 4, 9, 2)
+    padded = np.pad(np.asarray(kv[0]), ((0, 0), (1, 2), (1, 2), (0, 0)))
+    q, offset = np.asarray(q), np.asarray(offset).reshape(2, 5, 6, 2, 4, 9, 2)
     for t, y, x in np.ndindex(2, 5, 6):
         samples = np.zeros((2, 9, 4, 4))
         for n, group, tap in np.ndindex(2, 4, 9):
@@ -161,7 +164,7 @@ def test_deform_attention_keeps_its_dtype():
     assert reference.relative_error(half.astype("float32"), expected) < 2e-2
 
 
-def test_attention_that_does_not_fit_is_named():
+def test_attention_that_does_not_fit_is_named(unchecked):
     q, kv, offset = attention_case()
     with pytest.raises(ValueError, match="kv .* twice the channels of q"):
         deform_attention(q, kv[..., 1:], offset, 2)

@@ -7,7 +7,7 @@ import reference
 from jaxvsr.layers import upsample
 
 MANIFEST, TENSORS, ARRAYS = reference.load("op_misc")
-IMAGE = ARRAYS["img"].astype(np.float32) / 255
+IMAGE = jnp.float32(ARRAYS["img"]) / 255
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_pixel_unshuffle_golden():
 
 
 def test_depth_to_space_puts_row_then_column_before_colour():
-    x = np.arange(2 * 3 * 12).reshape(1, 2, 3, 12)
+    x = jnp.arange(2 * 3 * 12.0).reshape(1, 2, 3, 12)
     out = upsample.depth_to_space(x, 2)
     for i, j, y, z in np.ndindex(2, 2, 2, 3):
         np.testing.assert_array_equal(

@@ -13,7 +13,7 @@ from jaxvsr.layers.warp import flow_warp, nearest_corners, patch_align
 def test_flow_warp_golden(size, padding, interpolation):
     _, tensors, arrays = reference.load("op_flow_warp")
     x = reference.channels_last(tensors[f"x_{size}"])
-    flow = arrays[f"{size}/flow16"] / np.float32(16)
+    flow = jnp.asarray(arrays[f"{size}/flow16"] / np.float32(16))
     out = flow_warp(x, flow, interpolation, padding)
     assert reference.relative_error(out, arrays[f"{size}/{interpolation}_{padding}"]) < 1e-5
 
@@ -41,10 +41,9 @@ def test_flow_warp_gradients_golden(size, padding):
 
 
 def test_flow_warp_by_whole_pixels_is_a_shift():
-    x = np.random.default_rng(0).normal(size=(1, 6, 7, 2)).astype(np.float32)
-    flow = np.broadcast_to(np.float32([2, -1]), (1, 6, 7, 2))
-    expected = np.zeros_like(x)
-    expected[:, 1:, :-2] = x[:, :-1, 2:]
+    x = jax.random.normal(jax.random.key(0), (1, 6, 7, 2))
+    flow = jnp.broadcast_to(jnp.float32([2, -1]), (1, 6, 7, 2))
+    expected = jnp.zeros_like(x).at[:, 1:, :-2].set(x[:, :-1, 2:])
     for interpolation in ("bilinear", "nearest"):
         np.testing.assert_array_equal(flow_warp(x, flow, interpolation), expected)
 
@@ -57,7 +56,7 @@ def test_flow_warp_survives_a_flow_that_has_run_away():
         np.testing.assert_array_equal(flow_warp(x, flow, padding="border"), 1)
 
 
-def test_flow_warp_names_what_is_wrong():
+def test_flow_warp_names_what_is_wrong(unchecked):
     x, flow = jnp.zeros((1, 4, 4, 1)), jnp.zeros((1, 4, 4, 2))
     with pytest.raises(ValueError, match="'cubic'"):
         flow_warp(x, flow, interpolation="cubic")
@@ -71,7 +70,7 @@ def test_flow_warp_names_what_is_wrong():
 def test_patch_align_golden(size):
     manifest, tensors, arrays = reference.load("op_patch_align")
     x = reference.channels_last(tensors[f"x_{size}"])
-    flow = arrays[f"{size}/flow256"] / np.float32(256)
+    flow = jnp.asarray(arrays[f"{size}/flow256"] / np.float32(256))
     assert reference.relative_error(patch_align(x, flow), arrays[f"{size}/out"]) < 1e-5
 
     r = reference.direction(f"{size}/grad", tensors[f"x_{size}"].shape, manifest["salt"])
@@ -86,17 +85,16 @@ def test_patch_align_golden(size):
 
 
 def test_patch_align_far_out_is_zero_and_at_rest_identity():
-    x = np.random.default_rng(0).normal(size=(2, 11, 19, 3)).astype(np.float32)
-    rest = np.full((2, 11, 19, 2), 0.3, np.float32)
+    x = jax.random.normal(jax.random.key(0), (2, 11, 19, 3))
+    rest = jnp.full((2, 11, 19, 2), 0.3)
     np.testing.assert_array_equal(patch_align(x, rest), x)
     for far in ((500, 0), (0, -500), (-500, 500)):
-        np.testing.assert_array_equal(patch_align(x, rest + np.float32(far)), 0)
+        np.testing.assert_array_equal(patch_align(x, rest + jnp.float32(far)), 0)
 
 
 def test_patch_align_is_nearest_sampling_by_the_mean_flow():
-    rng = np.random.default_rng(1)
-    x = rng.normal(size=(1, 16, 24, 2)).astype(np.float32)
-    flow = rng.normal(scale=9, size=(1, 16, 24, 2)).astype(np.float32)
+    x, flow = jax.random.normal(jax.random.key(1), (2, 1, 16, 24, 2))
+    flow = 9 * flow
     mean = flow.reshape(1, 2, 8, 3, 8, 2).mean((2, 4))
     mean = mean.repeat(8, axis=1).repeat(8, axis=2)
     np.testing.assert_array_equal(patch_align(x, flow), flow_warp(x, mean, "nearest"))

@@ -1,3 +1,4 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
@@ -9,14 +10,14 @@ from jaxvsr.layers.windows import fit, merge, partition, shift_regions
 @pytest.mark.parametrize("window", [(1, 8, 8), (3, 4, 8)])
 @pytest.mark.parametrize("shift", [(0, 0, 0), (0, 4, 3), (1, 2, 4)])
 def test_merge_undoes_partition(size, window, shift):
-    x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
+    x = jnp.float32(np.random.default_rng(0).normal(size=(2, *size, 3)))
     windows = partition(x, window, shift)
     assert windows.shape[2:] == (np.prod(window), 3)
     np.testing.assert_array_equal(merge(windows, size, window, shift), x)
 
 
 def test_partition_orders_windows_and_tokens_by_time_row_column():
-    x = np.arange(2 * 4 * 6).reshape(1, 2, 4, 6, 1)
+    x = jnp.arange(2 * 4 * 6).reshape(1, 2, 4, 6, 1)
     windows = np.asarray(partition(x, (2, 2, 3)))[0, ..., 0]
     for n, (i, j) in enumerate(np.ndindex(2, 2)):
         expected = x[0, :, 2 * i : 2 * i + 2, 3 * j : 3 * j + 3, 0].ravel()
@@ -39,7 +40,7 @@ def test_shift_regions_golden(size):
 def test_shift_regions_keeps_apart_what_the_roll_brings_together():
     size, window, shift = (4, 8, 12), (2, 4, 4), (1, 2, 3)
     position = np.stack(np.meshgrid(*map(np.arange, size), indexing="ij"), -1)
-    position = np.asarray(partition(position[None], window, shift))[0]
+    position = np.asarray(partition(jnp.asarray(position[None]), window, shift))[0]
     regions = shift_regions(size, window, shift)
     near = (np.abs(position[:, :, None] - position[:, None]) < window).all(-1)
     np.testing.assert_array_equal(regions[:, :, None] == regions[:, None, :], near)

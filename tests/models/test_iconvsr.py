@@ -9,7 +9,7 @@ import pytest
 import recurrent
 
 from jaxvsr import models
-from jaxvsr.models.iconvsr import neighbours
+from jaxvsr.models.iconvsr import neighbor_indices
 from jaxvsr.weights.iconvsr import ICONVSR as RULES
 
 TINY = {"dim": 8, "depth": 1, "features_hr": 8, "keyframe_stride": 2, "temporal_padding": 1}
@@ -38,16 +38,16 @@ def test_parameter_count_is_the_published(padding, count):
     ("padding", "first", "last"),
     [(2, [4, 3, 0, 1, 2], [-3, -2, -1, -4, -5]), (3, [6, 5, 4, 0], [-1, -5, -6, -7])],
 )
-def test_neighbours_beyond_the_ends_are_those_of_the_official_code(padding, first, last):
-    windows = neighbours(9, padding)
+def test_neighbors_beyond_the_ends_are_those_of_the_official_code(padding, first, last):
+    windows = neighbor_indices(9, padding)
     np.testing.assert_array_equal(windows[0][: len(first)], first)
     np.testing.assert_array_equal(windows[-1][-len(last) :] - 9, last)
     np.testing.assert_array_equal(windows[4], np.arange(4 - padding, 5 + padding))
 
 
-def test_neighbours_in_a_short_clip_are_there():
-    np.testing.assert_array_equal(neighbours(2, 1), [[1, 0, 1], [0, 1, 0]])
-    np.testing.assert_array_equal(neighbours(1, 2), np.zeros((1, 5)))
+def test_neighbors_in_a_short_clip_are_there():
+    np.testing.assert_array_equal(neighbor_indices(2, 1), [[1, 0, 1], [0, 1, 0]])
+    np.testing.assert_array_equal(neighbor_indices(1, 2), np.zeros((1, 5)))
 
 
 @pytest.fixture(scope="module")

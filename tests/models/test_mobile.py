@@ -10,9 +10,9 @@ import pytest
 
 from configs.mobile import NETWORKS, get_config
 from jaxvsr import models
-from jaxvsr.models.mobile.base import enlarge
+from jaxvsr.models.mobile.base import add_residual
 from jaxvsr.models.mobile.blocks import BatchNorm
-from jaxvsr.models.mobile.fani import ColourAttention
+from jaxvsr.models.mobile.fani import ColorAttention
 from jaxvsr.models.mobile.reparam import Convs, fuse
 from jaxvsr.training.optimizer import make_optimizer
 from jaxvsr.training.state import initial_state
@@ -157,7 +157,7 @@ def test_the_published_alignment_has_no_gradient_and_the_repaired_one_has():
     }
 
     def gradients(scaled):
-        align = ColourAttention(Convs(), project=False, scaled=scaled)
+        align = ColorAttention(Convs(), project=False, scaled=scaled)
 
         def loss(params):
             return (align.apply({"params": params}, current, neighbours) ** 2).mean()
@@ -180,7 +180,9 @@ def test_values_of_fields_are_known():
     ]
     assert len(words) > 20
     for name, field, value in words:
-        with pytest.raises(ValueError, match=f"{field}='wrong' is none of .*{value}"):
+        with pytest.raises(
+            ValueError, match=f"{field}='wrong' of model .* must be one of: .*{value}"
+        ):
             models.create(name, **{field: "wrong"})
 
 
@@ -192,7 +194,7 @@ class Normalised(nn.Module):
     @nn.compact
     def __call__(self, lq, train=False):
         x = nn.Dense(48)(BatchNorm()(lq, train))
-        return enlarge(lq, x, 4, clip=True)
+        return add_residual(lq, x, 4, clip=True)
 
 
 def test_a_training_step_moves_the_statistics():
@@ -207,7 +209,7 @@ def test_a_training_step_moves_the_statistics():
     moved = state.weights.batch_stats
     for part in (slice(0, 4, 2), slice(1, 4, 2)):  # each part of the batch in turn
         variables = {"params": state.weights.params, "batch_stats": moved}
-        lq = batch["lq"][part] / np.float32(255)
+        lq = jnp.asarray(batch["lq"][part] / np.float32(255))
         moved = model.apply(variables, lq, train=True, mutable=["batch_stats"])[1]["batch_stats"]
     step = jax.jit(make_step(make_loss(model, config.loss), optimizer, 2, 0.0))
     after, metrics = step(state, batch)

@@ -67,6 +67,8 @@ def test_golden_mirrored_septuplet():
 def test_gradients_golden():
     case = official(**FEW)
     gt = case.lq.repeat(4, axis=2).repeat(4, axis=3)
+    # The official gradients in float32 differ from those in float64 by up to 5e-4, because of the
+    # kinks of bilinear sampling at integer positions.
     recurrent.assert_gradients_golden(case, RULES.official_name, gt, eps=1e-9, bar=2e-3)
 
 
@@ -148,7 +150,7 @@ def test_other_scales_and_a_single_clip(scale):
 
 
 def test_frames_that_are_reduced_are_padded_by_their_reverse():
-    lq = np.random.default_rng(0).random((1, 2, 131, 132, 3), np.float32)
+    lq = jax.random.uniform(jax.random.key(0), (1, 2, 131, 132, 3))
     padded = models.create("rvrt", scale=1).apply({}, lq, method="prepare")
     np.testing.assert_array_equal(padded, np.concatenate([lq, lq[:, :, :-6:-1]], axis=2))
     enlarged = models.create("rvrt").apply({}, lq, method="prepare")
@@ -159,11 +161,9 @@ def test_clips_that_cannot_work_are_refused():
     def check(shape, **fields):
         models.create("rvrt", **fields).apply({}, jnp.zeros(shape))
 
-    with pytest.raises(ValueError, match="5 frames cannot be cut into clips of 2: repeat the last"):
+    with pytest.raises(
+        ValueError, match="lq has 5 frames; expected a multiple of 2 .repeat or drop"
+    ):
         check((1, 5, 64, 64, 3))
-    with pytest.raises(ValueError, match="have 3 channels, not 4: RGB and the level of the noise"):
-        check((1, 2, 192, 192, 3), **DENOISING)
-    with pytest.raises(ValueError, match="have 4 channels, not 3: RGB"):
-        check((1, 2, 192, 192, 4))
-    with pytest.raises(ValueError, match="192x128 pixels are too small: more than 128"):
+    with pytest.raises(ValueError, match="192x128 pixels are too small; expected more than 128"):
         check((1, 2, 192, 128, 3), scale=1)

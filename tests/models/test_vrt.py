@@ -77,9 +77,14 @@ def test_golden(case):
     assert error.max() < 1e-3 and error.mean() < 5e-5
 
 
+# Bilinear sampling has kinks at integer positions: with parallel warping, the official gradients in
+# float32 differ from those in float64 by up to 3e-3 and 6e-3 (`grad_noise` in the manifests).
+# Frame interpolation does not warp, and differs by 1e-5.
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["vrt_tiny", "vrt_tiny_denoise", "vrt_tiny_vfi"])
-def test_gradients_golden(case):
+@pytest.mark.parametrize(
+    ("case", "bar"), [("vrt_tiny", 3e-2), ("vrt_tiny_denoise", 3e-2), ("vrt_tiny_vfi", 1e-3)]
+)
+def test_gradients_golden(case, bar):
     model, variables, manifest, arrays, lq = official(case)
     gt = lq[..., :3].repeat(model.scale, axis=2).repeat(model.scale, axis=3)
     if model.scale == 1:
@@ -94,7 +99,7 @@ def test_gradients_golden(case):
 
     loss, gradients = gradient(variables["params"])
     np.testing.assert_allclose(loss, arrays["train/loss"], rtol=1e-5)
-    reference.assert_gradients(gradients, RULES.official_name, manifest, arrays, 3e-2)
+    reference.assert_gradients(gradients, RULES.official_name, manifest, arrays, bar)
 
 
 @pytest.mark.slow
@@ -195,16 +200,18 @@ def test_other_scales_and_the_official_names_of_their_heads(scale):
 @pytest.mark.parametrize(
     ("lq", "fields", "message"),
     [
-        ((3, 20, 8, 3), {}, "20x8 pixels are too small: at least 9x9"),
+        ((3, 20, 8, 3), {}, "20x8 pixels are too small; expected at least 9x9"),
         ((3, 49, 64, 3), {"window_size": (2, 8, 8)}, "49x64 pixels .* at least 57x57"),
-        ((1, 20, 20, 3), {}, "1 frames is too short: it needs 2"),
-        ((3, 20, 20, 3), {"pa_frames": 6, "deform_groups": 6}, "3 frames is too short: it needs 4"),
-        ((3, 20, 20, 4), {}, "4 channels, not 3: RGB"),
-        ((3, 20, 20, 3), {"noise_level": True}, "3 channels, not 4: .* the noise's standard"),
+        ((1, 20, 20, 3), {}, "lq has 1 frames; expected at least 2"),
+        (
+            (3, 20, 20, 3),
+            {"pa_frames": 6, "deform_groups": 6},
+            "lq has 3 frames; expected at least 4",
+        ),
         (
             (5, 20, 20, 3),
             {"scale": 1, "pa_frames": 0, "interpolation": True},
-            "4 frames are interpolated between, not 5",
+            "lq has 5 frames; interpolation expects 4",
         ),
         ((4, 20, 20, 3), {"interpolation": True}, "pa_frames=0 and scale=1"),
         ((4, 20, 20, 3), {"pa_frames": 3}, "pa_frames=3 must be 0, 2, 4 or 6"),

@@ -1,1 +1,1 @@
-"""Networks small enough for a phone."""
+"""Networks for mobile phones."""

@@ -1,4 +1,4 @@
-"""ABPN: plain convolutions of one frame, added to its repeated pixels.
+"""ABPN: plain convolutions per frame; the residual is added to the repeated input pixels.
 
 Source: Du et al., "Anchor-based Plain Net for Mobile Image Super-Resolution", section 3.
 """
@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import flax.linen as nn
-import jax
+from jaxtyping import Array, Float
 
 from jaxvsr.models.mobile.base import Windowed
 
 
 class ABPN(Windowed):
-    """Each frame by itself.
+    """Anchor-based plain net for single frames.
 
     Attributes:
-        num_blocks: convolutions between the first and the last two.
+        num_blocks: number of convolutions between the first and the last two.
     """
 
     dim: int = 28
@@ -26,8 +26,10 @@ class ABPN(Windowed):
     nearest: ClassVar[bool] = True
 
     @nn.compact
-    def restore(self, frames: Sequence[jax.Array], train: bool) -> jax.Array:
-        """As `Windowed.restore`."""
+    def residual(
+        self, frames: Sequence[Float[Array, "b t h w 3"]], train: bool
+    ) -> Float[Array, "b t h w _"]:
+        """Predicts the residual image; see `Windowed.residual`."""
         x = nn.relu(self.convs(frames[1], self.dim, name="conv_first"))
         for i in range(self.num_blocks):
             x = nn.relu(self.convs(x, self.dim, name=f"conv_{i}"))

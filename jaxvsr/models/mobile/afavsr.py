@@ -1,22 +1,22 @@
-"""AFAVSR, of FANI's work log: three frames in, large-kernel attention, no memory."""
+"""AFAVSR: large-kernel attention on three frames, without recurrence; from FANI's work log."""
 
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jaxvsr.models.mobile.base import Windowed
 from jaxvsr.models.mobile.blocks import LargeAttention
 
 
 class AFAVSR(Windowed):
-    """The frames enter as they are.
+    """Concatenated frames and large-kernel attention blocks.
 
     Attributes:
-        num_blocks: of attention.
-        attention_dim: channels inside of a block.
-        tail_side: of the last convolution's kernel.
+        num_blocks: number of attention blocks.
+        attention_dim: channels inside a block.
+        tail_side: kernel size of the last convolution.
     """
 
     dim: int = 48
@@ -25,8 +25,10 @@ class AFAVSR(Windowed):
     tail_side: int = 3
 
     @nn.compact
-    def restore(self, frames: Sequence[jax.Array], train: bool) -> jax.Array:
-        """As `Windowed.restore`."""
+    def residual(
+        self, frames: Sequence[Float[Array, "b t h w 3"]], train: bool
+    ) -> Float[Array, "b t h w _"]:
+        """Predicts the residual image; see `Windowed.residual`."""
         x = jnp.concatenate(frames, axis=-1)
         x = self.convs.separable(x, self.dim, name="shallow")
         for i in range(self.num_blocks):

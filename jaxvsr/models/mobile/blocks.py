@@ -1,4 +1,4 @@
-"""Blocks of the mobile networks: partial features, their distillation, and attention.
+"""Blocks of the mobile networks: partial features, feature distillation, and attention.
 
 Sources: FANI's release and work log (MPFD, PFE, PPA); Hui et al., "IMDN", section 3.2 (IMDB and
 contrast-aware attention); Zhou et al., "Efficient Image Super-Resolution using Vast-Receptive-Field
@@ -12,21 +12,23 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from jaxvsr.models.mobile.reparam import Convs
 
-Kernels = tuple[tuple[int, int], ...]  # side and dilation of each convolution of a chain
+Kernels = tuple[tuple[int, int], ...]  # kernel size and dilation of each convolution of a chain
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation whose batch is one frame of every clip, as frames were trained in turn.
+    """Batch normalization with separate statistics per frame index, as in frame-wise training.
 
-    The moving statistics are those after all frames of the clips, met in their order. Of the
-    variance that enters them the divisor is n - 1, of the one that normalises it is n: Keras'.
+    The moving statistics are updated by one frame after the other, in order. As in Keras, moving
+    variances are unbiased (divisor n - 1), and normalization uses biased ones (divisor n).
 
     Attributes:
         dtype: of the result; statistics are float32.
-        momentum: share of the moving statistics that a frame leaves.
+        momentum: decay of the moving statistics per frame.
         epsilon: added to the variance.
     """
 
@@ -35,8 +37,8 @@ class BatchNorm(nn.Module):
     epsilon: float = 1e-3
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """x (b, t, h, w, c) or (b, h, w, c), normalised over clips and pixels."""
+    def __call__(self, x: Float[Array, "b *t h w c"], train: bool) -> Float[Array, "b *t h w c"]:
+        """Normalizes x (b, t, h, w, c) or (b, h, w, c) over clips and pixels."""
         channels = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, channels)
         bias = self.param("bias", nn.initializers.zeros, channels)
@@ -55,28 +57,30 @@ class BatchNorm(nn.Module):
         gain = scale * jax.lax.rsqrt(var + self.epsilon)
         return (x * gain + (bias - mean * gain)).astype(self.dtype)
 
-    def _moved(self, moving: jax.Array, frames: jax.Array) -> jax.Array:
-        """The moving statistic (c,) after those of some frames (t, c)."""
+    def _moved(self, moving: ArrayLike, frames: Array) -> Array:
+        """Updates a moving statistic (c,) by the statistics of frames (t, c), in order."""
         powers = self.momentum ** np.arange(len(frames), -1, -1, dtype=np.float32)
         return powers[0] * moving + (1 - self.momentum) * (powers[1:] @ frames)
 
 
 class LayerNorm(nn.Module):
-    """Keras' LayerNormalization over the last axis, as the work log sets it: eps 1e-8."""
+    """Keras' LayerNormalization over the last axis, with the work log's epsilon 1e-8."""
 
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(..., c) -> (..., c)."""
+    def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
+        """Normalizes x (..., c)."""
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
         return layer_norm(x.astype(jnp.float32), scale, bias).astype(self.dtype)
 
 
-@jax.jit  # its name is how `flops.log_convention` knows it
-def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-    """(..., c), (c,) and (c,) float32 -> (..., c)."""
+@jax.jit  # `flops.log_convention` recognizes it by name
+def layer_norm(
+    x: Float[Array, "*n c"], scale: Float[Array, " c"], bias: Float[Array, " c"]
+) -> Float[Array, "*n c"]:
+    """Layer normalization of x (..., c) float32 with an affine part of two (c,) arrays."""
     mean, var = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
     return (x - mean) * jax.lax.rsqrt(var + 1e-8) * scale + bias
 
@@ -85,12 +89,12 @@ class PartialFeatures(nn.Module):
     """PFE: spatial convolutions on the first channels only, then a mixer of all of them.
 
     Attributes:
-        convs: how convolutions are made.
-        features: channels that are convolved.
-        kernels: side and dilation of the spatial convolutions.
-        depthwise: whether each channel is convolved alone.
-        fc: whether a 1x1 convolution chooses first what comes to those channels.
-        mix_ratio: width of the mixer over that of the input.
+        convs: factory of convolutions.
+        features: number of channels with spatial convolutions, the first ones.
+        kernels: kernel size and dilation of the spatial convolutions.
+        depthwise: whether spatial convolutions are depthwise.
+        fc: whether a 1x1 convolution comes first.
+        mix_ratio: hidden width of the mixer over the number of channels.
     """
 
     convs: Convs
@@ -101,8 +105,8 @@ class PartialFeatures(nn.Module):
     mix_ratio: int = 2
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """(..., h, w, c) -> (..., h, w, c)."""
+    def __call__(self, x: Float[Array, "*n h w c"], train: bool) -> Float[Array, "*n h w c"]:
+        """Applies the block to x (..., h, w, c)."""
         dim = x.shape[-1]
         if self.fc:
             x = self.convs(x, dim, 1, name="fc")
@@ -115,14 +119,14 @@ class PartialFeatures(nn.Module):
 
 
 class PixelAttention(nn.Module):
-    """PPA: the first channels, weighed at each pixel by what is around it.
+    """PPA: partial pixel attention, a sigmoid gate on the first channels.
 
     Attributes:
-        convs: how convolutions are made.
-        features: channels that are weighed.
-        kernels: side and dilation of the convolutions that weigh.
-        depthwise: whether they see a channel each.
-        fc: whether a 1x1 convolution chooses first what comes to those channels.
+        convs: factory of convolutions.
+        features: number of gated channels, the first ones.
+        kernels: kernel size and dilation of the gate's convolutions.
+        depthwise: whether these are depthwise.
+        fc: whether a 1x1 convolution comes first.
     """
 
     convs: Convs
@@ -132,8 +136,8 @@ class PixelAttention(nn.Module):
     fc: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(..., h, w, c) -> (..., h, w, c)."""
+    def __call__(self, x: Float[Array, "*n h w c"]) -> Float[Array, "*n h w c"]:
+        """Applies the block to x (..., h, w, c)."""
         if self.fc:
             x = self.convs(x, x.shape[-1], 1, name="fc")
         part = x[..., : self.features]
@@ -143,12 +147,13 @@ class PixelAttention(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Weighs the channels by what they hold on average over the frame.
+    """Channel attention: a gate per channel, from its mean over the frame.
 
     Attributes:
-        convs: how convolutions are made.
-        hidden: width of the layer between.
-        contrast: whether the deviation from the average counts, too (IMDN's).
+        convs: factory of convolutions.
+        hidden: hidden channels.
+        contrast: whether the standard deviation is added to the mean (IMDN's contrast-aware
+            attention).
     """
 
     convs: Convs
@@ -156,8 +161,8 @@ class ChannelAttention(nn.Module):
     contrast: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(..., h, w, c) -> (..., h, w, c)."""
+    def __call__(self, x: Float[Array, "*n h w c"]) -> Float[Array, "*n h w c"]:
+        """Applies the block to x (..., h, w, c)."""
         pixels = x.astype(jnp.float32)
         y = pixels.mean((-3, -2), keepdims=True)
         if self.contrast:
@@ -167,15 +172,15 @@ class ChannelAttention(nn.Module):
 
 
 class Distillation(nn.Module):
-    """MPFD: three stages of partial features, of each of which a part is kept; then attention.
+    """MPFD: distillation of three stages of partial features, then attention.
 
     Attributes:
-        convs: how convolutions are made.
-        stage: makes a stage, of a name and perhaps of other channels to convolve.
-        attention: makes what follows, of a name; None: nothing does.
-        merge: how the input and the stages meet: "reduce" takes a quarter of the channels of each,
-            "concat" all, "refine" all through one more stage.
-        fuse: whether a 1x1 convolution follows on "reduce".
+        convs: factory of convolutions.
+        stage: makes a stage from `name` and, optionally, `features`.
+        attention: makes the attention module from `name`; None: no attention.
+        merge: how the input and the stages are merged: "reduce" reduces each to a quarter of the
+            channels, "concat" keeps all channels, "refine" passes all through one more stage.
+        fuse: whether a 1x1 convolution follows "reduce".
     """
 
     convs: Convs
@@ -185,8 +190,8 @@ class Distillation(nn.Module):
     fuse: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """(..., h, w, c) -> (..., h, w, c)."""
+    def __call__(self, x: Float[Array, "*n h w c"], train: bool) -> Float[Array, "*n h w c"]:
+        """Applies the block to x (..., h, w, c)."""
         dim = x.shape[-1]
         parts = [x]
         for i in range(3):
@@ -205,13 +210,13 @@ class Distillation(nn.Module):
 
 
 class InformationDistillation(nn.Module):
-    """IMDB: three convolutions, of the first two of which some channels are kept aside.
+    """IMDB: information distillation in three convolutions, then attention.
 
     Attributes:
-        convs: how convolutions are made.
-        widths: channels of each.
-        kept: channels that are kept aside of each.
-        contrast: contrast-aware channel attention at the end, not attention to pixels.
+        convs: factory of convolutions.
+        widths: output channels of each convolution.
+        kept: channels distilled from each of the first two, the first ones.
+        contrast: whether attention is contrast-aware channel attention, or pixel attention.
     """
 
     convs: Convs
@@ -220,8 +225,8 @@ class InformationDistillation(nn.Module):
     contrast: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """(..., h, w, c) -> (..., h, w, c)."""
+    def __call__(self, x: Float[Array, "*n h w c"], train: bool) -> Float[Array, "*n h w c"]:
+        """Applies the block to x (..., h, w, c)."""
         dim, y, parts = x.shape[-1], x, []
         for i, width in enumerate(self.widths):
             y = nn.leaky_relu(self.convs(y, width, name=f"conv_{i}"), 0.1)
@@ -235,19 +240,19 @@ class InformationDistillation(nn.Module):
 
 
 class LargeAttention(nn.Module):
-    """VAB: a bottleneck whose middle is weighed by convolutions of a wide field of view.
+    """VAB: a bottleneck with large-kernel attention.
 
     Attributes:
-        convs: how convolutions are made.
-        features: channels of the middle.
-        pointwise: 1x1 convolution that starts the attention: "partial" of the first quarter of the
-            channels, "conv" of all, "biased" of all with a bias.
-        mix: what lets the channels meet: "twice" two 1x1 convolutions after the first and again
-            after the second step, "once" after the first only, "dense" one each, "none".
-        mix_ratio: width between those two, over that of the middle.
-        kernels: side and dilation of the spatial convolutions.
-        ratio: share of the channels, the first ones, that are convolved.
-        depthwise: whether each channel is convolved alone.
+        convs: factory of convolutions.
+        features: channels of the bottleneck.
+        pointwise: first 1x1 convolution of the attention: "partial" on the first quarter of the
+            channels, "conv" on all, "biased" on all and with a bias.
+        mix: 1x1 convolutions before each spatial one: "twice" a pair before both, "once" a pair
+            before the first only, "dense" a single one before both, "none".
+        mix_ratio: hidden width of a pair over `features`.
+        kernels: kernel size and dilation of the spatial convolutions.
+        ratio: fraction of the channels, the first ones, with spatial convolutions.
+        depthwise: whether spatial convolutions are depthwise.
     """
 
     convs: Convs
@@ -260,8 +265,8 @@ class LargeAttention(nn.Module):
     depthwise: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """(..., h, w, c) -> (..., h, w, c)."""
+    def __call__(self, x: Float[Array, "*n h w c"], train: bool) -> Float[Array, "*n h w c"]:
+        """Applies the block to x (..., h, w, c)."""
         y = nn.relu(self.convs(x, self.features, 1, name="proj_in"))
         y = y * self._weights(y)
         y = self.convs(y, x.shape[-1], 1, name="proj_out") + x

@@ -1,6 +1,6 @@
-"""FANI, and every network of its ablation (MVSR): three frames in, one out, no memory.
+"""FANI and the networks of its ablation (MVSR): three input frames, no recurrence.
 
-Source: the public release of FANI and its author's work log, whose MVSR_13 it is.
+Source: the public release of FANI and its author's work log, where FANI is MVSR_13.
 """
 
 import functools
@@ -10,6 +10,7 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jaxvsr.models.mobile import blocks
 from jaxvsr.models.mobile.base import PEAK, Windowed
@@ -18,29 +19,27 @@ from jaxvsr.models.mobile.reparam import Convs
 
 
 class FANI(Windowed):
-    """Alignment by attention over colours, four blocks of partial features, a tail.
+    """FANI: alignment by attention over colors, distillation blocks, and a last convolution.
 
-    As published the logits of the alignment are sums over all pixels of products of values in
-    0..255: its softmax is one-hot and has no gradient, so that the neighbouring frames are in
-    effect not used. `scaled` repairs it.
+    In the official code, the logits of the alignment are sums over all pixels of products of values
+    in 0..255. The softmax is then one-hot and has no gradient, and the neighboring frames have no
+    effect. `scaled` corrects this.
 
     Attributes:
-        num_blocks: of partial features, each with attention at its end.
-        align: how the neighbours enter: "attention" with the current frame as keys and values,
-            "conv" a 1x1 convolution of all three frames, "concat" as they are, "none" not at all.
-        align_project: whether a 1x1 convolution follows on the attention.
-        scaled: divides the attention's logits by the number of pixels and by 255 squared.
-        shallow: what the aligned frame enters through, "separable" or "conv".
-        stage_dim: channels that a stage of a block convolves.
-        stage_kernels: side and dilation of its convolutions.
-        stage_depthwise: whether each channel is convolved alone.
-        stage_fc: whether a 1x1 convolution chooses first what comes to those channels.
-        merge: how the stages of a block meet, as of `blocks.Distillation`.
-        fuse: whether a 1x1 convolution follows on "reduce".
-        attention: at a block's end: "pixel", "channel" or "none".
-        attention_dim, attention_kernels, attention_depthwise, attention_fc: of "pixel", as the
-            stage's.
-        tail: the last convolution, "conv" without a bias or "separable".
+        num_blocks: number of distillation blocks.
+        align: how neighboring frames are used: "attention" with keys and values from the current
+            frame, "conv" a 1x1 convolution of all three frames, "concat" plain concatenation,
+            "none" not at all.
+        align_project: whether a 1x1 convolution follows the attention.
+        scaled: whether the attention's logits are divided by 255**2 times the number of pixels.
+        shallow: first convolution, "separable" or "conv".
+        stage_dim, stage_kernels, stage_depthwise, stage_fc: `features`, `kernels`, `depthwise` and
+            `fc` of `blocks.PartialFeatures`.
+        merge, fuse: as in `blocks.Distillation`.
+        attention: attention of a block: "pixel", "channel" or "none".
+        attention_dim, attention_kernels, attention_depthwise, attention_fc: `features`, `kernels`,
+            `depthwise` and `fc` of `blocks.PixelAttention`.
+        tail: last convolution, "conv" without a bias or "separable".
     """
 
     num_blocks: int = 4
@@ -62,8 +61,10 @@ class FANI(Windowed):
     tail: Literal["conv", "separable"] = "conv"
 
     @nn.compact
-    def restore(self, frames: Sequence[jax.Array], train: bool) -> jax.Array:
-        """As `Windowed.restore`."""
+    def residual(
+        self, frames: Sequence[Float[Array, "b t h w 3"]], train: bool
+    ) -> Float[Array, "b t h w _"]:
+        """Predicts the residual image; see `Windowed.residual`."""
         convs = self.convs
         x = self._aligned(frames)
         if self.shallow == "separable":
@@ -72,8 +73,8 @@ class FANI(Windowed):
             x = convs(x, self.dim, name="shallow")
         for i in range(self.num_blocks):
             block = blocks.Distillation(
-                convs,
-                functools.partial(
+                convs=convs,
+                stage=functools.partial(
                     blocks.PartialFeatures,
                     convs=convs,
                     features=self.stage_dim,
@@ -81,9 +82,9 @@ class FANI(Windowed):
                     depthwise=self.stage_depthwise,
                     fc=self.stage_fc,
                 ),
-                self._attention(),
-                self.merge,
-                self.fuse,
+                attention=self._attention(),
+                merge=self.merge,
+                fuse=self.fuse,
                 name=f"block_{i}",
             )
             x = block(x, train)
@@ -92,7 +93,7 @@ class FANI(Windowed):
             return convs.separable(x, features, name="tail")
         return convs(x, features, bias=False, name="tail")
 
-    def _aligned(self, frames: Sequence[jax.Array]) -> jax.Array:
+    def _aligned(self, frames: Sequence[Array]) -> Array:
         before, current, after = frames
         match self.align:
             case "none":
@@ -101,7 +102,7 @@ class FANI(Windowed):
                 return jnp.concatenate(frames, axis=-1)
             case "conv":
                 return self.convs(jnp.concatenate(frames, axis=-1), self.dim, 1, name="align")
-        align = ColourAttention(self.convs, self.align_project, self.scaled, name="align")
+        align = ColorAttention(self.convs, self.align_project, self.scaled, name="align")
         return align(current, jnp.concatenate([before, after], axis=-1))
 
     def _attention(self) -> Callable[..., nn.Module] | None:
@@ -112,21 +113,21 @@ class FANI(Windowed):
                 return functools.partial(blocks.ChannelAttention, self.convs, self.dim)
         return functools.partial(
             blocks.PixelAttention,
-            self.convs,
-            self.attention_dim,
-            self.attention_kernels,
-            self.attention_depthwise,
-            self.attention_fc,
+            convs=self.convs,
+            features=self.attention_dim,
+            kernels=self.attention_kernels,
+            depthwise=self.attention_depthwise,
+            fc=self.attention_fc,
         )
 
 
-class ColourAttention(nn.Module):
-    """AFA: each colour of the current frame takes from all three, as the neighbours tell.
+class ColorAttention(nn.Module):
+    """AFA: attention over the color channels of the current frame, with queries from neighbors.
 
     Attributes:
-        convs: how convolutions are made.
+        convs: factory of convolutions.
         project: whether a 1x1 convolution follows.
-        scaled: the logits are means over the pixels, of products of values in [0, 1].
+        scaled: whether logits are means over pixels of products of values in [0, 1].
     """
 
     convs: Convs
@@ -134,9 +135,19 @@ class ColourAttention(nn.Module):
     scaled: bool
 
     @nn.compact
-    def __call__(self, current: jax.Array, neighbours: jax.Array) -> jax.Array:
-        """current (b, t, h, w, 3), neighbours (b, t, h, w, 6), in 0..255 -> (b, t, h, w, 3)."""
-        reference = self.convs(neighbours, 1, name="reference")
+    def __call__(
+        self, current: Float[Array, "b t h w 3"], neighbors: Float[Array, "b t h w 6"]
+    ) -> Float[Array, "b t h w 3"]:
+        """Aligns.
+
+        Args:
+            current: (b, t, h, w, 3) in 0..255.
+            neighbors: (b, t, h, w, 6), the previous and the next frame.
+
+        Returns:
+            (b, t, h, w, 3).
+        """
+        reference = self.convs(neighbors, 1, name="reference")
         query = self.convs(reference, 3, name="query")
         key = self.convs(current, 3, name="key")
         value = self.convs(current, 3, name="value")
@@ -145,8 +156,8 @@ class ColourAttention(nn.Module):
         )
         logits = product("bthwi,bthwj->btij", key, query)
         self.sow("intermediates", "logits", logits / 3**0.5)
-        # They are so large that a compiler which computes the quotient twice, and rounds it in two
-        # ways, would find it other than its own maximum: what is one-hot would get a gradient.
+        # The logits are so large that a compiler which computes a quotient twice, with different
+        # rounding, would find it unequal to its maximum; the one-hot softmax would get a gradient.
         logits = logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True))
         pixels = current.shape[-3] * current.shape[-2]
         weights = nn.softmax(logits / (3**0.5 * (pixels * PEAK**2 if self.scaled else 1)))

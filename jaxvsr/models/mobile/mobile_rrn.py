@@ -1,4 +1,4 @@
-"""MobileRRN, the baseline of the Mobile AI 2022 challenge: a recurrent network without look-ahead.
+"""MobileRRN, the baseline of the Mobile AI 2022 challenge: a recurrent network without lookahead.
 
 Source: Ignatov et al., "Power Efficient Video Super-Resolution on Mobile NPUs", section 3.3.
 """
@@ -6,21 +6,21 @@ Source: Ignatov et al., "Power Efficient Video Super-Resolution on Mobile NPUs",
 from typing import ClassVar
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32
 
 from jaxvsr.models.mobile.base import Recurrent
 from jaxvsr.models.mobile.reparam import Convs
 
 
 class MobileRRNCell(nn.Module):
-    """One frame: it meets the frame before it and the hidden state in a chain of residual blocks.
+    """One step: residual blocks on the previous frame, the current frame and the hidden state.
 
     Attributes:
-        dim: channels.
+        dim: channels of the features.
         num_blocks: residual blocks.
         scale: upsampling factor.
-        convs: how convolutions are made.
+        convs: factory of convolutions.
     """
 
     dim: int
@@ -30,9 +30,13 @@ class MobileRRNCell(nn.Module):
 
     @nn.compact
     def __call__(
-        self, hidden: jax.Array, step: jax.Array, frames: jax.Array, train: bool
-    ) -> tuple[jax.Array, jax.Array]:
-        """As `Recurrent.make_cell`."""
+        self,
+        hidden: Float[Array, "b h w hidden"],
+        step: Int32[Array, ""],
+        frames: Float[Array, "b n h w 3"],
+        train: bool,
+    ) -> tuple[Float[Array, "b h w hidden"], Float[Array, "b h w _"]]:
+        """One step of the recurrence; see `Recurrent.make_cell`."""
         previous, current = frames[:, 0], frames[:, 1]
         x = jnp.concatenate([previous, current, hidden], axis=-1)
         x = nn.relu(self.convs(x, self.dim, name="conv_first"))
@@ -44,7 +48,7 @@ class MobileRRNCell(nn.Module):
 
 
 class MobileRRN(Recurrent):
-    """Recurrent over the clip; a frame is restored as soon as it is there.
+    """MobileRRN: a causal recurrence over frames.
 
     Attributes:
         num_blocks: residual blocks.
@@ -57,5 +61,7 @@ class MobileRRN(Recurrent):
     hidden_ratio: ClassVar[int] = 1
 
     def make_cell(self) -> nn.Module:
-        """As `Recurrent.make_cell`."""
-        return MobileRRNCell(self.dim, self.num_blocks, self.scale, self.convs)
+        """Makes the cell."""
+        return MobileRRNCell(
+            dim=self.dim, num_blocks=self.num_blocks, scale=self.scale, convs=self.convs
+        )

@@ -1,8 +1,9 @@
-"""Convolutions of the mobile networks: Keras' initialisation, and branches that become one kernel.
+"""Convolutions of the mobile networks, with Keras' initialization and reparameterization.
 
-Structural re-parameterisation trains several parallel branches and deploys one convolution. Source:
-Ding et al., "RepVGG", section 3; without normalisation in the branches, as networks for
-super-resolution have it: Zhang et al., "Edge-oriented Convolution Block" (ECBSR), section 3.2.
+Structural reparameterization trains several parallel branches and deploys one convolution.
+
+Source: Ding et al., "RepVGG", section 3; branches without normalization as in Zhang et al.,
+"Edge-oriented Convolution Block" (ECBSR), section 3.2.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jaxvsr.layers.convolution import same_conv
 
@@ -19,14 +21,14 @@ glorot_uniform = nn.initializers.glorot_uniform()
 
 
 class BranchedConv(nn.Conv):
-    """A convolution, a 1x1 convolution and, where the widths agree, a scaled identity, summed.
+    """Sum of a convolution, a 1x1 convolution and, if widths are equal, a scaled identity.
 
-    Convolution is linear: it is the kernels that are summed, so that the branches cost no more
-    than one of them, in training too.
+    Since convolution is linear, the kernels are summed. All branches together then cost as much as
+    one convolution, also in training.
     """
 
     def param(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """The parameter of that name; as "kernel" the sum of the branches."""
+        """Returns a parameter; for "kernel", the sum of the branches."""
         value = super().param(name, *args, **kwargs)
         if name != "kernel":
             return value
@@ -40,11 +42,11 @@ class BranchedConv(nn.Conv):
 
 @dataclasses.dataclass(frozen=True)
 class Convs:
-    """How the convolutions of a network are made; each becomes a submodule of the calling module.
+    """Factory of convolutions, each a submodule of the calling module.
 
     Attributes:
         dtype: of the computation.
-        reparam: whether those larger than 1x1 are trained as parallel branches (`fuse`).
+        reparam: whether convolutions larger than 1x1 are trained as parallel branches.
     """
 
     dtype: Any = jnp.float32
@@ -52,7 +54,7 @@ class Convs:
 
     def __call__(
         self,
-        x: jax.Array,
+        x: Float[Array, "*n h w c"],
         features: int,
         side: int = 3,
         *,
@@ -61,18 +63,18 @@ class Convs:
         dilation: int = 1,
         depthwise: bool = False,
         init: nn.initializers.Initializer = glorot_uniform,
-    ) -> jax.Array:
-        """A zero-padded convolution of stride 1.
+    ) -> Float[Array, "*n h w {features}"]:
+        """Zero-padded convolution of stride 1.
 
         Args:
             x: (..., h, w, c).
             features: output channels.
-            side: of the kernel, odd.
+            side: kernel size, odd.
             name: of the submodule.
-            bias: whether there is one.
-            dilation: distance of the kernel's taps.
-            depthwise: each output channel sees the input channel of its own number.
-            init: of the kernel.
+            bias: whether the convolution has a bias.
+            dilation: of the kernel.
+            depthwise: whether the convolution is depthwise.
+            init: initializer of the kernel.
 
         Returns:
             (..., h, w, features).
@@ -90,8 +92,18 @@ class Convs:
             name=name,
         )(x)
 
-    def separable(self, x: jax.Array, features: int, *, name: str) -> jax.Array:
-        """BSConv: 1x1 across the channels, then 3x3 in each. (..., c) -> (..., features).
+    def separable(
+        self, x: Float[Array, "*n h w c"], features: int, *, name: str
+    ) -> Float[Array, "*n h w {features}"]:
+        """Blueprint separable convolution (BSConv): 1x1, then 3x3 depthwise.
+
+        Args:
+            x: (..., h, w, c).
+            features: output channels.
+            name: prefix of the submodules.
+
+        Returns:
+            (..., h, w, features).
 
         Source: Haase and Amthor, "Rethinking Depthwise Separable Convolutions", section 3.2.
         """
@@ -100,20 +112,20 @@ class Convs:
 
     def chain(
         self,
-        x: jax.Array,
+        x: Float[Array, "*n h w c"],
         kernels: tuple[tuple[int, int], ...],
         *,
         name: str,
         bias: bool = True,
         depthwise: bool = False,
-    ) -> jax.Array:
-        """Convolutions one after the other with nothing between them: a wide field of view.
+    ) -> Float[Array, "*n h w c"]:
+        """Consecutive convolutions without activations: a large receptive field.
 
         Args:
             x: (..., h, w, c).
-            kernels: side and dilation of each.
-            name: of the submodules, before their number.
-            bias, depthwise: of each.
+            kernels: kernel size and dilation of each.
+            name: prefix of the submodules.
+            bias, depthwise: as in `__call__`.
 
         Returns:
             (..., h, w, c).
@@ -132,13 +144,13 @@ class Convs:
 
 
 def fuse(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Turns the variables of a network trained with `reparam` into those of one without.
+    """Merges the parallel branches of convolutions trained with `reparam`.
 
     Args:
-        variables: of a model with reparam=True, or a tree of them.
+        variables: of a model with reparam=True, or a tree that holds them.
 
     Returns:
-        The variables of the same model with reparam=False; it computes the same.
+        Variables of the model with reparam=False that computes the same function.
     """
     if "pointwise" in variables and not isinstance(variables["pointwise"], Mapping):
         rest = {k: v for k, v in variables.items() if k == "bias"}
@@ -146,10 +158,10 @@ def fuse(variables: Mapping[str, Any]) -> dict[str, Any]:
     return {k: fuse(v) if isinstance(v, Mapping) else v for k, v in variables.items()}
 
 
-def _merged(branches: Mapping[str, jax.Array]) -> jax.Array:
-    """The one kernel (side, side, in, out) of parallel branches; the small ones meet its centre."""
-    centre = branches["pointwise"][0, 0]
+def _merged(branches: Mapping[str, Any]) -> jax.Array:
+    """Kernel (side, side, in, out) that is the sum of the branches; small ones are centered."""
+    center = branches["pointwise"][0, 0]
     if "identity" in branches:
-        centre = centre + jnp.diag(branches["identity"])
+        center = center + jnp.diag(branches["identity"])
     side = branches["kernel"].shape[0]
-    return jnp.asarray(branches["kernel"]).at[side // 2, side // 2].add(centre)
+    return jnp.asarray(branches["kernel"]).at[side // 2, side // 2].add(center)

@@ -1,33 +1,33 @@
-"""The sliding-window recurrent families of FANI's work log: SWAT, SORT and VSR.
+"""Base of the sliding-window recurrent networks of FANI's work log: SWAT, SORT and VSR.
 
-One frame, two branches and a hidden state each, as SWRN's; what differs is the block.
+As in SWRN, a step has two branches with a hidden state each. The networks differ in their blocks.
 """
 
 from collections.abc import Callable
 from typing import Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32
 
 from jaxvsr.models.mobile.base import Recurrent
 from jaxvsr.models.mobile.reparam import Convs
 
 
 class SlidingCell(nn.Module):
-    """One frame: the frames before and after it meet it in two branches, then all three fuse.
+    """One step: a branch each for the previous and the next frame, fusion, then a trunk.
 
     Attributes:
-        dim: channels.
-        features: of the residual image.
-        convs: how convolutions are made.
-        shallow: what a branch begins with, "separable" or "conv".
-        block: makes a block of the branches, of a name.
+        dim: channels of the features.
+        features: channels of the residual image.
+        convs: factory of convolutions.
+        shallow: first convolution of a branch, "separable" or "conv".
+        block: makes a block of a branch from `name`.
         num_blocks: blocks of each branch.
-        trunk_block: makes a block of the trunk that follows on the branches, of a name.
+        trunk_block: makes a block of the trunk from `name`.
         trunk_blocks: blocks of the trunk.
-        hidden: how a branch becomes its hidden state: "conv" without or "biased" with a bias,
-            "block" through one more block, "none" as it is.
+        hidden: how the features of a branch become its hidden state: "conv" a convolution without
+            a bias, "biased" with a bias, "block" one more block, "none" unchanged.
     """
 
     dim: int
@@ -42,14 +42,18 @@ class SlidingCell(nn.Module):
 
     @nn.compact
     def __call__(
-        self, hidden: jax.Array, step: jax.Array, frames: jax.Array, train: bool
-    ) -> tuple[jax.Array, jax.Array]:
-        """As `Recurrent.make_cell`."""
+        self,
+        hidden: Float[Array, "b h w hidden"],
+        step: Int32[Array, ""],
+        frames: Float[Array, "b n h w 3"],
+        train: bool,
+    ) -> tuple[Float[Array, "b h w hidden"], Float[Array, "b h w _"]]:
+        """One step of the recurrence; see `Recurrent.make_cell`."""
         previous, current, following = (frames[:, i] for i in range(3))
         hidden_forward, hidden_backward = jnp.split(hidden, 2, axis=-1)
 
-        def branch(neighbour: jax.Array, hidden: jax.Array, name: str):
-            x = jnp.concatenate([neighbour, current, hidden], axis=-1)
+        def branch(neighbor: Array, hidden: Array, name: str):
+            x = jnp.concatenate([neighbor, current, hidden], axis=-1)
             if self.shallow == "separable":
                 x = self.convs.separable(x, self.dim, name=f"shallow_{name}")
             else:
@@ -67,7 +71,7 @@ class SlidingCell(nn.Module):
         x = self.convs(x, self.features, bias=False, name="tail")
         return jnp.concatenate([hidden_forward, hidden_backward], axis=-1), x
 
-    def _remembered(self, x: jax.Array, name: str, train: bool) -> jax.Array:
+    def _remembered(self, x: Array, name: str, train: bool) -> Array:
         match self.hidden:
             case "none":
                 return x
@@ -77,13 +81,13 @@ class SlidingCell(nn.Module):
 
 
 class Sliding(Recurrent):
-    """What the families share; the ends of a clip repeat their frame.
+    """Base class of SWAT, SORT and VSR.
 
     Attributes:
-        shallow, hidden: as `SlidingCell`'s.
+        shallow, hidden: as in `SlidingCell`.
         num_blocks: blocks of each branch.
-        trunk_blocks: blocks after the branches have met.
-        shared_residual: whether R, G and B share one residual map.
+        trunk_blocks: blocks after the fusion of the branches.
+        shared_residual: whether one residual map is added to R, G and B.
     """
 
     shallow: Literal["separable", "conv"] = "separable"
@@ -93,19 +97,19 @@ class Sliding(Recurrent):
     shared_residual: bool = False
 
     def block(self, trunk: bool) -> Callable[..., nn.Module]:
-        """Makes a block of a branch or of the trunk, of a name."""
+        """Returns a function of `name` that makes a block of a branch or of the trunk."""
         raise NotImplementedError
 
     def make_cell(self) -> nn.Module:
-        """As `Recurrent.make_cell`."""
+        """Makes the cell."""
         return SlidingCell(
-            self.dim,
-            (1 if self.shared_residual else 3) * self.scale**2,
-            self.convs,
-            self.shallow,
-            self.block(trunk=False),
-            self.num_blocks,
-            self.block(trunk=True),
-            self.trunk_blocks,
-            self.hidden,
+            dim=self.dim,
+            features=(1 if self.shared_residual else 3) * self.scale**2,
+            convs=self.convs,
+            shallow=self.shallow,
+            block=self.block(trunk=False),
+            num_blocks=self.num_blocks,
+            trunk_block=self.block(trunk=True),
+            trunk_blocks=self.trunk_blocks,
+            hidden=self.hidden,
         )

@@ -1,4 +1,4 @@
-"""SORT, a family of FANI's work log: information distillation."""
+"""SORT, sliding-window recurrent networks with information distillation; FANI's work log."""
 
 import functools
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from jaxvsr.models.mobile.sliding_window import Sliding
 
 
 class SORT(Sliding):
-    """Blocks of information distillation.
+    """Recurrence of information distillation blocks.
 
     Attributes:
-        widths, kept, contrast: as of `blocks.InformationDistillation`.
+        widths, kept, contrast: as in `blocks.InformationDistillation`.
     """
 
     widths: tuple[int, int, int] = (24, 16, 8)
@@ -21,7 +21,11 @@ class SORT(Sliding):
     contrast: bool = False
 
     def block(self, trunk: bool) -> Callable[..., nn.Module]:
-        """As `Sliding.block`."""
+        """Makes blocks; see `Sliding.block`."""
         return functools.partial(
-            blocks.InformationDistillation, self.convs, self.widths, self.kept, self.contrast
+            blocks.InformationDistillation,
+            convs=self.convs,
+            widths=self.widths,
+            kept=self.kept,
+            contrast=self.contrast,
         )

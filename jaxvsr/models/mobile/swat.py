@@ -1,4 +1,4 @@
-"""SWAT, a family of FANI's work log: large-kernel attention of partial convolutions."""
+"""SWAT, sliding-window recurrent networks with large-kernel attention; FANI's work log."""
 
 import functools
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from jaxvsr.models.mobile.sliding_window import Sliding
 
 
 class SWAT(Sliding):
-    """Blocks of large-kernel attention, of partial convolutions.
+    """Recurrence of large-kernel attention blocks with partial convolutions.
 
     Attributes:
-        attention_dim: channels inside of a branch's block; inside of the trunk's there are `dim`.
-        pointwise, mix, mix_ratio, kernels, ratio, depthwise: as of `blocks.LargeAttention`.
+        attention_dim: channels inside a block of a branch; `dim` inside a block of the trunk.
+        pointwise, mix, mix_ratio, kernels, ratio, depthwise: as in `blocks.LargeAttention`.
     """
 
     shared_residual: bool = True
@@ -30,15 +30,15 @@ class SWAT(Sliding):
     depthwise: bool = False
 
     def block(self, trunk: bool) -> Callable[..., nn.Module]:
-        """As `Sliding.block`."""
+        """Makes blocks; see `Sliding.block`."""
         return functools.partial(
             blocks.LargeAttention,
-            self.convs,
-            self.dim if trunk else self.attention_dim,
-            self.pointwise,
-            self.mix,
-            self.mix_ratio,
-            self.kernels,
-            self.ratio,
-            self.depthwise,
+            convs=self.convs,
+            features=self.dim if trunk else self.attention_dim,
+            pointwise=self.pointwise,
+            mix=self.mix,
+            mix_ratio=self.mix_ratio,
+            kernels=self.kernels,
+            ratio=self.ratio,
+            depthwise=self.depthwise,
         )

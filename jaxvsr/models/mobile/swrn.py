@@ -7,21 +7,21 @@ AIM workshop at ECCV 2022.
 from typing import ClassVar
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32
 
 from jaxvsr.models.mobile.base import Recurrent
 from jaxvsr.models.mobile.reparam import Convs
 
 
 class SWRNCell(nn.Module):
-    """One frame: the frames before and after it meet it in two branches, then all three fuse.
+    """One step: a branch each for the previous and the next frame, then fusion.
 
     Attributes:
-        dim: channels.
+        dim: channels of the features.
         num_blocks: convolutions of each of the three trunks.
         scale: upsampling factor.
-        convs: how convolutions are made.
+        convs: factory of convolutions.
     """
 
     dim: int
@@ -31,20 +31,24 @@ class SWRNCell(nn.Module):
 
     @nn.compact
     def __call__(
-        self, hidden: jax.Array, step: jax.Array, frames: jax.Array, train: bool
-    ) -> tuple[jax.Array, jax.Array]:
-        """As `Recurrent.make_cell`."""
+        self,
+        hidden: Float[Array, "b h w hidden"],
+        step: Int32[Array, ""],
+        frames: Float[Array, "b n h w 3"],
+        train: bool,
+    ) -> tuple[Float[Array, "b h w hidden"], Float[Array, "b h w _"]]:
+        """One step of the recurrence; see `Recurrent.make_cell`."""
         previous, current, following = (frames[:, i] for i in range(3))
         convs = self.convs
 
-        def trunk(x: jax.Array, name: str) -> jax.Array:
+        def trunk(x: Array, name: str) -> Array:
             for i in range(self.num_blocks):
                 init = nn.initializers.glorot_normal()
                 x = nn.relu(convs(x, self.dim, init=init, name=f"trunk_{name}_{i}"))
             return x
 
-        def branch(neighbour: jax.Array, hidden: jax.Array, name: str):
-            x = jnp.concatenate([neighbour, current, hidden], axis=-1)
+        def branch(neighbor: Array, hidden: Array, name: str):
+            x = jnp.concatenate([neighbor, current, hidden], axis=-1)
             x = nn.relu(convs(x, self.dim, name=f"conv_first_{name}"))
             x = trunk(x, name)
             return x, convs(x, self.dim, name=f"conv_hidden_{name}")
@@ -60,7 +64,7 @@ class SWRNCell(nn.Module):
 
 
 class SWRN(Recurrent):
-    """Recurrent over the clip, with one frame of look-ahead; the ends repeat their frame.
+    """SWRN: a recurrence over frames with a sliding window of three.
 
     Attributes:
         num_blocks: convolutions of each trunk.
@@ -71,5 +75,7 @@ class SWRN(Recurrent):
     clip: ClassVar[bool] = False
 
     def make_cell(self) -> nn.Module:
-        """As `Recurrent.make_cell`."""
-        return SWRNCell(self.dim, self.num_blocks, self.scale, self.convs)
+        """Makes the cell."""
+        return SWRNCell(
+            dim=self.dim, num_blocks=self.num_blocks, scale=self.scale, convs=self.convs
+        )

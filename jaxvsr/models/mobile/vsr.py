@@ -1,4 +1,4 @@
-"""VSR, a family of FANI's work log: the partial features of MVSR_1."""
+"""VSR, sliding-window recurrent networks with MVSR_1's partial features; FANI's work log."""
 
 import functools
 from collections.abc import Callable
@@ -11,18 +11,18 @@ from jaxvsr.models.mobile.sliding_window import Sliding
 
 
 class VSR(Sliding):
-    """Blocks of partial features, those of MVSR_1.
+    """Recurrence of distillation blocks of partial features.
 
     Attributes:
-        stage_dim: channels that a stage of a block convolves, each alone.
-        stage_kernels: side and dilation of its convolutions.
+        stage_dim: channels of a stage with depthwise convolutions.
+        stage_kernels: kernel size and dilation of these convolutions.
     """
 
     stage_dim: int = 8
     stage_kernels: Kernels = ((5, 1), (5, 3))
 
     def block(self, trunk: bool) -> Callable[..., nn.Module]:
-        """As `Sliding.block`."""
+        """Makes blocks; see `Sliding.block`."""
         stage = functools.partial(
             blocks.PartialFeatures,
             convs=self.convs,
@@ -32,4 +32,10 @@ class VSR(Sliding):
             fc=True,
         )
         attention = functools.partial(blocks.PixelAttention, self.convs, self.dim)
-        return functools.partial(blocks.Distillation, self.convs, stage, attention, "concat")
+        return functools.partial(
+            blocks.Distillation,
+            convs=self.convs,
+            stage=stage,
+            attention=attention,
+            merge="concat",
+        )
