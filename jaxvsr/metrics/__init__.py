@@ -1,4 +1,4 @@
-"""Scores of restored frames by the field's protocols, on the host."""
+"""Quality metrics of frames, computed with NumPy on the host."""
 
 from jaxvsr.metrics.gmsd import gmsd
 from jaxvsr.metrics.niqe import NiqeParameters, fit_niqe, niqe, read_niqe_parameters

@@ -1,69 +1,78 @@
-"""What the metrics are computed on."""
+"""Preparation of frames for metrics: rounding, cropping, color conversion."""
 
 import numpy as np
+from jaxtyping import Float, Float64, Shaped, UInt8
 
 from jaxvsr.pixels import to_integers
 
+# RGB frames as 8-bit integers, or as floats in [0, 1].
+Frames = Float[np.ndarray, "*n h w c"] | UInt8[np.ndarray, "*n h w c"]
 
-def prepare(frames: np.ndarray, crop: int, channel: str) -> np.ndarray:
-    """Rounds, crops and converts frames, in the order of the published protocols.
+
+def prepare(frames: Frames, crop: int, channel: str) -> Float64[np.ndarray, "*n _ _ _"]:
+    """Rounds, crops and converts frames, in the order of the official protocols.
 
     Args:
         frames: (..., h, w, 3) RGB: uint8, or float in [0, 1], which is clipped and rounded to 8
             bits, halves to even.
-        crop: border that is cut off all four sides, pixels.
+        crop: width of the border removed on all four sides, pixels.
         channel: "rgb", or "y": BT.601's studio-swing luma, not rounded.
 
     Returns:
-        (..., h, w, 3 or 1) float64 on the scale of 0..255.
+        (..., h, w, 3 or 1) float64 in the range 0..255.
 
     Raises:
         TypeError: integers other than uint8.
         ValueError: an unknown channel, or a crop that leaves nothing.
     """
-    return convert(cut(frames, crop), channel).astype(np.float64, copy=False)
+    return convert(crop_border(frames, crop), channel).astype(np.float64, copy=False)
 
 
-def cut(frames: np.ndarray, crop: int) -> np.ndarray:
-    """The first part of `prepare`: frames without their border."""
+def crop_border(
+    frames: Shaped[np.ndarray, "*n h w c"], crop: int
+) -> Shaped[np.ndarray, "*n h-2*{crop} w-2*{crop} c"]:
+    """Removes the border of frames; the first step of `prepare`."""
     h, w = frames.shape[-3:-1]
     if crop < 0:
-        raise ValueError(f"a crop of {crop} is negative")
+        raise ValueError(f"crop={crop} must not be negative")
     if 2 * crop >= min(h, w):
-        raise ValueError(f"a crop of {crop} leaves nothing of frames of {h}x{w}")
+        raise ValueError(f"crop={crop} leaves nothing of frames of {h}x{w}")
     return frames[..., crop : h - crop, crop : w - crop, :]
 
 
-def convert(frames: np.ndarray, channel: str) -> np.ndarray:
-    """The second: rounded frames (..., h, w, 3) uint8, or their luma (..., h, w, 1) float64."""
+def convert(
+    frames: Frames, channel: str
+) -> UInt8[np.ndarray, "*n h w c"] | Float64[np.ndarray, "*n h w 1"]:
+    """Rounds frames to uint8 and converts them to a channel; the second step of `prepare`."""
     if channel == "rgb":
         return _rounded(frames)
     (luma,), unit, zero = planes(frames, channel)
     return (luma.astype(np.float64) + zero)[..., None] / unit
 
 
-def planes(frames: np.ndarray, channel: str) -> tuple[np.ndarray, float, float]:
-    """`convert` in whole numbers, before they are scaled.
+def planes(frames: Frames, channel: str) -> tuple[Shaped[np.ndarray, "_ *n h w"], float, float]:
+    """Color planes as exact integers, before scaling.
 
     Returns:
-        p (3 or 1, ..., h, w) uint8 or float32, unit and zero: (p + zero) / unit is on 0..255.
+        (planes, unit, zero): planes are (3 or 1, ..., h, w) uint8 or float32, and
+        (planes + zero) / unit is in the range 0..255.
     """
     if channel not in ("rgb", "y"):
-        raise ValueError(f"channel {channel!r} is neither 'rgb' nor 'y'")
+        raise ValueError(f"channel {channel!r} must be 'rgb' or 'y'")
     frames = _rounded(frames)
     if channel == "rgb":
         return np.moveaxis(frames, -1, 0), 1.0, 0.0
-    # 65.481, 128.553 and 24.966 are these times 0.219: so luma is exact in single precision.
+    # BT.601's 65.481, 128.553 and 24.966 divided by 0.219: luma is exact in single precision.
     luma = frames.astype(np.float32) @ np.array([299, 587, 114], np.float32)
     unit = 255 / 0.219
     return luma[None], unit, 16 * unit
 
 
-def _rounded(frames: np.ndarray) -> np.ndarray:
+def _rounded(frames: Frames) -> np.ndarray:
     if frames.dtype == np.uint8:
         return frames
     if frames.dtype.kind in "iub":
         raise TypeError(f"frames must be uint8, or float in [0, 1], got {frames.dtype}")
-    # In single precision at least, as the official code scales what its networks give.
+    # As the official code, scale in single precision at least.
     frames = frames.astype(np.result_type(frames.dtype, np.float32), copy=False)
     return to_integers(frames)

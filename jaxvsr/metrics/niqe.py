@@ -1,4 +1,4 @@
-"""Naturalness image quality evaluator: a score without a reference."""
+"""Naturalness image quality evaluator (NIQE), a metric without a reference."""
 
 import dataclasses
 import functools
@@ -7,56 +7,60 @@ from collections.abc import Iterable
 
 import numpy as np
 import scipy.io
+from jaxtyping import Float64
 from scipy.ndimage import correlate1d
 from scipy.special import gamma
 
-from jaxvsr.metrics.color import prepare
+from jaxvsr.metrics.color import Frames, prepare
 from jaxvsr.metrics.threads import by_frame
 
 BLOCK = 96
 FEATURES = 36
-# Names of the mean and the covariance, in BasicSR's .npz and in the authors' .mat.
+# Keys of the mean and the covariance, in BasicSR's .npz and in the authors' .mat.
 KEYS = {".npz": ("mu_pris_param", "cov_pris_param"), ".mat": ("mu_prisparam", "cov_prisparam")}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NiqeParameters:
-    """The statistics of pristine images' blocks.
+    """Mean and covariance of the features of blocks of pristine images.
 
     Attributes:
-        mean: (36,) float64, of the blocks' features.
+        mean: (36,) float64.
         covariance: (36, 36) float64.
 
     Raises:
-        ValueError: other shapes, or numbers that are not finite.
+        ValueError: other shapes, or values that are not finite.
     """
 
-    mean: np.ndarray
-    covariance: np.ndarray
+    mean: Float64[np.ndarray, " features"]
+    covariance: Float64[np.ndarray, "features features"]
 
     def __post_init__(self) -> None:
         for name, shape in (("mean", (FEATURES,)), ("covariance", (FEATURES, FEATURES))):
             value = getattr(self, name)
             if value.shape != shape:
-                raise ValueError(f"NIQE's {name} is to be {shape}, but it is {value.shape}")
+                raise ValueError(f"NIQE's {name} has shape {value.shape}; expected {shape}")
             if not np.isfinite(value).all():
                 raise ValueError(f"NIQE's {name} has values that are not finite")
 
 
 def read_niqe_parameters(path: str | os.PathLike[str]) -> NiqeParameters:
-    """Reads published pristine parameters.
+    """Reads official parameters of pristine images.
 
     Args:
-        path: BasicSR's `niqe_pris_params.npz`, or `modelparameters.mat` of the authors' release.
+        path: BasicSR's `niqe_pris_params.npz`, or the authors' `modelparameters.mat`.
+
+    Returns:
+        The parameters.
 
     Raises:
         OSError: no such file.
-        ValueError: another kind of file, or one that lacks the parameters or has others.
+        ValueError: another kind of file, or missing or malformed parameters.
     """
     path = os.fspath(path)
     kind = os.path.splitext(path)[1]
     if kind not in KEYS:
-        raise ValueError(f"{path} is neither .npz nor .mat: NIQE's parameters are read from these")
+        raise ValueError(f"{path}: expected a .npz or .mat file of NIQE's parameters")
     if kind == ".npz":
         with np.load(path) as file:
             stored = dict(file)
@@ -65,7 +69,7 @@ def read_niqe_parameters(path: str | os.PathLike[str]) -> NiqeParameters:
     missing = [key for key in KEYS[kind] if key not in stored]
     if missing:
         raise ValueError(
-            f"{path} lacks {missing}: NIQE's parameters are {list(KEYS[kind])}, it has "
+            f"{path} lacks {missing}; expected {list(KEYS[kind])}, found "
             f"{sorted(key for key in stored if not key.startswith('__'))}"
         )
     mean, covariance = (np.asarray(stored[key], np.float64) for key in KEYS[kind])
@@ -75,17 +79,20 @@ def read_niqe_parameters(path: str | os.PathLike[str]) -> NiqeParameters:
         raise ValueError(f"{path}: {error}") from error
 
 
-def fit_niqe(frames: Iterable[np.ndarray], sharpness: float = 0.75) -> NiqeParameters:
-    """Fits the parameters to pristine images; the published ones are of 125 photographs.
+def fit_niqe(frames: Iterable[Frames], sharpness: float = 0.75) -> NiqeParameters:
+    """Fits the parameters to pristine images. The authors used 125 photographs.
 
     Args:
         frames: each (h, w, 3) RGB, uint8, or float in [0, 1], which is rounded to 8 bits. Sizes
             may differ.
-        sharpness: only blocks count whose mean local deviation is above this share of the sharpest
-            block's of the same image.
+        sharpness: blocks are used if their mean local deviation exceeds this fraction of that of
+            the sharpest block of the image.
+
+    Returns:
+        The parameters.
 
     Raises:
-        ValueError: an image smaller than a block, or fewer than two blocks to count.
+        ValueError: an image smaller than a block, or fewer than two usable blocks.
 
     Source: Mittal et al., "Making a completely blind image quality analyzer", sections II-B, II-C.
     """
@@ -93,31 +100,33 @@ def fit_niqe(frames: Iterable[np.ndarray], sharpness: float = 0.75) -> NiqeParam
     for i, frame in enumerate(frames):
         try:
             if frame.ndim != 3:
-                raise ValueError(f"it must be (h, w, 3), got shape {frame.shape}")
+                raise ValueError(f"shape {frame.shape}; expected (h, w, 3)")
             features, sharp = _blocks(_luma(frame, 0))
         except ValueError as error:
             raise ValueError(f"image {i}: {error}") from error
         kept.append(features[sharp > sharpness * sharp.max()])
     features = _usable(np.concatenate(kept))
     if len(features) < 2:
-        raise ValueError(f"{len(kept) - 1} images gave {len(features)} blocks to fit: give more")
+        raise ValueError(
+            f"{len(kept) - 1} images have {len(features)} usable blocks; NIQE needs at least two"
+        )
     return NiqeParameters(features.mean(0), np.cov(features, rowvar=False))
 
 
-def niqe(frames: np.ndarray, parameters: NiqeParameters, crop: int = 0) -> np.ndarray:
-    """NIQE of each frame: how far its statistics are from those of pristine images.
+def niqe(frames: Frames, parameters: NiqeParameters, crop: int = 0) -> Float64[np.ndarray, "*n"]:
+    """NIQE of each frame: the distance of its statistics to those of pristine images.
 
-    Computed on rounded luma, in float32 as in the usual code, which moves the third decimal; the
-    distance itself is float64.
+    Features are computed from rounded luma in float32, as in BasicSR; this affects the third
+    decimal. The distance is computed in float64.
 
     Args:
         frames: (..., h, w, 3) RGB, uint8, or float in [0, 1], which is rounded to 8 bits.
-        parameters: of `read_niqe_parameters` or `fit_niqe`.
-        crop: border that is not scored, pixels; what then is beyond whole blocks of 96x96 at the
-            right and at the bottom is not scored either.
+        parameters: from `read_niqe_parameters` or `fit_niqe`.
+        crop: width of the border that is not scored, pixels. The remainder of whole blocks of
+            96x96 at the right and the bottom is not scored either.
 
     Returns:
-        (...) float64 >= 0, less is better; NaN where fewer than two blocks have any texture.
+        (...) float64 >= 0, lower is better; NaN if fewer than two blocks have any texture.
 
     Raises:
         ValueError: frames of fewer than two blocks, or a crop that leaves nothing.
@@ -132,18 +141,18 @@ def _frame(frame: np.ndarray, parameters: NiqeParameters, crop: int) -> float:
     """NIQE of a frame (h, w, 3)."""
     features, _ = _blocks(_luma(frame, crop))
     if len(features) < 2:
-        raise ValueError(f"one block of {BLOCK}x{BLOCK} has no covariance: NIQE needs two")
+        raise ValueError(f"frames hold one block of {BLOCK}x{BLOCK}; NIQE needs at least two")
     usable = _usable(features)
     if len(usable) < 2:
         return np.nan
-    # A block whose shape is undefined still counts in the means of its other features.
+    # A block with undefined features still contributes to the means of its other features.
     difference = parameters.mean - np.nanmean(features, 0)
     covariance = (parameters.covariance + np.cov(usable, rowvar=False)) / 2
     return np.sqrt(difference @ np.linalg.pinv(covariance) @ difference)
 
 
 def _luma(frame: np.ndarray, crop: int) -> np.ndarray:
-    """The rounded luma of a frame (h, w, 3): (h, w) float32 on the scale of 0..255."""
+    """Rounded luma (h, w) float32 of a frame (h, w, 3), in the range 0..255."""
     return np.round(prepare(frame, crop, "y")[..., 0].astype(np.float32))
 
 
@@ -153,48 +162,49 @@ def _usable(features: np.ndarray) -> np.ndarray:
 
 
 def _blocks(luma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Features (blocks, 36) float64 and sharpness (blocks,) of whole blocks of luma (h, w)."""
+    """Features (blocks, 36) float64 and sharpness (blocks,) of the whole blocks of luma (h, w)."""
     h, w = (size // BLOCK * BLOCK for size in luma.shape)
     if not h * w:
         raise ValueError(
-            f"{luma.shape[0]}x{luma.shape[1]} pixels are less than NIQE's block of {BLOCK}x{BLOCK}"
+            f"frames of {luma.shape[0]}x{luma.shape[1]} are smaller than NIQE's block of "
+            f"{BLOCK}x{BLOCK}"
         )
     luma = luma[:h, :w]
-    fine, deviation = _normalise(luma)
-    coarse, _ = _normalise(_halve(luma))
+    fine, deviation = _normalize(luma)
+    coarse, _ = _normalize(_halve(luma))
     features = [_features(_split(fine, BLOCK)), _features(_split(coarse, BLOCK // 2))]
     return np.concatenate(features, 1), _split(deviation, BLOCK).mean((1, 2))
 
 
 def _split(x: np.ndarray, size: int) -> np.ndarray:
-    """(h, w) as squares (blocks, size, size), from top to bottom first, then to the right."""
+    """Splits (h, w) into blocks (n, size, size), in column-major order."""
     x = x.reshape(x.shape[0] // size, size, x.shape[1] // size, size)
     return x.transpose(2, 0, 1, 3).reshape(-1, size, size)
 
 
 def _halve(luma: np.ndarray) -> np.ndarray:
-    """(h, w) of even sizes at half the size, as MATLAB's antialiased bicubic has it.
+    """Downsamples (h, w) of even sizes by two, as MATLAB's antialiased bicubic.
 
-    At this scale, its eight taps are the same for each pixel.
+    At this scale, its eight taps are equal for all pixels.
     """
     taps = np.array([-3, -9, 29, 111, 111, 29, -9, -3]) / 256
     x = luma / np.float32(255)
     for axis in (0, 1):
-        # Of an even filter, scipy's middle is the right one of the two.
+        # SciPy centers a filter of even length at the right one of its two middle taps.
         x = correlate1d(x, taps, axis, mode="reflect")
         x = x[1::2] if axis == 0 else x[:, 1::2]
     return x * np.float32(255)
 
 
-def _normalise(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Luma (h, w) less its local mean, in units of its local deviation; and the deviation."""
+def _normalize(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Normalizes luma (h, w) by local mean and deviation; also returns the deviation."""
     mean = _blur(x)
     deviation = np.sqrt(np.abs(_blur(x**2) - mean**2))
     return (x - mean) / (deviation + 1), deviation
 
 
 def _blur(x: np.ndarray) -> np.ndarray:
-    """The mean of (h, w) under a 7x7 Gaussian of sigma 7/6, rounded to float32 once."""
+    """Filters (h, w) by a 7x7 Gaussian of sigma 7/6, rounding to float32 once."""
     taps = np.exp(-(np.arange(-3, 4) ** 2) / (2 * (7 / 6) ** 2))
     taps /= taps.sum()
     x = correlate1d(x, taps, 0, np.float64, mode="nearest")
@@ -202,7 +212,7 @@ def _blur(x: np.ndarray) -> np.ndarray:
 
 
 def _features(blocks: np.ndarray) -> np.ndarray:
-    """What is fitted to blocks (n, size, size), and to products of neighbours: (n, 18)."""
+    """Features (n, 18): fits to blocks (n, size, size) and to products of neighboring pixels."""
     shape, left, right = _fit(blocks)
     features = [shape, (left + right) / 2]
     for shift in ((0, 1), (1, 0), (1, 1), (1, -1)):
@@ -213,11 +223,10 @@ def _features(blocks: np.ndarray) -> np.ndarray:
 
 
 def _fit(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fits an asymmetric generalised Gaussian to each of (n, size, size), by moments.
+    """Fits an asymmetric generalized Gaussian to each block (n, size, size), by moments.
 
     Returns:
-        Its shape, and its scales left and right of zero, each (n,) float64; NaN where a side is
-        empty.
+        Shape, left scale and right scale, each (n,) float64; NaN if no value is on one side.
 
     Source: Lasmar et al., "Multiscale skewed heavy tailed model for texture analysis".
     """
@@ -239,6 +248,6 @@ def _fit(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @functools.cache
 def _shapes() -> tuple[np.ndarray, np.ndarray]:
-    """The shapes that are tried, and the ratio of moments of each."""
+    """Candidate shapes, and the ratio of moments of each."""
     shapes = np.arange(0.2, 10.001, 0.001)
     return shapes, gamma(2 / shapes) ** 2 / (gamma(1 / shapes) * gamma(3 / shapes))

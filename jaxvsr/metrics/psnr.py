@@ -3,24 +3,25 @@
 import functools
 
 import numpy as np
+from jaxtyping import Float64
 
-from jaxvsr.metrics.color import prepare
+from jaxvsr.metrics.color import Frames, prepare
 from jaxvsr.metrics.threads import by_frame
 
 
-def psnr(sr: np.ndarray, gt: np.ndarray, crop: int = 0, channel: str = "rgb") -> np.ndarray:
-    """PSNR of each frame, of 8-bit values.
+def psnr(sr: Frames, gt: Frames, crop: int = 0, channel: str = "rgb") -> Float64[np.ndarray, "*n"]:
+    """PSNR of each frame, on 8-bit values.
 
     Args:
         sr, gt: (..., h, w, 3) RGB, uint8, or float in [0, 1], which is rounded to 8 bits.
-        crop: border that is not scored, pixels.
+        crop: width of the border that is not scored, pixels.
         channel: "rgb" or "y".
 
     Returns:
-        (...) float64 in dB, infinite where the frames are equal.
+        (...) float64 in dB; infinite for equal frames.
 
     Raises:
-        ValueError: sizes that differ, an unknown channel, or a crop that leaves nothing.
+        ValueError: different sizes, an unknown channel, or a crop that leaves nothing.
 
     Source: BasicSR's calculate_psnr.
     """

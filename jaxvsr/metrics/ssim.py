@@ -4,31 +4,31 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float64
 from numpy.lib.stride_tricks import sliding_window_view
 
-from jaxvsr.metrics.color import cut, planes
+from jaxvsr.metrics.color import Frames, crop_border, planes
 from jaxvsr.metrics.threads import by_frame
 
 RADIUS = 5  # of the Gaussian window
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-# Sizes for speed alone: so many rows at once stay in a core's cache, and means are taken by
-# matrices that give so many from the pixels that these need.
+# For speed only: rows of a band, which fits a core's cache, and window means per matrix product.
 ROWS, BLOCK = 48, 8
 
 
-def ssim(sr: np.ndarray, gt: np.ndarray, crop: int = 0, channel: str = "rgb") -> np.ndarray:
-    """SSIM of each frame: an 11x11 Gaussian window of sigma 1.5, wherever it fits in whole.
+def ssim(sr: Frames, gt: Frames, crop: int = 0, channel: str = "rgb") -> Float64[np.ndarray, "*n"]:
+    """SSIM of each frame, with an 11x11 Gaussian window of sigma 1.5 inside the frame.
 
     Args:
         sr, gt: (..., h, w, 3) RGB, uint8, or float in [0, 1], which is rounded to 8 bits.
-        crop: border that is not scored, pixels.
-        channel: "rgb", the mean over the three, or "y".
+        crop: width of the border that is not scored, pixels.
+        channel: "rgb", the mean over three channels, or "y".
 
     Returns:
         (...) float64.
 
     Raises:
-        ValueError: sizes that differ, an unknown channel, or frames smaller than the window.
+        ValueError: different sizes, an unknown channel, or frames smaller than the window.
 
     Source: Wang et al., "Image quality assessment: from error visibility to structural
         similarity", section III; BasicSR's calculate_ssim.
@@ -37,12 +37,14 @@ def ssim(sr: np.ndarray, gt: np.ndarray, crop: int = 0, channel: str = "rgb") ->
 
 
 def _frame(sr: np.ndarray, gt: np.ndarray, crop: int, channel: str) -> float:
-    """SSIM of a frame (h, w, 3), a band of rows of a channel at a time."""
-    sr, gt = cut(sr, crop), cut(gt, crop)
+    """SSIM of a frame (h, w, 3), by bands of rows of each channel."""
+    sr, gt = crop_border(sr, crop), crop_border(gt, crop)
     h, w = sr.shape[0] - 2 * RADIUS, sr.shape[1] - 2 * RADIUS
     if min(h, w) <= 0:
-        raise ValueError(f"frames of {sr.shape[0]}x{sr.shape[1]} are smaller than the window")
-    # The last band reaches beyond the frame, and all may to the right: that is left out of the sum.
+        raise ValueError(
+            f"frames of {sr.shape[0]}x{sr.shape[1]} are too small; SSIM expects at least 11x11"
+        )
+    # Bands may extend beyond the bottom and the right of the frame; the sum leaves that out.
     width = -(-w // BLOCK) * BLOCK
     maps = np.zeros((4, ROWS + 2 * RADIUS, width + 2 * RADIUS))
     means = np.empty((4, ROWS, width))
@@ -61,17 +63,16 @@ def _frame(sr: np.ndarray, gt: np.ndarray, crop: int, channel: str) -> float:
 
 
 def _combine(x: np.ndarray, y: np.ndarray, zero: float, maps: np.ndarray) -> None:
-    """Writes x + y, x - y and their squares into the corner of maps (4, rows, columns), `zero`
-    having been added to x and y.
+    """Writes x + y, x - y and their squares into a corner of maps (4, rows, columns).
 
-    The means of these four are all that SSIM needs, of the usual five: it asks for the variances'
-    sum alone, and what it asks for is sums and differences of the four.
+    `zero` is added to x and y first. The means of these four maps replace the usual five of SSIM,
+    which depends on the variances only by their sum.
     """
     h, w = x.shape
     plus, minus, plus_square, minus_square = maps
     np.add(x, zero, out=plus[:h, :w], dtype=np.float64)
     np.add(y, zero, out=minus_square[:h, :w], dtype=np.float64)
-    # Whole arrays from here on: NumPy is far slower where rows are not next to each other.
+    # Whole arrays from here on: NumPy is much slower on rows that are not contiguous.
     np.subtract(plus, minus_square, out=minus)
     plus += minus_square
     np.square(plus, out=plus_square)
@@ -79,10 +80,10 @@ def _combine(x: np.ndarray, y: np.ndarray, zero: float, maps: np.ndarray) -> Non
 
 
 def _blur(maps: np.ndarray, means: np.ndarray) -> Callable[[], None]:
-    """What writes the Gaussian means of maps, where the window fits in whole, into `means`.
+    """Makes a function that writes the Gaussian window means of `maps` into `means`.
 
-    Each axis in turn, by products of small matrices: BLOCK means from the pixels that they need.
-    That is more arithmetic than tap by tap, but a single pass through memory.
+    Each axis is filtered by products of small matrices, which compute BLOCK means at once. This
+    takes more arithmetic than filtering tap by tap, but a single pass through memory.
     """
     n, rows = means.shape[:2]
     size = BLOCK + 2 * RADIUS
@@ -104,8 +105,10 @@ def _blur(maps: np.ndarray, means: np.ndarray) -> Callable[[], None]:
 
 
 def _similarity(means: np.ndarray, unit: float) -> np.ndarray:
-    """SSIM at each pixel, from the means of what `_combine` gives of planes on 0..255*unit;
-    overwrites them."""
+    """SSIM at each pixel, from the means of `_combine`'s maps; overwrites them.
+
+    Values are in the range 0..255*unit.
+    """
     c1, c2 = C1 * unit**2, C2 * unit**2
     plus, minus, plus_square, minus_square = means
     plus *= plus

@@ -4,46 +4,47 @@ import itertools
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Float64
 
-from jaxvsr.metrics.color import convert
-from jaxvsr.metrics.threads import check
+from jaxvsr.metrics.color import Frames, convert
+from jaxvsr.metrics.threads import check_clips
 
 
-def tof(sr: np.ndarray, gt: np.ndarray) -> np.ndarray:
-    """tOF of each pair of neighbouring frames: how far sr moves from where gt moves.
+def tof(sr: Frames, gt: Frames) -> Float64[np.ndarray, " pairs"]:
+    """tOF of each pair of neighboring frames: the distance of the flow of sr to that of gt.
 
-    The flow is Farneback's, between the grey frames, with the settings of TecoGAN.
+    Flows are Farneback's, between grayscale frames, with TecoGAN's settings.
 
     Args:
         sr, gt: (t, h, w, 3) RGB, uint8, or float in [0, 1], which is rounded to 8 bits.
 
     Returns:
-        (t - 1,) float64 >= 0: the mean over the frame of the distance of the two flows, pixels.
+        (t - 1,) float64 >= 0: the mean distance of the two flows over the frame, pixels.
 
     Raises:
         ImportError: OpenCV is not installed.
-        ValueError: sizes that differ, or not a clip of two frames or more.
+        ValueError: different sizes, or fewer than two frames.
 
     Source: Chu et al., "Learning temporal coherence via self-supervision for GAN-based video
         generation", section 4; whole frames and all pairs, as TecoGAN-PyTorch's compute_tOF.
     """
-    check(sr, gt)
+    check_clips(sr, gt)
     if sr.ndim != 4 or len(sr) < 2:
         raise ValueError(
-            f"tOF needs clips (t, h, w, 3) of two frames or more, got shape {sr.shape}"
+            f"frames have shape {sr.shape}; tOF expects (t, h, w, 3) with at least two frames"
         )
     pairs = zip(_flows(sr), _flows(gt), strict=True)
     return np.array([np.linalg.norm(x - y, axis=-1).mean(dtype=np.float64) for x, y in pairs])
 
 
 def _flows(frames: np.ndarray) -> Iterator[np.ndarray]:
-    """The flow (h, w, 2) float32 from each frame of (t, h, w, 3) to the next, pixels."""
+    """Flows (h, w, 2) float32 from each frame of (t, h, w, 3) to the next one, pixels."""
     try:
         import cv2
     except ImportError as error:
         raise ImportError("tOF needs OpenCV: pip install 'jaxvsr[metrics]'") from error
-    grey = (cv2.cvtColor(convert(frame, "rgb"), cv2.COLOR_RGB2GRAY) for frame in frames)
-    for now, then in itertools.pairwise(grey):
+    gray = (cv2.cvtColor(convert(frame, "rgb"), cv2.COLOR_RGB2GRAY) for frame in frames)
+    for now, then in itertools.pairwise(gray):
         yield cv2.calcOpticalFlowFarneback(
             now,
             then,

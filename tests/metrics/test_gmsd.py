@@ -52,5 +52,5 @@ def test_more_noise_is_worse_and_none_is_perfect():
 
 
 def test_frames_need_room_for_the_gradient(pair):
-    with pytest.raises(ValueError, match="1x6 are too small: GMSD needs 3x3"):
+    with pytest.raises(ValueError, match="1x6 are too small; GMSD expects at least 3x3"):
         gmsd(*pair, crop=8)

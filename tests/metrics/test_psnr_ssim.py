@@ -62,7 +62,7 @@ def test_equal_frames_are_perfect(pair):
 
 def test_ssim_needs_room_for_its_window(pair):
     sr, gt = pair
-    with pytest.raises(ValueError, match="10x16 are smaller than the window"):
+    with pytest.raises(ValueError, match="10x16 are too small; SSIM expects at least 11x11"):
         ssim(sr, gt, crop=7)
 
 
