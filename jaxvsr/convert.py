@@ -111,7 +111,7 @@ def likely(tensors: Mapping[str, Any], known: Mapping[str, ml_collections.Config
         if fields not in seen and 1 not in shares.values():
             seen.append(fields)
             found = _compared(config, tensors)
-            shares[place] = found.share if found else 0
+            shares[place] = found.fraction if found else 0
     place = max(shares, key=lambda place: shares[place])
     if shares[place] == 1:
         return f"They are those of --config={place}"

@@ -1,4 +1,4 @@
-"""Arithmetic that a program does and that a device could do, for model FLOP/s utilisation."""
+"""FLOPs of a program and peak FLOP/s of a device, for model FLOP/s utilization."""
 
 import collections
 import itertools
@@ -23,8 +23,8 @@ PEAK = {
     "B200": 2250e12,
 }
 
-# What the converter to TensorFlow Lite knows as one operation, by the name of its function here:
-# how often it counts, of the shape of its result.
+# Operations that the TensorFlow Lite converter counts as one, by the name of our function, and
+# their cost as a function of the output shape.
 FUSED: dict[str, Callable[[tuple[int, ...]], float]] = {
     "resize": lambda shape: 0,
     "layer_norm": lambda shape: (5 * shape[-1] + 1) * math.prod(shape[:-1]),
@@ -32,27 +32,30 @@ FUSED: dict[str, Callable[[tuple[int, ...]], float]] = {
 
 
 def count(function: Callable, *args: Any) -> float:
-    """FLOPs of the matrix products and convolutions of a call, a multiply-add as two.
+    """Counts the FLOPs of matrix products and convolutions of a call; a multiply-add is two.
 
-    Counted on the jaxpr, a loop's body as often as it runs: the compiler's own estimate counts
-    it once. Of a conditional's branches the dearest counts.
+    FLOPs are counted on the jaxpr, with loop bodies times their number of iterations, which the
+    compiler's estimate leaves out. Of a conditional, the most expensive branch counts.
 
     Args:
-        function: pure, of arrays or shapes.
+        function: a pure function.
         *args: arrays or `jax.ShapeDtypeStruct`s; nothing is computed.
+
+    Returns:
+        The number of FLOPs.
     """
     return sum(by_scope(jax.make_jaxpr(function)(*args)).values())
 
 
 def by_scope(jaxpr: Any) -> dict[str, float]:
-    """FLOPs as `count` has them, by the named scopes that they are computed in.
+    """Counts FLOPs as `count` does, by named scope.
 
     Args:
-        jaxpr: closed or not: of `jax.make_jaxpr`, or a traced function's.
+        jaxpr: from `jax.make_jaxpr` or of a traced function, closed or open.
 
     Returns:
-        "outer/inner" -> FLOPs; modules name scopes, and so do their methods and `jnp.einsum`. What
-        is in no scope is under "".
+        "outer/inner" -> FLOPs. Modules, their methods and `jnp.einsum` have named scopes; FLOPs
+        outside of any scope are under "".
     """
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     total: dict[str, float] = collections.defaultdict(float)
@@ -73,17 +76,20 @@ def by_scope(jaxpr: Any) -> dict[str, float]:
 
 
 def log_convention(function: Callable, *args: Any) -> float:
-    """Arithmetic operations of a call as the mobile networks' work log counts them.
+    """Counts arithmetic operations of a call as the mobile networks' work log does.
 
-    They are the TensorFlow Lite converter's estimate: of each output of a convolution 2 for a
-    product and 1 for a bias, whether there is one or not; 64 of a sigmoid; 1 of a sum, a difference
-    or a product of two activations; 2 of each product in a matrix product of activations. What only
-    weights and numbers enter is done before, or melts into a neighbouring convolution: 0, as is
-    everything else. Which inputs are weights is told by the collections "params" and "batch_stats".
+    The convention is that of the TensorFlow Lite converter. A convolution costs 2 per
+    multiplication, and 1 per output for a bias, with or without one. A sigmoid costs 64, and a sum,
+    difference or product of two activations costs 1 per element. A matrix product of activations
+    costs 2 per multiplication. Everything else costs 0, as do operations on weights and constants
+    alone, which are folded. Weights are the inputs in the collections "params" and "batch_stats".
 
     Args:
-        function: pure, of arrays or shapes; for instance `model.apply`.
+        function: a pure function, such as `model.apply`.
         *args: arrays or `jax.ShapeDtypeStruct`s; nothing is computed.
+
+    Returns:
+        The number of operations.
     """
 
     def is_weight(path: tuple, _: Any) -> bool:
@@ -94,17 +100,24 @@ def log_convention(function: Callable, *args: Any) -> float:
 
 
 def data_sheet(kind: str) -> float | None:
-    """FLOP/s of a chip by its data sheet; None where it is not known.
+    """Peak FLOP/s of a chip by its data sheet.
 
     Args:
         kind: a device's `device_kind`.
+
+    Returns:
+        FLOP/s; None for an unknown chip.
     """
     return next((value for name, value in PEAK.items() if name in kind), None)
 
 
 def peak() -> float:
-    """FLOP/s that one device could do: by its data sheet or, where none is known (a CPU),
-    measured on a large float32 matrix product."""
+    """Peak FLOP/s of one device.
+
+    Returns:
+        The data sheet's FLOP/s; for unknown devices, such as a CPU, the FLOP/s of a large float32
+        matrix product.
+    """
     if sheet := data_sheet(jax.devices()[0].device_kind):
         return sheet
     n = 2048
@@ -120,7 +133,7 @@ def peak() -> float:
 
 
 def _converted(jaxpr: Any, weights: list[bool]) -> tuple[float, list[bool]]:
-    """What a jaxpr counts in the log's convention, and which outputs are weights, as are inputs."""
+    """Cost of a jaxpr in the work log's convention, and which of its outputs are weights."""
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     fixed = dict.fromkeys(jaxpr.constvars, True) | dict(zip(jaxpr.invars, weights, strict=True))
 
@@ -137,7 +150,7 @@ def _converted(jaxpr: Any, weights: list[bool]) -> tuple[float, list[bool]]:
 
 
 def _priced(eqn: Any, fixed: list[bool]) -> tuple[float, list[bool]]:
-    """`_converted` of one operation that activations enter."""
+    """`_converted` of one operation with activations among its inputs."""
     name, params, shape = eqn.primitive.name, eqn.params, eqn.outvars[0].aval.shape
     size, changing = math.prod(shape), [False] * len(eqn.outvars)
     inner = next((value for value in params.values() if _is_jaxpr(value)), None)
@@ -152,7 +165,7 @@ def _priced(eqn: Any, fixed: list[bool]) -> tuple[float, list[bool]]:
     if params.get("name") in FUSED:
         return FUSED[params["name"]](shape), changing
     if name == "scan":
-        # Constants, then what is carried, then what each turn takes a slice of.
+        # Inputs are constants, then the carry, then arrays sliced by iteration.
         body: Any = getattr(inner, "jaxpr", inner)
         last = _unsliced(eqn.invars, body.invars)
         known = last - _unsliced(eqn.outvars, body.outvars)
@@ -164,7 +177,7 @@ def _priced(eqn: Any, fixed: list[bool]) -> tuple[float, list[bool]]:
 
 
 def _unsliced(outside: Sequence[Any], inside: Sequence[Any]) -> int:
-    """How many values have in a loop the shape that they have around it."""
+    """Number of values that have the same rank inside a loop as outside."""
     return sum(x.aval.ndim == y.aval.ndim for x, y in zip(outside, inside, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Official weights into our trees: one table of names a model, every tensor accounted for."""
+"""Conversion of official weights to parameter trees, with a table of names for each model."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -36,7 +36,7 @@ TORCH = {
     "rvrt_light": RVRT_LIGHT,
     "vrt": VRT,
 }
-# Where layers have numbers the table depends on which layers there are.
+# If official names number the layers, the table depends on the layers of the network.
 TF: dict[str, Rules | Callable[[Iterable[str], Iterable[str]], Rules]] = {
     "fani": numbered,
     "mobile_rrn": MOBILE_RRN,
@@ -45,20 +45,20 @@ TF: dict[str, Rules | Callable[[Iterable[str], Iterable[str]], Rules]] = {
 
 
 def from_file(name: str, path: str | os.PathLike, group: str = "", **fields: Any) -> dict:
-    """Takes over a file of official weights.
+    """Converts a file of official weights.
 
     Args:
-        name: a model's name.
-        path: of the file, of any kind that `files.read` takes.
-        group: which set of weights of the file, as for `files.read`.
+        name: the model's name.
+        path: a file of any format that `files.read` supports.
+        group: the set of weights in the file, as for `files.read`.
         **fields: the model's fields, as for `models.create`.
 
     Returns:
-        The model's variables, of float32 NumPy arrays.
+        The model's variables, as float32 NumPy arrays.
 
     Raises:
-        InputError: there is no such file, it is damaged, or its weights are not the model's; the
-            message names what is missing, left over or of another shape.
+        InputError: a missing or damaged file, or weights of another model; the message names
+            missing tensors, leftover tensors and those of another shape.
     """
     tensors = read(path, group)
     try:
@@ -68,12 +68,15 @@ def from_file(name: str, path: str | os.PathLike, group: str = "", **fields: Any
 
 
 def compare(name: str, tensors: Mapping[str, Any], **fields: Any) -> Match:
-    """How tensors, by the names of a model's official implementation, fit the model.
+    """Compares official tensors with a model.
 
     Args:
-        name: a model's name.
-        tensors: as for `from_torch` or `from_tf`, whichever knows the model.
+        name: the model's name.
+        tensors: as for `from_torch` or `from_tf`, whichever supports the model.
         **fields: the model's fields, as for `models.create`.
+
+    Returns:
+        The tensors that match, and those that do not.
     """
     if name in TF:
         expected, tensors = _variables(name, TF, fields), unwrap_tf(tensors)
@@ -83,48 +86,47 @@ def compare(name: str, tensors: Mapping[str, Any], **fields: Any) -> Match:
 
 
 def from_torch(name: str, state_dict: Mapping[str, Any], **fields: Any) -> dict:
-    """Takes over the weights of an official PyTorch implementation.
+    """Converts the weights of an official PyTorch implementation.
 
     Args:
-        name: a model's name.
-        state_dict: official tensor names to arrays in PyTorch's layout (OIHW, OIDHW, OI); what
-            `wrappers.unwrap` takes off may be around the names.
+        name: the model's name.
+        state_dict: official tensor names to arrays in PyTorch's layout (OIHW, OIDHW, OI). Names
+            may have the prefixes that `wrappers.unwrap` removes.
         **fields: the model's fields, as for `models.create`.
 
     Returns:
-        The model's variables, of float32 NumPy arrays.
+        The model's variables, as float32 NumPy arrays.
 
     Raises:
-        ValueError: a tensor is missing, left over or of another shape than the model's; the
-            message names it. Buffers, and tensors that no path of the official code uses, may be
-            there or not.
+        ValueError: tensors that are missing, left over or of another shape, named in the message.
+            Buffers, and tensors that the official code never uses, are optional.
     """
     expected = _variables(name, TORCH, fields)
     return take_over(expected, TORCH[name], unwrap(state_dict), _torch_kernel)
 
 
 def from_tf(name: str, variables: Mapping[str, Any], **fields: Any) -> dict:
-    """Takes over the weights of an official TensorFlow implementation.
+    """Converts the weights of an official TensorFlow implementation.
 
     Args:
-        name: a model's name.
-        variables: official variable names to arrays in TensorFlow's layout (HWIO). The names in
-            a tf.train checkpoint or a SavedModel (`tf_files.read_tf`) do as well; what belongs to
-            an optimiser is passed over.
+        name: the model's name.
+        variables: official variable names to arrays in TensorFlow's layout (HWIO). Names of a
+            tf.train checkpoint or a SavedModel (`tf_files.read_tf`) are supported, too. Variables
+            of an optimizer are ignored.
         **fields: the model's fields, as for `models.create`.
 
     Returns:
-        The model's variables, of float32 NumPy arrays.
+        The model's variables, as float32 NumPy arrays.
 
     Raises:
-        ValueError: as `from_torch`.
+        ValueError: as for `from_torch`.
     """
     expected, tensors = _variables(name, TF, fields), unwrap_tf(variables)
     return take_over(expected, _tf_rules(name, expected, tensors), tensors, np.asarray)
 
 
 def spynet_from_torch(state_dict: Mapping[str, Any]) -> dict:
-    """Takes over SpyNet alone: the subtree "spynet" of a model's parameters.
+    """Converts the weights of SpyNet alone: the subtree "spynet" of a model's parameters.
 
     Args:
         state_dict: official tensor names ("basic_module.0.basic_module.0.weight") to arrays.
@@ -133,7 +135,7 @@ def spynet_from_torch(state_dict: Mapping[str, Any]) -> dict:
         A tree of float32 NumPy arrays.
 
     Raises:
-        ValueError: as `from_torch`.
+        ValueError: as for `from_torch`.
     """
     frames = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     expected = jax.eval_shape(SpyNet().init, jax.random.key(0), frames, frames)["params"]
@@ -142,7 +144,9 @@ def spynet_from_torch(state_dict: Mapping[str, Any]) -> dict:
 
 def _variables(name: str, tables: Mapping[str, Any], fields: Mapping[str, Any]) -> Any:
     if name not in tables:
-        raise InputError(f"weights of this kind are known for {', '.join(tables)}, not {name!r}")
+        raise InputError(
+            f"no table of official names for {name!r}; expected one of: {', '.join(tables)}"
+        )
     model = models.create(name, **fields)
     return jax.eval_shape(model.init, jax.random.key(0), models.example(model, 2))
 
@@ -153,6 +157,6 @@ def _tf_rules(name: str, expected: Any, tensors: Mapping[str, Any]) -> Rules:
 
 
 def _torch_kernel(value: np.ndarray) -> np.ndarray:
-    """Convolutions OIHW or, of single frames, OI1HW -> HWIO, linear layers OI -> IO."""
+    """Transposes kernels: convolutions OIHW (or OI1HW) to HWIO, linear layers OI to IO."""
     value = value.squeeze(2) if value.ndim == 5 and value.shape[2] == 1 else value
     return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T

@@ -3,7 +3,7 @@
 from jaxvsr.weights.rules import Rules
 from jaxvsr.weights.spynet import SPYNET
 
-# What a chain of residual blocks is called inside of whatever it belongs to.
+# Names of a stack of residual blocks inside its parent module.
 RESIDUAL_BLOCKS = (
     (r"/conv_in/", "/main/0/"),
     (r"/block_(\d+)/", r"/main/2/\1/"),

@@ -1,4 +1,4 @@
-"""Reading files of official weights, which come from the internet and are not trusted."""
+"""Reader of files of official weights, which are untrusted downloads."""
 
 import os
 import pathlib
@@ -17,7 +17,7 @@ from jaxvsr.weights import mindspore
 from jaxvsr.weights.tf_files import SAVED, read_tf
 
 KINDS = ".pth, .pt, .safetensors, .npz, MindSpore's .ckpt, TensorFlow's checkpoint or SavedModel"
-# Sets of weights that a file of PyTorch may hold, the better ones first.
+# Sets of weights in a PyTorch file, the preferred ones first.
 GROUPS = ("params_ema", "params", "state_dict", "model_state_dict")
 
 
@@ -25,22 +25,24 @@ def read(path: str | os.PathLike, group: str = "") -> dict[str, np.ndarray]:
     """Reads the tensors of a checkpoint; nothing in the file is executed.
 
     Args:
-        path: a file of PyTorch (.pth, .pt; needs torch), .safetensors, .npz, MindSpore (.ckpt), or
+        path: PyTorch (.pth, .pt; needs torch), .safetensors, .npz, MindSpore (.ckpt), or
             TensorFlow (a tf.train checkpoint or a SavedModel's folder; needs tensorflow).
-        group: which set of weights, where a file of PyTorch holds several: "params_ema" or
-            "params", say; if not given, the first of GROUPS that is there.
+        group: the set of weights, if a PyTorch file holds several: for example "params_ema" or
+            "params"; by default, the first of GROUPS that exists.
 
     Returns:
         Tensor names to float32 arrays.
 
     Raises:
-        InputError: no such file or group, another kind of file, a damaged one or one that holds
-            more than tensors, or torch is needed and not installed.
+        InputError: no such file or group, an unknown format, a damaged file, a file with anything
+            but tensors, or torch is needed and not installed.
     """
     path = pathlib.Path(path)
     kind = _kind(path)
     if group and kind != "torch":
-        raise InputError(f"{path} holds one set of weights, not several of which {group!r} is one")
+        raise InputError(
+            f"{path} holds one set of weights; group={group!r} is for PyTorch files only"
+        )
     readers = {
         "npz": lambda: dict(np.load(path, allow_pickle=False)),
         "safetensors": lambda: load_file(path),
@@ -68,7 +70,7 @@ def read(path: str | os.PathLike, group: str = "") -> dict[str, np.ndarray]:
 
 
 def _kind(path: pathlib.Path) -> str:
-    """Which reader a file is for."""
+    """Format of a file, a key of the readers."""
     indices = path, path.with_name(f"{path.name}.index"), path / SAVED / "variables.index"
     if any(index.suffix == ".index" and index.is_file() for index in indices):
         return "tensorflow"
@@ -80,7 +82,7 @@ def _kind(path: pathlib.Path) -> str:
         raise InputError(f"there is no file of weights {path}")
     if path.suffix not in _SUFFIXES:
         raise InputError(f"{path} is none of {KINDS}")
-    if path.suffix == ".ckpt":  # of several programs: PyTorch's are zip files, or pickles
+    if path.suffix == ".ckpt":  # MindSpore's, or PyTorch's, which are zip files or pickles
         with path.open("rb") as file:
             return "torch" if file.read(2) in (b"PK", b"\x80\x02") else "mindspore"
     return _SUFFIXES[path.suffix]

@@ -1,4 +1,4 @@
-"""Names of IIA-VSR and MIA-VSR in the official code (LabShuHangGU/MIA-VSR, archs/): PSRT's."""
+"""Names of IIA-VSR and MIA-VSR in the official code (LabShuHangGU/MIA-VSR, archs/)."""
 
 import dataclasses
 

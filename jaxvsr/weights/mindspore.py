@@ -1,12 +1,13 @@
-"""Reading MindSpore's checkpoints without MindSpore.
+"""Reader of MindSpore's checkpoints, without MindSpore.
 
-A file is a protocol buffer: messages, each of fields that carry a number, a kind and a value.
+A file is a protocol buffer. It consists of messages, whose fields have a number, a wire type and a
+value.
 
     Checkpoint:   1 (repeated) Value
     Value:        1 name   2 Tensor
-    Tensor:       1 (repeated) dimension   2 name of the type   3 the values' bytes, little-endian
+    Tensor:       1 (repeated) dimension   2 name of the type   3 bytes of values, little-endian
 
-A large tensor may be cut into several Values of the same name, whose bytes follow each other.
+A large tensor may be split into several Values of the same name, in order.
 
 Source: mindspore/ccsrc/utils/checkpoint.proto of MindSpore.
 """
@@ -32,7 +33,7 @@ DTYPES = {
     "UInt64": np.uint64,
     "Bool": np.bool_,
 }
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # the kinds of fields that are in use
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
 
 
 def parse(data: bytes) -> dict[str, np.ndarray]:
@@ -45,7 +46,7 @@ def parse(data: bytes) -> dict[str, np.ndarray]:
         Names to arrays.
 
     Raises:
-        ValueError: the bytes are none, or not all, of a checkpoint, or hold more than tensors.
+        ValueError: not a checkpoint, a truncated one, or one with anything but tensors.
     """
     found: dict[str, tuple[tuple[int, ...], str, list[memoryview]]] = {}
     for number, entry in _fields(memoryview(data)):
@@ -70,7 +71,7 @@ def parse(data: bytes) -> dict[str, np.ndarray]:
 
 
 def _tensor(name: str, message: memoryview) -> tuple[tuple[int, ...], str, memoryview]:
-    """The dimensions, the type and the bytes of a Tensor."""
+    """Parses a Tensor into dimensions, type and bytes."""
     dims: list[int] = []
     kind, content = "", memoryview(b"")
     for number, value in _fields(message):
@@ -92,7 +93,7 @@ def _tensor(name: str, message: memoryview) -> tuple[tuple[int, ...], str, memor
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """The number and the value of each field of a message."""
+    """Iterates over the fields of a message, as (number, value)."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
@@ -114,7 +115,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, the lowest first, and where it ends."""
+    """Parses a varint (seven bits per byte, lowest first); returns it and its end."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(message):

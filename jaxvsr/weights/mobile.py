@@ -17,7 +17,7 @@ MOBILE_RRN = Rules(
     ),
 )
 
-# The order in which the official code makes the layers, by what they are called here.
+# Our names of layers, in the order in which the official code creates them.
 _MADE = (
     *("align", "shallow_pointwise", "shallow_depthwise", "shallow", "block"),
     *("tail_pointwise", "tail_depthwise", "tail"),
@@ -29,19 +29,19 @@ _LEAVES = {"mean": "moving_mean", "var": "moving_variance", "scale": "gamma"}
 
 
 def numbered(places: Iterable[str], official: Iterable[str]) -> Rules:
-    """The names of FANI, and of all MVSR: Keras numbers the layers of a functional model.
+    """Makes the table of FANI and MVSR, whose layers Keras numbers.
 
     Args:
-        places: the leaves of our tree, "block_0/fuse/kernel".
-        official: the official names, with layers as in files ("layer_with_weights-12") or as in
-            the running program ("conv2d_10", "batch_normalization_2").
+        places: paths of leaves in our tree, such as "block_0/fuse/kernel".
+        official: official names, with layers as in files ("layer_with_weights-12") or as in a
+            running program ("conv2d_10", "batch_normalization_2").
 
     Returns:
-        The table.
+        The table of names.
     """
     in_files = any(name.startswith("layer_with_weights-") for name in official)
     order = list(_MADE)
-    if in_files:  # layers are told apart by their distance from the output, which moves one
+    if in_files:  # numbered by distance from the output, which moves one layer
         order.insert(order.index("key"), order.pop(order.index("query")))
 
     def rank(layer: str) -> list[tuple[int, int]]:

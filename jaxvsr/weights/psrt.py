@@ -14,7 +14,7 @@ PSRT = Rules(
         (r"scale$", "weight"),
         (r"/", "."),
     ),
-    # The last three are layers of every branch that the official code makes and never runs.
+    # The official code creates the last three in every branch, but never calls them.
     unused=r"relative_position_index$|^spynet\.(mean|std)$"
     r"|^patch_align\.(backward|forward)_[12]"
     r"\.(conv_first|conv_first_feat|conv_before_upsample)\.(weight|bias)$",

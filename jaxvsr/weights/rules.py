@@ -1,4 +1,4 @@
-"""How the places of our trees are called in official checkpoints, and the transfer by it."""
+"""Tables of official tensor names, and conversion of tensors by them."""
 
 import dataclasses
 import re
@@ -13,20 +13,20 @@ from jaxvsr.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """The table of one model.
+    """The table of names of one model.
 
     Attributes:
-        names: (pattern, replacement) pairs of `re.sub`, applied in turn to a place in our tree
-            ("head/upconv1/kernel"); what comes out is the official name.
-        unused: matches the official tensors that are not taken over, whether they are there or
-            not: buffers, and layers that no path of the official code uses.
+        names: (pattern, replacement) pairs of `re.sub`. Applied one after the other, they convert
+            the path of a leaf in our tree ("head/upconv1/kernel") to the official name.
+        unused: pattern of optional official tensors that are not converted: buffers, and layers
+            that the official code never uses.
     """
 
     names: tuple[tuple[str, str | Callable[[re.Match], str]], ...]
     unused: str = r"(?!)"
 
     def official_name(self, place: str) -> str:
-        """The official name of a place in our tree."""
+        """Official name of a leaf of our tree."""
         for pattern, replacement in self.names:
             place = re.sub(pattern, replacement, place)
         return place
@@ -34,15 +34,15 @@ class Rules:
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """How the tensors of a file fit a model.
+    """Result of comparing official tensors with a model.
 
     Attributes:
-        expected: the model's variables, a tree of anything that has a shape.
-        taken: place in the tree -> official name, and the tensor in our layout, float32.
-        missing: place -> official name of a tensor that is not there.
-        misshapen: place -> official name of a tensor of another shape, and that shape.
-        left_over: names of tensors that the model has no place for.
-        unused: names of tensors that are not taken over, and need not be.
+        expected: the model's variables, a tree of arrays or shapes.
+        taken: path in the tree -> official name and float32 tensor in our layout.
+        missing: path -> official name of a missing tensor.
+        misshapen: path -> official name of a tensor of another shape, and that shape.
+        left_over: official names that the model does not have.
+        unused: official names that are optional.
     """
 
     expected: Any
@@ -53,13 +53,17 @@ class Match:
     unused: list[str]
 
     @property
-    def share(self) -> float:
-        """Which part of all tensors, of the file and of the model, fit each other."""
+    def fraction(self) -> float:
+        """Fraction of matching tensors among all tensors of the file and of the model."""
         others = len(self.missing) + len(self.misshapen) + len(self.left_over)
         return len(self.taken) / max(len(self.taken) + others, 1)
 
     def tree(self) -> Any:
-        """The variables with the file's values; raises InputError if anything does not fit."""
+        """Returns the variables with the official values.
+
+        Raises:
+            InputError: tensors that are missing, left over or of another shape.
+        """
         leaves = places(self.expected)
         misshapen = [
             f"{name} {shape} (for {place} {leaves[place].shape})"
@@ -78,7 +82,7 @@ class Match:
 
 
 def places(tree: Any) -> dict[str, Any]:
-    """The leaves of a model's variables by place: "head/upconv1/kernel"."""
+    """Leaves of a model's variables by path, such as "head/upconv1/kernel"."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/").removeprefix("params/"): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -88,16 +92,16 @@ def places(tree: Any) -> dict[str, Any]:
 def match(
     expected: Any, rules: Rules, tensors: Mapping[str, Any], kernel: Callable[[np.ndarray], Any]
 ) -> Match:
-    """Finds the official tensor of each place of a tree.
+    """Finds the official tensor of each leaf of a tree.
 
     Args:
-        expected: a tree of anything that has a shape.
+        expected: a tree of arrays or shapes.
         rules: the table of names.
         tensors: official names to arrays.
-        kernel: brings an official kernel into our layout.
+        kernel: transposes an official kernel to our layout.
 
     Returns:
-        What fits, and what does not.
+        Matching tensors, and all others.
     """
     found = Match(expected, {}, {}, {}, [], [])
     used = set()
@@ -122,21 +126,21 @@ def match(
 def take_over(
     expected: Any, rules: Rules, tensors: Mapping[str, Any], kernel: Callable[[np.ndarray], Any]
 ) -> Any:
-    """Fills a tree with official tensors, each used exactly once.
+    """Fills a tree with official tensors, using each exactly once.
 
     Args:
         expected, rules, tensors, kernel: as for `match`.
 
     Returns:
-        The tree, of float32 NumPy arrays.
+        The tree of float32 NumPy arrays.
 
     Raises:
-        InputError: some are missing, left over or of another shape; it names them.
+        InputError: tensors that are missing, left over or of another shape.
     """
     return match(expected, rules, tensors, kernel).tree()
 
 
 def some(names: Sequence[str], count: int = 5) -> str:
-    """The first of some names, and how many more there are."""
+    """Lists the first names, and the number of others."""
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more

@@ -1,4 +1,4 @@
-"""Reading TensorFlow's files of weights."""
+"""Reader of TensorFlow's checkpoints and SavedModels."""
 
 import pathlib
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxvsr.errors import InputError
 
-SAVED = "variables"  # where the variables of a SavedModel are, and what they are called
+SAVED = "variables"  # folder and file prefix of the variables in a SavedModel
 
 
 def read_tf(path: str | pathlib.Path) -> dict[str, np.ndarray]:
@@ -17,7 +17,7 @@ def read_tf(path: str | pathlib.Path) -> dict[str, np.ndarray]:
             folder of a SavedModel.
 
     Returns:
-        Names as in the file to float32 arrays; what is not a number is left out.
+        Names as in the file to float32 arrays, without variables that are not numeric.
 
     Raises:
         InputError: there is no such file, it is damaged, or TensorFlow is not installed.
