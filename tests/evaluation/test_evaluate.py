@@ -143,7 +143,7 @@ def test_a_model_is_restored_rounded_and_its_masks_shown():
         restorer, variables, zip(lq, "ab", strict=True)
     )
     assert second[0] == "b"
-    exact = model.apply(variables, lq / np.float32(255))
+    exact = model.apply(variables, jnp.asarray(lq / np.float32(255)))
     assert sr.dtype == jnp.uint8
     np.testing.assert_allclose(sr, np.clip(exact[0], 0, 1) * 255, atol=0.501)
     # All of the first frame of each branch, and later three branches of four.
