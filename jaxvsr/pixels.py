@@ -3,9 +3,10 @@
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Integer, UInt8, UInt16
 
 
-def to_integers(x: Any, dtype: Any = np.uint8) -> Any:
+def to_integers(x: Float[Any, "*shape"], dtype: Any = np.uint8) -> Integer[Any, "*shape"]:
     """Converts floats in [0, 1] to integers, clipped and rounded half to even.
 
     Args:
@@ -20,19 +21,19 @@ def to_integers(x: Any, dtype: Any = np.uint8) -> Any:
     return (x.clip(0, 1) * np.iinfo(dtype).max).round().astype(dtype)
 
 
-def to_8_bits(x: np.ndarray) -> np.ndarray:
+def to_8_bits(x: Integer[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
     """Converts uint16 to uint8 by the nearest value; returns uint8 unchanged."""
     if x.dtype == np.uint8:
         return x
     return ((x.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def to_16_bits(x: np.ndarray) -> np.ndarray:
+def to_16_bits(x: Integer[np.ndarray, "*shape"]) -> UInt16[np.ndarray, "*shape"]:
     """Converts uint8 to the uint16 of the same brightness; returns uint16 unchanged."""
     return x if x.dtype == np.uint16 else x.astype(np.uint16) * np.uint16(257)
 
 
-def cubic_kernel(distance: np.ndarray, a: float) -> np.ndarray:
+def cubic_kernel(distance: Float[np.ndarray, "*shape"], a: float) -> Float[np.ndarray, "*shape"]:
     """Evaluates the cubic convolution kernel.
 
     Args:

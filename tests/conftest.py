@@ -8,7 +8,17 @@ import jaxtyping
 import pytest
 
 # Shapes in signatures are checked here and nowhere else; installed before jaxvsr is imported.
-CHECKED = ("jaxvsr.layers", "jaxvsr.models", "jaxvsr.metrics")
+CHECKED = (
+    "jaxvsr.layers",
+    "jaxvsr.models",
+    "jaxvsr.metrics",
+    "jaxvsr.pixels",
+    "jaxvsr.video.images",
+    "jaxvsr.data.degradations",
+    "jaxvsr.data.files",
+    "jaxvsr.data.tile_codec",
+    "jaxvsr.data.transforms",
+)
 jaxtyping.install_import_hook(CHECKED, "shapes.check")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
+from jaxtyping import UInt8
 
 from jaxvsr.data import degradations
 from jaxvsr.errors import InputError
@@ -141,7 +142,7 @@ def _check_png_header(path: Place, head: bytes) -> tuple[int, int]:
     return int.from_bytes(head[20:24]), int.from_bytes(head[16:20])
 
 
-def read_png(path: Place) -> np.ndarray:
+def read_png(path: Place) -> UInt8[np.ndarray, "h w 3"]:
     """Reads an 8-bit RGB PNG.
 
     Returns:
@@ -165,8 +166,8 @@ class Frames(Protocol):
     def check_files(self) -> tuple[int, int, int]:
         """Returns (t, h, w) after a quick look at every file."""
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yields each frame, (h, w, 3) uint8 RGB."""
+    def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        """Yields each frame, RGB."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +192,7 @@ class PngFrames:
                 )
         return len(self.paths), *first
 
-    def __iter__(self) -> Iterator[np.ndarray]:
+    def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
         return map(read_png, self.paths)
 
 
@@ -213,8 +214,8 @@ class VideoFrames:
         video = VideoFile(self.path)
         return video.count_packets(), *video.info().size
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yields each frame, (h, w, 3) uint8 RGB; raises InputError if one is damaged."""
+    def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        """Yields each frame, RGB; raises InputError if one is damaged."""
         for frame in VideoFile(self.path).frames(TimeRange(), _refuse):
             yield to_8_bits(frame.pixels)
 
@@ -292,7 +293,9 @@ def check_degradation(kind: str, scale: int) -> None:
         raise ValueError(f"the degradation 'bd' needs scale 4, got {scale}")
 
 
-def degrade(gt: np.ndarray, kind: str, scale: int) -> np.ndarray:
+def degrade(
+    gt: UInt8[np.ndarray, "*b H W 3"], kind: str, scale: int
+) -> UInt8[np.ndarray, "*b h w 3"]:
     """Makes lq (..., h, w, 3) uint8 from gt (..., H, W, 3) uint8 by "bicubic" or "bd"."""
     check_degradation(kind, scale)
     if kind == "bd":

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
+from jaxtyping import UInt8
 from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
 
@@ -111,7 +112,7 @@ class TFDSClips:
         top: int = 0,
         left: int = 0,
         size: tuple[int, int] | None = None,
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, UInt8[np.ndarray, "t _ _ 3"]]:
         """Reads a window of frames of a clip; only the tiles that it touches are read.
 
         Args:

@@ -9,9 +9,12 @@ additions.
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Shaped, UInt8
 
 
-def split_into_tiles(frames: np.ndarray, side: int) -> Iterator[np.ndarray]:
+def split_into_tiles(
+    frames: Shaped[np.ndarray, "t h w ..."], side: int
+) -> Iterator[Shaped[np.ndarray, "t _ _ ..."]]:
     """Splits frames (t, h, w, c) into tiles (t, <= side, <= side, c), row by row."""
     for top in range(0, frames.shape[1], side):
         for left in range(0, frames.shape[2], side):
@@ -23,7 +26,7 @@ def count_tiles(length: int, side: int) -> int:
     return -(-length // side)
 
 
-def encode(tile: np.ndarray) -> np.ndarray:
+def encode(tile: UInt8[np.ndarray, "t h w 3"]) -> UInt8[np.ndarray, "3 t h w"]:
     """Encodes pixels (t, h, w, 3) uint8 RGB as differences (3, t, h, w) uint8."""
     planes = np.ascontiguousarray(np.moveaxis(tile, -1, 0))
     planes[::2] -= planes[1]
@@ -31,7 +34,9 @@ def encode(tile: np.ndarray) -> np.ndarray:
     return planes
 
 
-def decode(differences: np.ndarray, side: int, top: int, height: int) -> np.ndarray:
+def decode(
+    differences: UInt8[np.ndarray, "3 t h w"], side: int, top: int, height: int
+) -> UInt8[np.ndarray, "t {height} w 3"]:
     """Decodes rows of pixels from the differences of tiles that were joined.
 
     Args:

@@ -1,9 +1,12 @@
 """Augmentations of a sample's frames, equal for all of them: flips, transpose, mirror."""
 
 import numpy as np
+from jaxtyping import Shaped
 
 
-def augment(frames: np.ndarray, hflip: bool, vflip: bool, transpose: bool) -> np.ndarray:
+def augment(
+    frames: Shaped[np.ndarray, "t h w c"], hflip: bool, vflip: bool, transpose: bool
+) -> Shaped[np.ndarray, "t _ _ c"]:
     """Flips horizontally, then vertically, then transposes (t, h, w, c).
 
     Source: BasicSR's `augment`, whose order all official recipes use.
@@ -15,12 +18,12 @@ def augment(frames: np.ndarray, hflip: bool, vflip: bool, transpose: bool) -> np
     return frames.swapaxes(1, 2) if transpose else frames
 
 
-def mirror(frames: np.ndarray) -> np.ndarray:
+def mirror(frames: Shaped[np.ndarray, "t h w c"]) -> Shaped[np.ndarray, "2*t h w c"]:
     """Appends the reversed clip: (t, h, w, c) -> (2t, h, w, c), as recipes on Vimeo-90K do."""
     return np.concatenate([frames, frames[::-1]])
 
 
-def contiguous(frames: np.ndarray) -> np.ndarray:
+def contiguous(frames: Shaped[np.ndarray, "t h w c"]) -> Shaped[np.ndarray, "t h w c"]:
     """Copies frames (t, h, w, c) of any memory order into C order, channel by channel.
 
     For separate colour planes this is 2 to 4 times as fast as NumPy's copy.

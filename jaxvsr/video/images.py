@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8, UInt16
 from PIL import Image, UnidentifiedImageError
 
 from jaxvsr.errors import InputError
@@ -17,6 +18,7 @@ from jaxvsr.video.pyav import require_av
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ORIENTATION = 0x0112  # tag of EXIF and TIFF
+Pixels = UInt8[np.ndarray, "_ _ 3"] | UInt16[np.ndarray, "_ _ 3"]
 Place = Any  # pathlib.Path or zipfile.Path: they share the methods used here but no type
 
 
@@ -42,7 +44,7 @@ def list_images(folder: Place, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> li
     return sorted((path for path in paths if not is_hidden(path)), key=natural_order)
 
 
-def read_image(path: Place) -> np.ndarray:
+def read_image(path: Place) -> Pixels:
     """Reads an image as it is to be displayed: its EXIF orientation is applied.
 
     Args:
@@ -64,7 +66,7 @@ def read_image(path: Place) -> np.ndarray:
     return decode_image(data, path)
 
 
-def decode_image(data: bytes, path: Place) -> np.ndarray:
+def decode_image(data: bytes, path: Place) -> Pixels:
     """As `read_image`, from the bytes of a file; the path is for messages."""
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -85,7 +87,7 @@ def decode_image(data: bytes, path: Place) -> np.ndarray:
         raise InputError(f"{path} is damaged: {error}") from error
 
 
-def write_image(path: pathlib.Path, pixels: np.ndarray, quality: int = 95) -> pathlib.Path:
+def write_image(path: pathlib.Path, pixels: Pixels, quality: int = 95) -> pathlib.Path:
     """Writes an image in the format that its suffix names.
 
     Args:
@@ -104,7 +106,7 @@ def write_image(path: pathlib.Path, pixels: np.ndarray, quality: int = 95) -> pa
     return path
 
 
-def resize_image(pixels: np.ndarray, height: int) -> np.ndarray:
+def resize_image(pixels: Pixels, height: int) -> Pixels:
     """Resizes (h, w, 3) uint8 or uint16 to a height by Lanczos' filter; keeps the proportions."""
     h, w = pixels.shape[:2]
     size = round(w * height / h), height

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import UInt8
 
 from jaxvsr.data.degradations import codecs
 from jaxvsr.data.degradations.common import check_clip, to_float
@@ -133,8 +134,10 @@ class Realistic:
 
 
 def realistic(
-    frames: np.ndarray, rng: np.random.Generator, settings: Realistic | None = None
-) -> np.ndarray:
+    frames: UInt8[np.ndarray, "t H W 3"],
+    rng: np.random.Generator,
+    settings: Realistic | None = None,
+) -> UInt8[np.ndarray, "t h w 3"]:
     """Degrades a clip like a real-world video: the second-order degradation of RealBasicVSR.
 
     Applies blur, resizing, noise, JPEG and video compression twice, with parameters that change

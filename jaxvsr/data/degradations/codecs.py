@@ -4,6 +4,7 @@ import io
 from fractions import Fraction
 
 import numpy as np
+from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 from jaxvsr.data.degradations.common import (
@@ -16,7 +17,9 @@ from jaxvsr.data.degradations.common import (
 from jaxvsr.video.pyav import require_av
 
 
-def jpeg(frames: np.ndarray, quality: int | np.ndarray) -> np.ndarray:
+def jpeg(
+    frames: UInt8[np.ndarray, "*b h w 3"], quality: int | Shaped[np.ndarray, "..."]
+) -> UInt8[np.ndarray, "*b h w 3"]:
     """Encodes each frame as JPEG with 4:2:0 chroma and decodes it.
 
     Args:
@@ -44,12 +47,12 @@ def jpeg(frames: np.ndarray, quality: int | np.ndarray) -> np.ndarray:
 
 
 def h264(
-    frames: np.ndarray,
+    frames: UInt8[np.ndarray, "t h w 3"],
     crf: int | None = None,
     bitrate: float | None = None,
     fps: int = 24,
     preset: str = "medium",
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "t h w 3"]:
     """Encodes a clip as H.264 (x264 without macroblock tree) and decodes it.
 
     Args:
@@ -77,7 +80,9 @@ def h264(
     return _compress(frames, "libx264", options, bitrate, fps)
 
 
-def mpeg4(frames: np.ndarray, bitrate: float, fps: int = 24) -> np.ndarray:
+def mpeg4(
+    frames: UInt8[np.ndarray, "t h w 3"], bitrate: float, fps: int = 24
+) -> UInt8[np.ndarray, "t h w 3"]:
     """Encodes a clip as MPEG-4 part 2 and decodes it; arguments and errors as for `h264`."""
     return _compress(frames, "mpeg4", {}, bitrate, fps)
 

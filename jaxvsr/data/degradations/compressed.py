@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from jaxtyping import UInt8
 
 from jaxvsr.data.degradations import codecs
 from jaxvsr.data.degradations.common import check_clip, to_float
@@ -42,8 +43,10 @@ class Compressed:
 
 
 def compressed(
-    frames: np.ndarray, rng: np.random.Generator, settings: Compressed | None = None
-) -> np.ndarray:
+    frames: UInt8[np.ndarray, "t H W 3"],
+    rng: np.random.Generator,
+    settings: Compressed | None = None,
+) -> UInt8[np.ndarray, "t h w 3"]:
     """Degrades a clip like a camera and one H.264 compression.
 
     Milder than `realistic`, which degrades twice; for videos of ordinary quality.

@@ -1,6 +1,7 @@
 """JPEG compression as arithmetic, for NumPy and, through device.py, for JAX."""
 
 import numpy as np
+from jaxtyping import Shaped
 
 from jaxvsr.data.degradations.common import (
     Array,
@@ -40,7 +41,9 @@ _DCT[0] /= np.sqrt(2)
 _DCT = _DCT.astype(np.float32)
 
 
-def jpeg_dct(frames: Array, quality: float | Array) -> Array:
+def jpeg_dct(
+    frames: Shaped[Array, "*b h w 3"], quality: float | Shaped[Array, "..."]
+) -> Shaped[Array, "*b h w 3"]:
     """Applies the losses of JPEG without encoding: 4:2:0 chroma and quantised 8x8 DCT blocks.
 
     Equals the implementation that Real-ESRGAN trains with. A real JPEG file differs in its tables,

@@ -6,6 +6,7 @@ a tie may differ by one. Sizes, scales and kinds must be static.
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
 from jaxvsr.data.degradations import dct, filters, noise, taps
 from jaxvsr.data.degradations.common import (
@@ -18,7 +19,7 @@ from jaxvsr.data.degradations.common import (
 from jaxvsr.data.degradations.resample import check_blur, check_scale
 
 
-def imresize(frames: jax.Array, scale: float) -> jax.Array:
+def imresize(frames: Shaped[ArrayLike, "*b h w c"], scale: float) -> Shaped[Array, "*b H W c"]:
     """As the host's imresize; scale is a Python number."""
     frames = jnp.asarray(frames)
     check_frames(frames)
@@ -30,7 +31,9 @@ def imresize(frames: jax.Array, scale: float) -> jax.Array:
     return as_matlab(frames, small)
 
 
-def blur_downsample(frames: jax.Array, kind: str, scale: int = 4) -> jax.Array:
+def blur_downsample(
+    frames: Shaped[ArrayLike, "*b H W c"], kind: str, scale: int = 4
+) -> Shaped[Array, "*b h w c"]:
     """As the host's blur_downsample; kind and scale are Python values."""
     frames = jnp.asarray(frames)
     check_frames(frames)
@@ -50,19 +53,26 @@ def _resample(x: jax.Array, rows: taps.Taps, columns: taps.Taps) -> jax.Array:
     return jnp.einsum("qw,...pwc->...pqc", across, x, precision=jax.lax.Precision.HIGHEST)
 
 
-def blur(frames: jax.Array, kernel: jax.Array) -> jax.Array:
+def blur(
+    frames: Shaped[ArrayLike, "*b h w c"], kernel: Shaped[ArrayLike, "*k _ _"]
+) -> Shaped[Array, "*b h w c"]:
     """As the host's blur."""
     return filters.blur(jnp.asarray(frames), jnp.asarray(kernel))
 
 
 def usm_sharp(
-    frames: jax.Array, weight: float = 0.5, size: int = 51, threshold: float = 10
-) -> jax.Array:
+    frames: Shaped[ArrayLike, "*b h w c"],
+    weight: float = 0.5,
+    size: int = 51,
+    threshold: float = 10,
+) -> Shaped[Array, "*b h w c"]:
     """As the host's usm_sharp; size is a Python integer."""
     return filters.usm_sharp(jnp.asarray(frames), weight, size, threshold)
 
 
-def add_noise(frames: jax.Array, sigma: float | jax.Array, key: jax.Array) -> jax.Array:
+def add_noise(
+    frames: Shaped[ArrayLike, "*b h w c"], sigma: float | Shaped[ArrayLike, "..."], key: Array
+) -> Float[Array, "*b h w c"]:
     """As the host's add_noise, drawn from a key: other numbers of the same distribution."""
     frames = jnp.asarray(frames)
     check_frames(frames)
@@ -70,12 +80,16 @@ def add_noise(frames: jax.Array, sigma: float | jax.Array, key: jax.Array) -> ja
     return x + per_frame(sigma, x, "sigma") / 255 * jax.random.normal(key, x.shape, x.dtype)
 
 
-def with_noise_map(frames: jax.Array, sigma: float | jax.Array) -> jax.Array:
+def with_noise_map(
+    frames: Float[ArrayLike, "*b h w c"], sigma: float | Shaped[ArrayLike, "..."]
+) -> Float[Array, "*b h w c+1"]:
     """As the host's with_noise_map."""
     return noise.with_noise_map(jnp.asarray(frames), sigma)
 
 
-def jpeg_dct(frames: jax.Array, quality: float | jax.Array) -> jax.Array:
+def jpeg_dct(
+    frames: Shaped[ArrayLike, "*b h w 3"], quality: float | Shaped[ArrayLike, "..."]
+) -> Shaped[Array, "*b h w 3"]:
     """As the host's jpeg_dct."""
     with jax.default_matmul_precision("highest"):
         return dct.jpeg_dct(jnp.asarray(frames), quality)

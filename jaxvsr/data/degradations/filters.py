@@ -1,12 +1,15 @@
 """Filters that keep the size of frames, for NumPy and, through device.py, for JAX."""
 
 import numpy as np
+from jaxtyping import Shaped
 
 from jaxvsr.data.degradations.common import Array, as_dtype_of, check_frames, reflect, to_float
 from jaxvsr.data.degradations.kernels import gaussian_kernel
 
 
-def blur(frames: Array, kernel: Array) -> Array:
+def blur(
+    frames: Shaped[Array, "*b h w c"], kernel: Shaped[Array, "*k _ _"]
+) -> Shaped[Array, "*b h w c"]:
     """Correlates every channel with a kernel; frames are mirrored at their border pixels.
 
     Args:
@@ -48,7 +51,12 @@ def _correlate(x: Array, kernel: Array) -> Array:
     return xp.fft.irfft2(spectrum, s=size, axes=(-3, -2))[..., :h, :w, :]
 
 
-def usm_sharp(frames: Array, weight: float = 0.5, size: int = 51, threshold: float = 10) -> Array:
+def usm_sharp(
+    frames: Shaped[Array, "*b h w c"],
+    weight: float = 0.5,
+    size: int = 51,
+    threshold: float = 10,
+) -> Shaped[Array, "*b h w c"]:
     """Sharpens frames by unsharp masking where they differ from their blurred version.
 
     Recipes for real-world videos train on targets that are sharpened in this way.

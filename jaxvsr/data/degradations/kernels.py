@@ -6,6 +6,7 @@ All are (size, size) float64 and sum to 1; x runs along the width, y along the h
 import math
 
 import numpy as np
+from jaxtyping import Float64
 
 
 def gaussian_kernel(
@@ -14,7 +15,7 @@ def gaussian_kernel(
     sigma_y: float | None = None,
     theta: float = 0.0,
     beta: float = 1.0,
-) -> np.ndarray:
+) -> Float64[np.ndarray, "{size} {size}"]:
     """Computes exp(-d^beta / 2), where d is the squared distance in units of sigma.
 
     Args:
@@ -43,7 +44,7 @@ def plateau_kernel(
     sigma_y: float | None = None,
     theta: float = 0.0,
     beta: float = 1.0,
-) -> np.ndarray:
+) -> Float64[np.ndarray, "{size} {size}"]:
     """Computes 1 / (1 + d^beta), where d is the squared distance in units of sigma.
 
     Arguments as for `gaussian_kernel`.
@@ -54,7 +55,7 @@ def plateau_kernel(
     return _normalised(1 / (1 + d ** _shape(beta)))
 
 
-def sinc_kernel(size: int, cutoff: float) -> np.ndarray:
+def sinc_kernel(size: int, cutoff: float) -> Float64[np.ndarray, "{size} {size}"]:
     """Computes an ideal circular low-pass filter, truncated to a square, which rings.
 
     Args:

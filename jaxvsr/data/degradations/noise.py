@@ -1,13 +1,16 @@
 """Gaussian noise of a known level, and the noise map as an input channel."""
 
 import numpy as np
+from jaxtyping import Float, Shaped
 
 from jaxvsr.data.degradations.common import Array, check_frames, per_frame, to_float
 
 
 def add_noise(
-    frames: np.ndarray, sigma: float | np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+    frames: Shaped[np.ndarray, "*b h w c"],
+    sigma: float | Shaped[np.ndarray, "..."],
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "*b h w c"]:
     """Adds white Gaussian noise.
 
     Args:
@@ -31,7 +34,9 @@ def add_noise(
     return x + per_frame(sigma, x, "sigma") / 255 * rng.standard_normal(x.shape, dtype=np.float32)
 
 
-def with_noise_map(frames: Array, sigma: float | Array) -> Array:
+def with_noise_map(
+    frames: Float[Array, "*b h w c"], sigma: float | Shaped[Array, "..."]
+) -> Float[Array, "*b h w c+1"]:
     """Appends the noise level as a channel, which the denoising VRT and RVRT take as input.
 
     Args:

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from jaxtyping import Shaped
 
 from jaxvsr.data.degradations import taps
 from jaxvsr.data.degradations.common import (
@@ -16,7 +17,9 @@ from jaxvsr.data.degradations.common import (
 )
 
 
-def imresize(frames: np.ndarray, scale: float) -> np.ndarray:
+def imresize(
+    frames: Shaped[np.ndarray, "*b h w c"], scale: float
+) -> Shaped[np.ndarray, "*b H W c"]:
     """Resizes frames by antialiased bicubic interpolation, bit for bit as MATLAB's imresize.
 
     Args:
@@ -46,7 +49,9 @@ def imresize(frames: np.ndarray, scale: float) -> np.ndarray:
     return as_matlab(frames, small)
 
 
-def blur_downsample(frames: np.ndarray, kind: str, scale: int = 4) -> np.ndarray:
+def blur_downsample(
+    frames: Shaped[np.ndarray, "*b H W c"], kind: str, scale: int = 4
+) -> Shaped[np.ndarray, "*b h w c"]:
     """Blurs frames by a Gaussian and keeps every scale-th pixel: one of three kinds of "BD".
 
     The kinds place the output pixels differently, by fractions of a pixel. A network loses about
@@ -86,7 +91,7 @@ def blur_downsample(frames: np.ndarray, kind: str, scale: int = 4) -> np.ndarray
     return round_half_up(bytes_)
 
 
-def mod_crop(frames: np.ndarray, scale: int) -> np.ndarray:
+def mod_crop(frames: Shaped[np.ndarray, "*b h w c"], scale: int) -> Shaped[np.ndarray, "*b _ _ c"]:
     """Crops rows at the bottom and columns at the right to a size that the scale divides.
 
     Targets are cropped before they are degraded, so that a target is exactly scale times its input.
@@ -107,7 +112,9 @@ def mod_crop(frames: np.ndarray, scale: int) -> np.ndarray:
     return frames[..., :h, :w, :]
 
 
-def resize(frames: np.ndarray, size: tuple[int, int], method: str) -> np.ndarray:
+def resize(
+    frames: Shaped[np.ndarray, "*b h w c"], size: tuple[int, int], method: str
+) -> Shaped[np.ndarray, "*b {size[0]} {size[1]} c"]:
     """Resizes frames as OpenCV does, without antialiasing, which is part of the degradation.
 
     Args:

@@ -9,6 +9,7 @@ import functools
 import math
 
 import numpy as np
+from jaxtyping import Float64
 
 from jaxvsr.data.degradations.common import reflect
 from jaxvsr.pixels import cubic_kernel
@@ -103,7 +104,7 @@ def opencv(size: int, out: int, method: str) -> Taps:
     return np.clip(tap, 0, size - 1).astype(np.int64), weight
 
 
-def matrix(taps: Taps, size: int) -> np.ndarray:
+def matrix(taps: Taps, size: int) -> Float64[np.ndarray, "out {size}"]:
     """Converts taps to a matrix (out, size) float64."""
     source, weight = taps
     dense = np.zeros((source.shape[1], size))

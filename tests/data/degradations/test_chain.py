@@ -9,7 +9,7 @@ from clips import psnr, waves
 from jaxvsr.data.degradations import Kernels, Order, Realistic, Walk, realistic
 
 
-def test_walks_stay_in_range_and_move_by_their_step():
+def test_walks_stay_in_range_with_bounded_steps():
     values = np.array(Walk(1, 2, 0.05).draw(np.random.default_rng(3), 500))
     assert values.min() >= 1 and values.max() <= 2
     assert 0.04 < np.abs(np.diff(values)).max() <= 0.05
@@ -37,7 +37,7 @@ def test_every_kernel_every_noise_and_both_codecs_run():
         assert small.shape == (2, 8, 8, 3) and small.std() > 1
 
 
-def test_settings_that_degrade_little_leave_little_to_see():
+def test_gentle_settings_degrade_little():
     gentle = Order(
         blur=0,
         up=0,
@@ -58,6 +58,7 @@ def test_settings_that_degrade_little_leave_little_to_see():
     assert psnr(noisy, flat[:, 2::4, 2::4]) < psnr(small, flat[:, 2::4, 2::4]) - 3
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [

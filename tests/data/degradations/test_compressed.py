@@ -29,7 +29,7 @@ def test_compressed_clips_obey_their_settings():
         assert psnr(changed, small) < least - 3, worse
 
 
-def test_compressed_clips_are_those_of_their_generator():
+def test_compressed_clips_depend_only_on_the_generator():
     frames = waves(3, 32, 32)
     results = [compressed(frames, np.random.default_rng(seed)).tobytes() for seed in (0, 0, 1)]
     assert results[0] == results[1] != results[2]

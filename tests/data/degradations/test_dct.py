@@ -1,4 +1,4 @@
-"""JPEG as arithmetic, against the official numbers."""
+"""JPEG as arithmetic, compared with the official numbers."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def test_jpeg_dct_equals_the_golden_case(golden, quality):
     assert reference.relative_error(decoded, arrays[f"jpeg/{quality}"]) < 1e-6
 
 
-def test_jpeg_dct_takes_one_quality_or_one_of_each_frame():
+def test_jpeg_dct_takes_one_quality_or_one_per_frame():
     frames = np.random.default_rng(2).uniform(size=(2, 16, 16, 3)).astype(np.float32)
     both = jpeg_dct(frames, np.array([20, 90]))
     np.testing.assert_array_equal(both[0], jpeg_dct(frames[0], 20))
@@ -40,6 +40,7 @@ def test_jpeg_dct_treats_frames_one_by_one():
 FRAMES = np.zeros((2, 8, 8, 3), np.float32)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [

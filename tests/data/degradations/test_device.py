@@ -1,4 +1,4 @@
-"""The degradations on JAX arrays against those on the host."""
+"""Degradations of JAX arrays, compared with the host's."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ CALLS = {
 
 
 def frames(dtype=np.uint8):
-    """Smooth but for one edge (2, 50, 45, 3), and a little noise."""
+    """Smooth frames (2, 50, 45, 3) with one edge and a little noise."""
     rng = np.random.default_rng(0)
     x = rng.uniform(size=(2, 7, 6, 3)).repeat(8, axis=1).repeat(8, axis=2)[:, :50, :45]
     x = host.blur(x, host.gaussian_kernel(7, 1.5))
@@ -101,6 +101,7 @@ def test_noise_maps_agree_with_the_host():
     assert device.with_noise_map(x.astype(jnp.bfloat16), 5).dtype == jnp.bfloat16
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [

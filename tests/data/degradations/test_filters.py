@@ -1,4 +1,4 @@
-"""Blur and unsharp masking, against the official numbers."""
+"""Blur and unsharp masking, compared with the official numbers."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_blur_is_a_correlation_mirrored_at_the_border_pixels():
     np.testing.assert_allclose(blur(frame, kernel)[0, :, 0], [2, 3, 4, 5, 4])
 
 
-def test_blur_takes_one_kernel_or_one_of_each_frame():
+def test_blur_takes_one_kernel_or_one_per_frame():
     frames = np.random.default_rng(0).uniform(size=(2, 12, 9, 3))
     kernels = np.stack([gaussian_kernel(7, 1.0), sinc_kernel(7, 2.0)])
     both = blur(frames, kernels)
@@ -56,7 +56,7 @@ def test_usm_sharp_treats_frames_one_by_one():
     np.testing.assert_array_equal(usm_sharp(frames[1, 0]), result[1, 0])
 
 
-def test_usm_sharp_leaves_what_is_smooth():
+def test_usm_sharp_keeps_smooth_areas():
     smooth = np.tile(np.linspace(0.2, 0.6, 64), (64, 1))[..., None]
     np.testing.assert_array_equal(usm_sharp(smooth, size=11), smooth)
 
@@ -64,6 +64,7 @@ def test_usm_sharp_leaves_what_is_smooth():
 FRAMES = np.zeros((2, 8, 8, 3), np.float32)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [

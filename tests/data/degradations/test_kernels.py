@@ -1,4 +1,4 @@
-"""Blur kernels, against the official numbers."""
+"""Blur kernels, compared with the official numbers."""
 
 import numpy as np
 import pytest
@@ -23,6 +23,7 @@ def test_kernels_equal_the_golden_case():
         np.testing.assert_allclose(make_kernel(spec), arrays[f"kernel/{number}"], atol=1e-15)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [

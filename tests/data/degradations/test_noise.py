@@ -6,7 +6,7 @@ import pytest
 from jaxvsr.data.degradations import add_noise, with_noise_map
 
 
-def test_noise_has_the_level_that_the_map_says():
+def test_noise_has_the_level_of_its_map():
     frames = np.full((2, 64, 64, 3), 128, np.uint8)
     sigma = np.array([10.0, 40.0])
     noisy = add_noise(frames, sigma, np.random.default_rng(3))
@@ -21,7 +21,7 @@ def test_noise_has_the_level_that_the_map_says():
     np.testing.assert_allclose(lq[..., 3], np.broadcast_to(sigma[:, None, None] / 255, (2, 64, 64)))
 
 
-def test_noise_is_drawn_from_the_generator_alone():
+def test_noise_depends_only_on_the_generator():
     frames = np.zeros((4, 4, 3))
     first = add_noise(frames, 5, np.random.default_rng(4))
     np.testing.assert_array_equal(first, add_noise(frames, 5, np.random.default_rng(4)))
@@ -31,6 +31,7 @@ def test_noise_is_drawn_from_the_generator_alone():
 FRAMES = np.zeros((2, 8, 8, 3), np.float32)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [

@@ -1,4 +1,4 @@
-"""Degradations that change the size, against MATLAB's and the official numbers; their contracts."""
+"""Degradations that change the size, compared with MATLAB and the official numbers."""
 
 import subprocess
 import sys
@@ -55,7 +55,7 @@ def test_constant_frames_stay_constant(scale):
     assert (imresize(frame, scale) == 201).all()
 
 
-def test_axes_are_treated_alike():
+def test_rows_and_columns_are_treated_alike():
     frame = np.random.default_rng(1).uniform(size=(32, 40, 3))
     turned = imresize(frame.transpose(1, 0, 2), 1 / 4).transpose(1, 0, 2)
     np.testing.assert_allclose(turned, imresize(frame, 1 / 4), atol=1e-12)
@@ -75,6 +75,7 @@ def test_a_single_pixel_and_no_frames():
     assert imresize(np.zeros((0, 8, 8, 3), np.uint8), 1 / 4).shape == (0, 2, 2, 3)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("frames", "scale", "error", "words"),
     [
@@ -110,7 +111,7 @@ def test_blurs_equal_the_golden_case_as_bytes(kind):
     ("kind", "key", "centre"),
     [("bd", "bd/kernel", 5), ("duf", "duf/kernel_x4", 6), ("duf", "duf/kernel_x2", 6)],
 )
-def test_an_impulse_shows_the_golden_kernel(kind, key, centre):
+def test_impulse_responses_equal_the_golden_kernels(kind, key, centre):
     _, _, arrays = reference.load("degrade_bd")
     scale = 2 if key.endswith("x2") else 4
     np.testing.assert_allclose(impulse_response(kind, scale, centre), arrays[key], atol=1e-15)
@@ -186,7 +187,7 @@ def test_a_shift_by_the_scale_shifts_the_output(name):
         ("tecogan", 37, True),
     ],
 )
-def test_which_flips_commute(name, width, commutes):
+def test_flips_commute_where_sampling_is_symmetric(name, width, commutes):
     frames = np.random.default_rng(4).uniform(size=(20, width, 3))
     flipped = DEGRADE[name](frames[:, ::-1])[:, ::-1]
     assert np.allclose(flipped, DEGRADE[name](frames), atol=1e-12) is commutes
@@ -205,7 +206,7 @@ def test_sizes_that_the_scale_does_not_divide(name, shape):
     assert DEGRADE[name](target).shape == (6, 5, 3)
 
 
-def test_bd_sees_what_cutting_would_have_removed():
+def test_bd_uses_pixels_that_cropping_would_remove():
     frames = np.random.default_rng(6).integers(0, 256, (27, 27, 3), np.uint8)
     whole, cut = blur_downsample(frames, "bd"), blur_downsample(mod_crop(frames, 4), "bd")
     np.testing.assert_array_equal(whole[:5, :5], cut[:5, :5])
@@ -224,7 +225,7 @@ OPENCV = [
 
 
 @pytest.mark.parametrize(("method", "expected"), OPENCV)
-def test_resize_is_opencvs(method, expected):
+def test_resize_equals_opencv(method, expected):
     row = np.array([0.0, 10, 40, 90, 160]).reshape(1, 5, 1)
     resized = resize(np.repeat(row, 3, axis=0), (4, len(expected)), method)
     assert resized.shape == (4, len(expected), 1)
@@ -237,6 +238,7 @@ def test_resize_keeps_constants_and_bytes(method):
     assert (resize(frames, (4, 15), method) == np.full((2, 4, 15, 3), 77)).all()
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
