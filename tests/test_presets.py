@@ -23,14 +23,14 @@ def test_presets_are_small_and_say_how_they_were_made(name):
     assert jax.tree.map(np.shape, variables) == jax.tree.map(np.shape, shapes)
     assert sum(leaf.size for leaf in jax.tree.leaves(variables)) <= 100_000
     assert (presets.FOLDER / f"{name}.safetensors").stat().st_size < 2**20
-    assert config["data"]["dataset"].startswith("dead_leaves/") and "seed" in config["train"]
+    assert config["train"].keys() >= {"seed", "steps"}
 
 
 @pytest.mark.parametrize("name", presets.names())
 def test_presets_are_better_than_bicubic(name, data_dir):
-    clip = TFDSClips("dead_leaves/test", "val", str(data_dir)).read(0, range(3))
-    gt, lq = clip["gt"], clip["lq"]
+    gt = TFDSClips("dead_leaves/test", "val", str(data_dir)).read(0, range(3))["gt"]
     model, variables, _ = presets.load(name)
+    lq = imresize(gt, 1 / model.scale)
     sr, _ = restoring.make_restorer(model)(variables, lq[None])
     scores = [
         metrics.psnr(out, gt, 0, "y").mean()

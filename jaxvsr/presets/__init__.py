@@ -1,7 +1,7 @@
 """Built-in weights: small networks that restore right after installation.
 
-Each is two files beside this one: `<name>.safetensors`, the variables, and `<name>.json`, the whole
-config of the run that made them, with the seed of what was random.
+Each is two files beside this one: `<name>.safetensors`, the variables, and `<name>.json`, the
+config and the seed of the training, by `jaxvsr train` or by `benchmarks.train_preset`.
 """
 
 import json
@@ -32,7 +32,7 @@ def load(name: str, folder: pathlib.Path = FOLDER) -> tuple[nn.Module, Any, dict
         folder: where the files are.
 
     Returns:
-        The network, its variables for `model.apply`, and the config of the run that made them.
+        The network, its variables for `model.apply`, and the config of the training.
 
     Raises:
         InputError: there is no such preset.
