@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -25,7 +26,7 @@ def test_masks_are_those_that_the_model_sows():
     model = models.create("miavsr", **fields, align=False)
     shapes = jax.eval_shape(model.init, jax.random.key(1), LQ[None] / np.float32(255))
     rng = np.random.default_rng(1)
-    variables = jax.tree.map(lambda leaf: np.float32(0.2 * rng.normal(size=leaf.shape)), shapes)
+    variables = jax.tree.map(lambda leaf: jnp.float32(0.2 * rng.normal(size=leaf.shape)), shapes)
     found = mask_pictures.masks_of(model, variables, LQ)
     assert sorted(found) == sorted(f"{branch}/group_0/block_0" for branch in BRANCHES)
     apply = jax.jit(lambda lq: model.apply(variables, lq, mutable="aux")[1]["aux"])
