@@ -82,7 +82,7 @@ def test_golden(case):
 # Frame interpolation does not warp, and differs by 1e-5.
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("case", "bar"), [("vrt_tiny", 3e-2), ("vrt_tiny_denoise", 3e-2), ("vrt_tiny_vfi", 1e-3)]
+    ("case", "bar"), [("vrt_tiny", 3e-2), ("vrt_tiny_denoise", 3e-2), ("vrt_tiny_vfi", 1e-4)]
 )
 def test_gradients_golden(case, bar):
     model, variables, manifest, arrays, lq = official(case)
