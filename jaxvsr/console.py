@@ -1,6 +1,7 @@
 """Lines on the terminal: messages and progress, printed by the first process only."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -43,6 +44,7 @@ def announce_compiling(function: Any, describe: Callable[..., str]) -> Callable:
     """
     programs: dict[Any, Any] = {}
 
+    @functools.wraps(function)
     def call(*args: Any) -> Any:
         leaves, structure = jax.tree.flatten(args)
         key = structure, *((x.shape, x.dtype, getattr(x, "sharding", None)) for x in leaves)

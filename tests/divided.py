@@ -163,7 +163,7 @@ def network(name, shared=4, height=70, **fields):
     mesh = make_mesh(space=shared)
     placed = jax.device_put(lq, split_batch(mesh))
     alone = jax.jit(lambda v, lq: model.apply(v, lq / np.float32(255), mutable="aux"))
-    restorer = restoring.make_restorer(model, shared)
+    restorer = restoring.make_restorer(model, shared).__wrapped__
     programs = [f.lower(variables, x).compile() for f, x in ((alone, lq), (restorer, placed))]
     memory, less = (program.memory_analysis().temp_size_in_bytes for program in programs)
     print(f"{name}: {less / memory:.2f} of the memory on each of {shared} devices")

@@ -1,4 +1,4 @@
-"""What no network is applied to, whatever the network."""
+"""Inputs that every network refuses."""
 
 import jax
 import pytest
