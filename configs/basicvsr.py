@@ -1,15 +1,15 @@
-"""BasicVSR (Chan et al., CVPR 2021): the published recipes.
+"""BasicVSR (Chan et al., CVPR 2021): the official recipes.
 
     python -m jaxvsr.main --config=configs/basicvsr.py --workdir=W          # or :reds, the same
     python -m jaxvsr.main --config=configs/basicvsr.py:vimeo --workdir=W
     python -m jaxvsr.main --config=configs/basicvsr.py:tiny --workdir=W     # minutes on two cores
 
-Published scores: REDS4 31.42 dB / 0.8909, RGB; of the Vimeo-90K recipe with MATLAB's
-bicubic, Vimeo-90K-T 37.18 / 0.9450 and Vid4 27.24 / 0.8251, on Y. Vimeo-90K-T was scored with each
-septuplet mirrored, which is `vimeo90k_t_mirror`.
+Scores of the paper: REDS4 31.42 dB / 0.8909, RGB; Vimeo-90K recipe with MATLAB's bicubic:
+Vimeo-90K-T 37.18 / 0.9450 and Vid4 27.24 / 0.8251, Y. Vimeo-90K-T is scored with mirrored
+septuplets (`vimeo90k_t_mirror`).
 
-The published training starts from SpyNet's own weights: --config.train.spynet_weights=
-spynet_sintel_final-3d2a1287.pth. The recipe is that of BasicSR's option files.
+The recipe follows BasicSR's option files. Training starts from SpyNet's official weights:
+--config.train.spynet_weights=spynet_sintel_final-3d2a1287.pth.
 """
 
 import ml_collections
@@ -21,7 +21,7 @@ VARIANTS = ("reds", "vimeo", "tiny")
 
 
 def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
-    """The config of a variant: "reds", "vimeo" or "tiny", and perhaps ",vid4": a benchmark."""
+    """Returns a variant: "reds", "vimeo" or "tiny", and optionally a benchmark: "vimeo,vid4"."""
     recipe, _, benchmark = arg.partition(",")
     config = defaults()
     config.model = ml_collections.ConfigDict(
@@ -55,9 +55,9 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
 
 
 def tiny(config: ml_collections.ConfigDict) -> None:
-    """Makes a small network's recipe one for the embedded data set, for a look at the whole way.
+    """Changes a small network's recipe to the embedded data set, for a quick complete run.
 
-    SpyNet would be most of its arithmetic, and has no weights: it is left out.
+    SpyNet is left out: it has no weights, and would take most of the time.
     """
     config.model.update(align=False, dtype="float32", remat=False)
     protocols.embedded(config)

@@ -1,16 +1,16 @@
-"""BasicVSR++ (Chan et al., CVPR 2022): the published recipes.
+"""BasicVSR++ (Chan et al., CVPR 2022): the official recipes.
 
     python -m jaxvsr.main --config=configs/basicvsrpp.py --workdir=W          # or :reds, the same
     python -m jaxvsr.main --config=configs/basicvsrpp.py:vimeo --workdir=W
     python -m jaxvsr.main --config=configs/basicvsrpp.py:tiny --workdir=W     # minutes on two cores
 
-Published scores: REDS4 32.39 dB / 0.9069, RGB; of the Vimeo-90K recipe with MATLAB's
-bicubic, Vimeo-90K-T 37.79 / 0.9500 and Vid4 27.79 / 0.8400, on Y. Vimeo-90K-T was scored with each
-septuplet mirrored, which is `vimeo90k_t_mirror`. Published cost: 0.39 TFLOP a frame of 180x320.
+Scores of the paper: REDS4 32.39 dB / 0.9069, RGB; Vimeo-90K recipe with MATLAB's bicubic:
+Vimeo-90K-T 37.79 / 0.9500 and Vid4 27.79 / 0.8400, Y. Vimeo-90K-T is scored with mirrored
+septuplets (`vimeo90k_t_mirror`). Cost according to the paper: 0.39 TFLOP per frame of 180x320.
 
-The published training starts from SpyNet's own weights: --config.train.spynet_weights=
-spynet_sintel_final-3d2a1287.pth; that on Vimeo-90K starts from the network trained on REDS, whose
-SpyNet trains from the first step on. The recipe is that of the authors' configs in MMEditing.
+The recipe follows the authors' configs in MMEditing. Training on REDS starts from SpyNet's
+official weights: --config.train.spynet_weights=spynet_sintel_final-3d2a1287.pth. Training on
+Vimeo-90K starts from the network trained on REDS, and trains SpyNet from the first step.
 """
 
 import ml_collections
@@ -22,7 +22,7 @@ VARIANTS = ("reds", "vimeo", "tiny")
 
 
 def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
-    """The config of a variant: "reds", "vimeo" or "tiny", and perhaps ",vid4": a benchmark."""
+    """Returns a variant: "reds", "vimeo" or "tiny", and optionally a benchmark: "vimeo,vid4"."""
     recipe, _, benchmark = arg.partition(",")
     config = defaults()
     config.model = ml_collections.ConfigDict(

@@ -4,9 +4,9 @@
     python -m jaxvsr.main --config=configs/iconvsr.py:vimeo --workdir=W
     python -m jaxvsr.main --config=configs/iconvsr.py:tiny --workdir=W     # minutes on two cores
 
-Published scores (BasicVSR's paper): REDS4 31.67 dB / 0.8948, RGB; of the Vimeo-90K
-recipe with MATLAB's bicubic, Vimeo-90K-T 37.47 / 0.9476 and Vid4 27.39 / 0.8279, on Y. Vimeo-90K-T
-was scored with each septuplet mirrored, which is `vimeo90k_t_mirror`.
+Scores of the paper: REDS4 31.67 dB / 0.8948, RGB; Vimeo-90K recipe with MATLAB's bicubic:
+Vimeo-90K-T 37.47 / 0.9476 and Vid4 27.39 / 0.8279, Y. Vimeo-90K-T is scored with mirrored
+septuplets (`vimeo90k_t_mirror`).
 
 BasicSR starts SpyNet and EDVR from trained weights and freezes both for the first 5,000 iterations.
 Here SpyNet is frozen as long; give its weights by --config.train.spynet_weights=
@@ -21,7 +21,7 @@ VARIANTS = basicvsr.VARIANTS
 
 
 def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
-    """The config of a variant: "reds", "vimeo" or "tiny", and perhaps ",vid4": a benchmark."""
+    """Returns a variant: "reds", "vimeo" or "tiny", and optionally a benchmark: "vimeo,vid4"."""
     config = basicvsr.get_config(arg)
     recipe, _, _ = arg.partition(",")
     config.model.name = "iconvsr"

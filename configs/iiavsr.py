@@ -1,12 +1,12 @@
-"""IIA-VSR, MIA-VSR without its masks (Zhou et al., CVPR 2024): the same recipes.
+"""IIA-VSR (Zhou et al., CVPR 2024): MIA-VSR and its recipes, without masks.
 
     python -m jaxvsr.main --config=configs/iiavsr.py --workdir=W          # or :reds, the same
     python -m jaxvsr.main --config=configs/iiavsr.py:vimeo --workdir=W
     python -m jaxvsr.main --config=configs/iiavsr.py:tiny --workdir=W     # minutes on two cores
 
-SpyNet gets no gradient here, since patch alignment rounds its flow. It needs its weights:
---config.train.spynet_weights=spynet_sintel_final-3d2a1287.pth, which is a part of the authors'
-repository (https://github.com/LabShuHangGU/MIA-VSR).
+SpyNet gets no gradient, since patch alignment rounds its flow, so it needs trained weights:
+--config.train.spynet_weights=spynet_sintel_final-3d2a1287.pth, from the authors' repository
+(https://github.com/LabShuHangGU/MIA-VSR).
 """
 
 import ml_collections
@@ -17,7 +17,7 @@ VARIANTS = miavsr.VARIANTS
 
 
 def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
-    """The config of a variant: "reds", "vimeo" or "tiny", and perhaps ",vid4": a benchmark."""
+    """Returns a variant: "reds", "vimeo" or "tiny", and optionally a benchmark: "vimeo,vid4"."""
     config = miavsr.get_config(arg)
     config.model.name = "iiavsr"
     with config.unlocked():

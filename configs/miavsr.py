@@ -1,17 +1,17 @@
-"""MIA-VSR (Zhou et al., CVPR 2024): the published recipes.
+"""MIA-VSR (Zhou et al., CVPR 2024): the official recipes.
 
     python -m jaxvsr.main --config=configs/miavsr.py --workdir=W          # or :reds, the same
     python -m jaxvsr.main --config=configs/miavsr.py:vimeo --workdir=W
     python -m jaxvsr.main --config=configs/miavsr.py:tiny --workdir=W     # minutes on two cores
 
-Published scores (table 2): REDS4 32.78 dB / 0.9220, RGB (the authors' settings take the SSIM on
-Y); of the Vimeo-90K recipe, Vimeo-90K-T 38.22 / 0.9532 and Vid4 28.20 / 0.8507, on Y.
-Published cost: 8 GPUs with 3 clips each; 1.61 TFLOP a frame of 180x320. On 8 TPUs of 16 GiB
---config.train.accumulate=3 computes the clips one after the other (docs/tpu.md).
+Scores of the paper (table 2): REDS4 32.78 dB / 0.9220, RGB (the authors' settings compute SSIM on
+Y); Vimeo-90K recipe: Vimeo-90K-T 38.22 / 0.9532 and Vid4 28.20 / 0.8507, Y.
+Cost according to the paper: 8 GPUs with 3 clips each; 1.61 TFLOP per frame of 180x320. On 8 TPUs
+with 16 GiB, set --config.train.accumulate=3 (docs/tpu.md).
 
-SpyNet gets no gradient here, since patch alignment rounds its flow. It needs its weights:
---config.train.spynet_weights=spynet_sintel_final-3d2a1287.pth, which is a part of the authors'
-repository (https://github.com/LabShuHangGU/MIA-VSR).
+SpyNet gets no gradient, since patch alignment rounds its flow, so it needs trained weights:
+--config.train.spynet_weights=spynet_sintel_final-3d2a1287.pth, from the authors' repository
+(https://github.com/LabShuHangGU/MIA-VSR).
 """
 
 import ml_collections
@@ -21,12 +21,12 @@ from jaxvsr.config import defaults, unknown_variant
 
 VARIANTS = ("reds", "vimeo", "tiny")
 
-# Fields that networks without masks do not have.
+# Fields of masks, which networks without masks do not have.
 MASKS = ("use_mask", "gating", "threshold", "keep_share", "window_masks")
 
 
 def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
-    """The config of a variant: "reds", "vimeo" or "tiny", and perhaps ",vid4": a benchmark."""
+    """Returns a variant: "reds", "vimeo" or "tiny", and optionally a benchmark: "vimeo,vid4"."""
     recipe, _, benchmark = arg.partition(",")
     config = defaults()
     config.model = ml_collections.ConfigDict(
@@ -70,9 +70,9 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
 
 
 def tiny(config: ml_collections.ConfigDict) -> None:
-    """A small network on the embedded data set, for a look at the whole way.
+    """Changes the recipe to a small network and the embedded data set, for a quick complete run.
 
-    SpyNet would be most of its arithmetic, and has no weights: it is left out.
+    SpyNet is left out: it has no weights, and would take most of the time.
     """
     config.model.update(
         dim=16,
@@ -88,5 +88,5 @@ def tiny(config: ml_collections.ConfigDict) -> None:
     protocols.embedded(config)
     config.eval.every = 400
     config.optim.update(lr=2e-3, ema=0.99)
-    config.loss.sparsity = 4e-6  # a token is worth less here: 1e-4 would have none computed
+    config.loss.sparsity = 4e-6  # with 1e-4, this network would compute no tokens
     config.train.update(steps=1200, log_every=20, checkpoint_every=200)

@@ -1,13 +1,13 @@
-"""Networks for phones on REDS: SWRN, MobileRRN, FANI, and every row of FANI's work log.
+"""Networks for phones: SWRN, MobileRRN, FANI, and the rows of FANI's work log.
 
     python -m jaxvsr.main --config=configs/mobile.py:MVSR_13_4 --workdir=W
     python -m jaxvsr.main --config=configs/mobile.py:SWRN,vimeo --workdir=W
     python -m jaxvsr.main --config=configs/mobile.py:FANI_scaled,tiny --workdir=W  # minutes
 
-The first word is a network's: SWRN, MobileRRN, FANI, FANI_scaled (with the repaired alignment), or
-one of `configs.mobile_rows.ROWS`. The second is "reds" (as without), "vimeo" or "tiny", the third a
-benchmark. docs/mobile.md has the published scores. They are means over the frames 000-099 of REDS'
-own validation clips 000-029, of unrounded RGB: not comparable with REDS4.
+A variant is NETWORK[,RECIPE[,BENCHMARK]]. The networks are SWRN, MobileRRN, FANI, FANI_scaled (with
+the corrected alignment), and those of `configs.mobile_rows.ROWS`. The recipes are "reds" (default),
+"vimeo" and "tiny". docs/mobile.md lists the scores of the work log: means over all frames of REDS'
+official validation clips 000-029 of unrounded RGB, not comparable with REDS4.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ NETWORKS: dict[str, Row] = {
 }
 VARIANTS = tuple(NETWORKS)
 RECIPE_NAMES = ("reds", "vimeo", "tiny")
-# What the published recipes differ in; every network of the work log was trained as FANI.
+# Differences between the official recipes; all networks of the work log were trained as FANI.
 RECIPES: dict[str, dict[str, Any]] = {
     "swrn": {
         "batch": 16,
@@ -49,23 +49,24 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def get_config(arg: str = "FANI") -> ml_collections.ConfigDict:
-    """The config of "network", "network,recipe" or "network,recipe,benchmark"."""
+    """Returns the variant "network", "network,recipe" or "network,recipe,benchmark"."""
     network, _, rest = arg.partition(",")
     recipe, _, benchmark = rest.partition(",")
     if network not in NETWORKS:
         close = difflib.get_close_matches(network, NETWORKS, n=5, cutoff=0)
-        raise ValueError(f"there is no network {network!r}; the closest are {', '.join(close)}")
+        raise ValueError(f"unknown network {network!r}; the closest are {', '.join(close)}")
     name, fields = NETWORKS[network]
     config = defaults()
     config.model = ml_collections.ConfigDict(_fields(name, fields))
-    published = RECIPES.get(name, RECIPES["fani"])
+    official = RECIPES.get(name, RECIPES["fani"])
     config.data.frames = 10
-    config.data.batch = published["batch"]
-    # Flips and rotations by 90 degrees are published; flips and transposition are the same group.
-    config.optim.update(lr=published["lr"], lr_steps=published["lr_steps"])
+    config.data.batch = official["batch"]
+    # The official code uses flips and rotations by 90 degrees; flips and transposition are the
+    # same group.
+    config.optim.update(lr=official["lr"], lr_steps=official["lr_steps"])
     config.optim.update(b2=0.999, eps=1e-7, ema=0.0)
     config.loss.update(eps=1e-6, peak=255.0, sum_frames=True)
-    config.train.steps = published["steps"]
+    config.train.steps = official["steps"]
     match recipe:
         case "" | "reds":
             pass
@@ -84,7 +85,7 @@ def get_config(arg: str = "FANI") -> ml_collections.ConfigDict:
 
 
 def _fields(name: str, fields: dict[str, Any]) -> dict[str, Any]:
-    """Every field of a model, so that each can be set on the command line."""
+    """Returns every field of a model, to be set on the command line."""
     model = models.create(name, dtype="float32", **fields)
     known = [f.name for f in dataclasses.fields(model) if f.name not in ("parent", "name")]
     return {"name": name} | {field: getattr(model, field) for field in known}

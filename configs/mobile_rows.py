@@ -1,20 +1,20 @@
-"""The rows of FANI's work log whose structure is known: what each is, as fields of a model.
+"""The rows of FANI's work log with known structure.
 
-A row is (model, the fields that differ from the class's defaults).
+A row is (model, fields that differ from the defaults of its class).
 """
 
 from typing import Any
 
 Row = tuple[str, dict[str, Any]]
 
-_WIDE = ((5, 1), (5, 3))  # side and dilation of two convolutions, a view of 17 pixels
+_WIDE = ((5, 1), (5, 3))  # kernel size and dilation of two convolutions; receptive field 17
 _MIXED = {"mix": "twice"}
 _VIEW_13 = {"kernels": ((5, 1), (5, 2))}
 _VIEW_17 = {"kernels": _WIDE, "pointwise": "biased"}
 _SORT_8 = {"dim": 8, "widths": (20, 12, 4), "kept": 2}
-# The first eleven MVSR: three blocks, each channel of a stage convolved alone.
+# MVSR_1 to 11: three blocks, depthwise convolutions in a stage.
 _EARLY: dict[str, Any] = {"align_project": True, "num_blocks": 3, "stage_depthwise": True}
-# ... of which most join the stages whole, and weigh every channel of every pixel.
+# ... and most of them concatenate the stages and apply attention per channel and pixel.
 _CONCAT: dict[str, Any] = {
     **_EARLY,
     "merge": "concat",
@@ -32,7 +32,7 @@ _SIDE_17 = {"stage_kernels": ((17, 1),)}
 
 
 def _parts(dim: int) -> dict[str, int]:
-    """How many channels the stages convolve and the attention weighs."""
+    """Sets the channels of the stages' convolutions and of the attention."""
     return {"stage_dim": dim, "attention_dim": dim}
 
 
@@ -51,7 +51,7 @@ ROWS: dict[str, Row] = {
     "SWAT_3_6": ("swat", {**_VIEW_17, "num_blocks": 2, "trunk_blocks": 2, "shallow": "conv"}),
     "SWAT_4": ("swat", {"pointwise": "conv", "ratio": 1.0}),
     "SWAT_5": ("swat", _MIXED),
-    # What it hands on without a convolution is not known; here it is the branch's features.
+    # The log does not say which state it passes on without a convolution; here, the features.
     "SWAT_6": ("swat", {**_MIXED, "hidden": "none"}),
     "SORT_0": ("sort", {**_SORT_8, "shared_residual": True}),
     "SORT_1": ("sort", _SORT_8),
@@ -65,7 +65,7 @@ ROWS: dict[str, Row] = {
     "AFAVSR_1": ("afavsr", {"dim": 16, "num_blocks": 8, "attention_dim": 32, "tail_side": 1}),
     "MVSR_1": ("fani", _CONCAT),
     "MVSR_2": ("fani", {**_CONCAT, **_ALONE}),
-    # Of the dilation of 3, 4 and 5 the log says only that there is one.
+    # The log does not give the dilation of rows 3, 4 and 5.
     "MVSR_3": ("fani", {**_CONCAT, "stage_kernels": ((3, 1), (3, 3))}),
     "MVSR_4": ("fani", {**_CONCAT, **_ALONE, "stage_kernels": ((7, 1), (7, 3))}),
     "MVSR_5": ("fani", {**_CONCAT, "stage_kernels": ((7, 1), (7, 3))}),

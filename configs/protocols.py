@@ -1,10 +1,10 @@
-"""The field's benchmarks: what is scored, and how. The second word of a config's variant.
+"""The benchmarks of the literature, the last word of a config's variant.
 
     python -m jaxvsr.main --config=configs/miavsr.py:vimeo,vid4 --workdir=W --mode=eval
     python -m jaxvsr.main --config=configs/bicubic.py:vid4 --workdir=W --mode=eval
 
-A score can be set beside a published one if degradation (of the data set), channel, border, frames
-and input are the same; the table of a score says them.
+Scores are comparable if the degradation of the data set, channel, border, frames and input are the
+same; the table of scores lists them.
 """
 
 from typing import Any
@@ -16,10 +16,10 @@ from jaxvsr.config import unknown_variant
 PROTOCOLS: dict[str, dict[str, Any]] = {
     # Training clips 000, 011, 015 and 020, all 100 frames, RGB.
     "reds4": {"dataset": "reds", "split": "reds4"},
-    # The 30 validation clips, which the field trains on: for the official split alone.
+    # The 30 validation clips, which the literature trains on: only for the official split.
     "reds_official": {"dataset": "reds", "split": "val_official"},
     # The fourth frame of each of 7,824 septuplets, Y. VRT repeats the last frame, BasicVSR and
-    # RVRT mirror the septuplet; MIA-VSR, IIA-VSR and PSRT take it as it is.
+    # RVRT mirror the septuplet; MIA-VSR, IIA-VSR and PSRT do neither.
     "vimeo90k_t": {"dataset": "vimeo90k", "split": "test", "channel": "y", "frames": (3,)},
     "vimeo90k_t_mirror": {
         "dataset": "vimeo90k",
@@ -46,13 +46,13 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 
 
 def embedded(config: ml_collections.ConfigDict) -> None:
-    """Sets what is trained on, in small samples, and evaluated to the embedded data set."""
+    """Changes training, in small samples, and evaluation to the embedded data set."""
     config.data.update(dataset="dead_leaves/small", frames=4, crop=64, batch=4, workers=1)
     config.eval.update(dataset="dead_leaves/small", split="val")
 
 
 def apply(config: ml_collections.ConfigDict, benchmark: str) -> None:
-    """Sets what is evaluated to a benchmark's protocol; "" leaves it."""
+    """Changes the evaluation to the protocol of a benchmark; "": no change."""
     if not benchmark:
         return
     if benchmark not in PROTOCOLS:

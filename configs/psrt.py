@@ -1,16 +1,16 @@
-"""PSRT-recurrent (Shi et al., NeurIPS 2022): the published recipes.
+"""PSRT-recurrent (Shi et al., NeurIPS 2022): the official recipes.
 
     python -m jaxvsr.main --config=configs/psrt.py --workdir=W          # or :reds, the same
     python -m jaxvsr.main --config=configs/psrt.py:vimeo --workdir=W
     python -m jaxvsr.main --config=configs/psrt.py:tiny --workdir=W     # minutes on two cores
 
-Published scores (the paper's comparison with other systems): REDS4 32.72 dB / 0.9106, RGB; of the
-Vimeo-90K recipe, Vimeo-90K-T 38.27 / 0.9536 and Vid4 28.07 / 0.8485, on Y.
-Published cost: 8 GPUs with 1 clip each; 2.39 TFLOP a frame of 180x320, a multiply-add as one.
+Scores of the paper (comparison with other systems): REDS4 32.72 dB / 0.9106, RGB; Vimeo-90K recipe:
+Vimeo-90K-T 38.27 / 0.9536 and Vid4 28.07 / 0.8485, Y.
+Cost according to the paper: 8 GPUs with 1 clip each; 2.39 T multiply-adds per frame of 180x320.
 
-SpyNet gets no gradient here, since patch alignment rounds its flow. It needs its weights:
---config.train.spynet_weights=spynet_sintel_final-3d2a1287.pth, the file that the authors' settings
-(https://github.com/XPixelGroup/RethinkVSRAlignment) name.
+SpyNet gets no gradient, since patch alignment rounds its flow, so it needs trained weights:
+--config.train.spynet_weights=spynet_sintel_final-3d2a1287.pth, the file of the authors' settings
+(https://github.com/XPixelGroup/RethinkVSRAlignment).
 """
 
 import ml_collections
@@ -21,11 +21,11 @@ VARIANTS = iiavsr.VARIANTS
 
 
 def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
-    """The config of a variant: "reds", "vimeo" or "tiny", and perhaps ",vid4": a benchmark."""
+    """Returns a variant: "reds", "vimeo" or "tiny", and optionally a benchmark: "vimeo,vid4"."""
     config = iiavsr.get_config(arg)
     config.model.name = "psrt"
     if arg.partition(",")[0] == "tiny":
-        # Three frames ask where one does in IIA-VSR: a step takes nearly twice as long.
+        # A step takes nearly twice as long as IIA-VSR's: queries come from three frames, not one.
         config.train.steps = 600
         config.eval.every = 200
     else:

@@ -1,10 +1,10 @@
-"""RVRT (Liang et al., NeurIPS 2022): the published recipes, one a task and training set.
+"""RVRT (Liang et al., NeurIPS 2022): the official recipes, one per task and training set.
 
     python -m jaxvsr.main --config=configs/rvrt.py:001 --workdir=W    # or no variant, the same
     python -m jaxvsr.main --config=configs/rvrt.py:002,vid4 --workdir=W --mode=eval
     python -m jaxvsr.main --config=configs/rvrt.py:tiny --workdir=W   # minutes on two cores
 
-| variant | task | trained on | published scores, PSNR / SSIM |
+| variant | task | training set | scores of the paper, PSNR / SSIM |
 |---|---|---|---|
 | 001 | x4, bicubic | REDS | REDS4 32.75 / 0.9113, RGB |
 | 002 | x4, bicubic | Vimeo-90K | Vimeo-90K-T 38.15 / 0.9527, Vid4 27.99 / 0.8462, Y |
@@ -12,17 +12,17 @@
 | 004, 005 | deblurring | DVD; GoPro | in the paper's tables of deblurring |
 | 006 | denoising | DAVIS, noise of 0 to 50 | in the paper's table of denoising |
 
-Clips have 30 frames of REDS, 7 of Vimeo-90K, which are mirrored, and 16 of the others. The scores
-are those of the paper (https://arxiv.org/abs/2206.02146). The weights, for non-commercial use, are
-on https://github.com/JingyunLiang/RVRT/releases, the authors' settings in
-https://github.com/cszn/KAIR (options/rvrt). Published cost: 8 GPUs with 1 clip each.
+Samples have 30 frames of REDS, 7 mirrored frames of Vimeo-90K, or 16 frames of the others. Paper:
+https://arxiv.org/abs/2206.02146. The weights, for non-commercial use, are on
+https://github.com/JingyunLiang/RVRT/releases, the authors' settings in https://github.com/cszn/KAIR
+(options/rvrt). Cost according to the paper: 8 GPUs with 1 clip each.
 
-The published training starts from SpyNet's own weights: --config.train.spynet_weights=
-spynet_sintel_final-3d2a1287.pth. SpyNet rests for 30,000 iterations. 002 and 003 start from 001,
-and SpyNet trains from the first step on. The clips of a benchmark that have an odd number of frames
-get the last one twice, as in the authors' test script; its tiles are those below.
+Training starts from SpyNet's official weights: --config.train.spynet_weights=
+spynet_sintel_final-3d2a1287.pth. SpyNet is frozen for 30,000 iterations. 002 and 003 start from 001
+and train SpyNet from the first step. In evaluation, clips with an odd number of frames repeat the
+last one, and tiles have the size of the authors' test script.
 
-DVD, GoPro and DAVIS are brought as clips of your own, under these names (docs/data.md).
+Prepare DVD, GoPro and DAVIS as clips of your own, under these names (docs/data.md).
 """
 
 import ml_collections
@@ -34,7 +34,7 @@ VARIANTS = ("001", "002", "003", "004", "005", "006", "tiny")
 
 
 def get_config(arg: str = "001") -> ml_collections.ConfigDict:
-    """The config of a variant: "001" to "006" or "tiny", and perhaps ",vid4": a benchmark."""
+    """Returns a variant: "001" to "006" or "tiny", and optionally a benchmark: "002,vid4"."""
     recipe, _, benchmark = arg.partition(",")
     if recipe not in VARIANTS:
         raise unknown_variant(recipe, *VARIANTS)
@@ -89,7 +89,7 @@ def get_config(arg: str = "001") -> ml_collections.ConfigDict:
 
 
 def vimeo(config: ml_collections.ConfigDict, dataset: str) -> None:
-    """Sets the data, the training and the evaluation of the recipes for Vimeo-90K."""
+    """Changes data, training and evaluation to the recipes for Vimeo-90K."""
     config.data.update(dataset=dataset, frames=7, reverse=True, mirror=True)
     config.optim.update(lr=2e-4, fix_flow=0)
     config.train.steps = 300_000
@@ -98,16 +98,16 @@ def vimeo(config: ml_collections.ConfigDict, dataset: str) -> None:
 
 
 def same_size(config: ml_collections.ConfigDict, dataset: str) -> None:
-    """Sets the network and the data of frames that leave with the size that they come with."""
+    """Changes network and data to tasks whose output has the size of the input."""
     config.model.update(scale=1, dim=192, inputconv_groups=(1, 3, 3, 3, 3, 3))
     config.data.update(dataset=dataset, frames=16)
     config.eval.update(dataset=dataset, split="val", tile=(0, 256, 256))
 
 
 def tiny(config: ml_collections.ConfigDict) -> None:
-    """Makes a small network's recipe one for the embedded data set, for a look at the whole way.
+    """Changes the recipe to a small network and the embedded data set, for a quick complete run.
 
-    SpyNet would be most of its arithmetic, and has no weights: it is left out.
+    SpyNet is left out: it has no weights, and would take most of the time.
     """
     config.model.update(
         dim=16,
@@ -123,7 +123,7 @@ def tiny(config: ml_collections.ConfigDict) -> None:
 
 
 def small(config: ml_collections.ConfigDict) -> None:
-    """Sets the data, the training and the evaluation of a small network."""
+    """Changes data, training and evaluation to those of a small network."""
     config.model.update(dtype="float32", remat=False)
     protocols.embedded(config)
     config.eval.update(every=150, tile=(0, 0, 0))

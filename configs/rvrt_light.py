@@ -1,14 +1,14 @@
-"""RVRT-Light, RVRT without optical flow: the recipe of MindSpore Lab's mindediting.
+"""RVRT-Light, which is RVRT without optical flow: the recipe of MindSpore Lab's mindediting.
 
     python -m jaxvsr.main --config=configs/rvrt_light.py --workdir=W         # or :vimeo, the same
     python -m jaxvsr.main --config=configs/rvrt_light.py:vimeo,vid4 --workdir=W --mode=eval
     python -m jaxvsr.main --config=configs/rvrt_light.py:tiny --workdir=W   # minutes on two cores
 
-Published score: Vimeo-90K-T 37.91 dB, on Y, each septuplet mirrored, which is `vimeo90k_t_mirror`.
+Score of mindediting: Vimeo-90K-T 37.91 dB, Y, mirrored septuplets (`vimeo90k_t_mirror`).
 
-The weights are a checkpoint of MindSpore, linked in https://github.com/mindspore-lab/mindediting
-(configs/rvrt_light). They were trained on frames that mindediting reduces itself, rounding after
-each of the two passes; here both are one, as in the other systems' data.
+The weights are a MindSpore checkpoint, linked in https://github.com/mindspore-lab/mindediting
+(configs/rvrt_light). They were trained on mindediting's own downsampling, which rounds after each
+of two passes; here it rounds once, as in the other systems' data.
 """
 
 import ml_collections
@@ -20,7 +20,7 @@ VARIANTS = ("vimeo", "tiny")
 
 
 def get_config(arg: str = "vimeo") -> ml_collections.ConfigDict:
-    """The config of a variant: "vimeo" or "tiny", and perhaps ",vid4": a benchmark."""
+    """Returns a variant: "vimeo" or "tiny", and optionally a benchmark: "vimeo,vid4"."""
     recipe, _, benchmark = arg.partition(",")
     if recipe not in VARIANTS:
         raise unknown_variant(recipe, *VARIANTS)

@@ -1,11 +1,11 @@
-"""SWRN on REDS: the recipe of the AIM 2022 challenge entry, `configs/mobile.py:SWRN`.
+"""SWRN on REDS: the recipe of the AIM 2022 challenge entry (`configs/mobile.py:SWRN`).
 
     python -m jaxvsr.main --config=configs/swrn.py --workdir=W          # or :reds, the same
     python -m jaxvsr.main --config=configs/swrn.py:vimeo --workdir=W
     python -m jaxvsr.main --config=configs/swrn.py:tiny --workdir=W     # minutes on two cores
 
-Published score: 27.92 dB / 0.77 on REDS' own validation clips 000-029, the mean over frames of
-unrounded RGB (Lian and Lian, AIM 2022); not comparable with REDS4. 43,472 parameters.
+Score of the paper (Lian and Lian, AIM 2022): 27.92 dB / 0.77 on REDS' official validation clips
+000-029, mean over frames of unrounded RGB, not comparable with REDS4. 43,472 parameters.
 """
 
 import ml_collections
@@ -16,5 +16,5 @@ VARIANTS = mobile.RECIPE_NAMES
 
 
 def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
-    """The config of a variant: "reds", "vimeo" or "tiny", and perhaps ",vid4": a benchmark."""
+    """Returns a variant: "reds", "vimeo" or "tiny", and optionally a benchmark: "vimeo,vid4"."""
     return mobile.get_config(f"SWRN,{arg}")

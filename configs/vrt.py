@@ -1,10 +1,10 @@
-"""VRT (Liang et al., IEEE TIP 2024): the published recipes, one a task and training set.
+"""VRT (Liang et al., IEEE TIP 2024): the official recipes, one per task and training set.
 
     python -m jaxvsr.main --config=configs/vrt.py:001 --workdir=W     # or no variant, the same
     python -m jaxvsr.main --config=configs/vrt.py:003,vid4 --workdir=W --mode=eval
     python -m jaxvsr.main --config=configs/vrt.py:tiny --workdir=W    # minutes on two cores
 
-| variant | task | trained on | published scores, PSNR / SSIM |
+| variant | task | training set | scores of the paper, PSNR / SSIM |
 |---|---|---|---|
 | 001 | x4, bicubic | REDS, 6 frames | REDS4 31.60 / 0.8888, RGB |
 | 002 | x4, bicubic | REDS, 16 frames | REDS4 32.19 / 0.9006, RGB |
@@ -14,17 +14,17 @@
 | 008 | denoising | DAVIS, noise of 0 to 50 | in the paper's table of denoising |
 | 009 | interpolation | Vimeo-90K, 4 frames of 7 | in the paper's table of interpolation |
 
-The scores are those of the paper (https://arxiv.org/abs/2201.12288). The weights are on
+The paper is https://arxiv.org/abs/2201.12288. The weights are on
 https://github.com/JingyunLiang/VRT/releases, the authors' settings in https://github.com/cszn/KAIR
-(options/vrt). Published cost: 8 GPUs with 1 clip each; 1.37 TFLOP a frame of 180x320, a
-multiply-add as one.
+(options/vrt). Cost according to the paper: 8 GPUs with 1 clip each; 1.37 T multiply-adds per frame
+of 180x320.
 
-The published training starts from SpyNet's own weights: --config.train.spynet_weights=
-spynet_sintel_final-3d2a1287.pth. SpyNet and the deformable convolutions rest for 20,000 iterations.
-003 and 004 start from 002, and see each septuplet with its last frame twice; in evaluation,
-`vimeo90k_t_repeat` is that.
+Training starts from SpyNet's official weights: --config.train.spynet_weights=
+spynet_sintel_final-3d2a1287.pth. SpyNet and the deformable convolutions are frozen for 20,000
+iterations. 003 and 004 start from 002 and repeat the last frame of each septuplet, also in
+evaluation (`vimeo90k_t_repeat`).
 
-DVD, GoPro and DAVIS are brought as clips of your own, under these names (docs/data.md).
+Prepare DVD, GoPro and DAVIS as clips of your own, under these names (docs/data.md).
 """
 
 import ml_collections
@@ -36,7 +36,7 @@ VARIANTS = ("001", "002", "003", "004", "005", "006", "007", "008", "009", "tiny
 
 
 def get_config(arg: str = "001") -> ml_collections.ConfigDict:
-    """The config of a variant: "001" to "009" or "tiny", and perhaps ",vid4": a benchmark."""
+    """Returns a variant: "001" to "009" or "tiny", and optionally a benchmark: "003,vid4"."""
     recipe, _, benchmark = arg.partition(",")
     if recipe not in VARIANTS:
         raise unknown_variant(recipe, *VARIANTS)
@@ -104,16 +104,16 @@ def get_config(arg: str = "001") -> ml_collections.ConfigDict:
 
 
 def vimeo(config: ml_collections.ConfigDict, dataset: str, benchmark: str) -> None:
-    """Sets the network, the data and the evaluation of the recipes for Vimeo-90K."""
+    """Changes network, data and evaluation to the recipes for Vimeo-90K."""
     config.model.update(window_size=(8, 8, 8), pa_frames=4, deform_groups=16)
-    twice = (*range(7), 6)  # the last frame of a septuplet
-    config.data.update(dataset=dataset, frames=7, reverse=True, lq_frames=twice, gt_frames=twice)
+    frames = (*range(7), 6)  # repeats the last frame of a septuplet
+    config.data.update(dataset=dataset, frames=7, reverse=True, lq_frames=frames, gt_frames=frames)
     protocols.apply(config, benchmark)
     config.eval.tile = (32, 128, 128)
 
 
 def same_size(config: ml_collections.ConfigDict, dataset: str, tile: tuple[int, int, int]) -> None:
-    """Sets the smaller network of frames that leave with the size that they come with."""
+    """Changes to the smaller network of tasks whose output has the size of the input."""
     config.model.update(
         scale=1,
         dims=(96,) * 7 + (120,) * 4,
@@ -127,10 +127,10 @@ def same_size(config: ml_collections.ConfigDict, dataset: str, tile: tuple[int, 
 
 
 def tiny(config: ml_collections.ConfigDict) -> None:
-    """A small network on the embedded data set, for a look at the whole way.
+    """Changes the recipe to a small network and the embedded data set, for a quick complete run.
 
-    SpyNet would be most of its arithmetic, and has no weights: it is left out, and parallel warping
-    with it.
+    SpyNet and parallel warping are left out: SpyNet has no weights, and would take most of the
+    time.
     """
     config.model.update(
         dims=(16,) * 9,
@@ -145,7 +145,7 @@ def tiny(config: ml_collections.ConfigDict) -> None:
         dtype="float32",
     )
     protocols.embedded(config)
-    config.data.crop = 128  # at an eighth of its input, a window has to fit
+    config.data.crop = 128  # a window must fit at an eighth of the input's resolution
     config.eval.update(every=200, tile=(0, 0, 0))
     config.optim.update(lr=2e-3, ema=0.99, fix_flow=0)
     config.train.update(steps=400, log_every=20, checkpoint_every=200)

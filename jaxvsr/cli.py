@@ -1,4 +1,4 @@
-"""The command line: its commands, their flags, help and errors. Imports nothing heavy."""
+"""The command line: commands, flags, help and errors. Imports nothing slow."""
 
 import dataclasses
 import difflib
@@ -16,7 +16,7 @@ from absl import flags, logging
 import jaxvsr
 from jaxvsr.errors import InputError
 
-# Command -> the module whose function `command` describes it, imported only if it is run.
+# Command -> the module whose function `command` describes it; only the one that runs is imported.
 COMMANDS = {
     "train": "jaxvsr.main",
     "eval": "jaxvsr.main",
@@ -33,9 +33,9 @@ class Command:
 
     Attributes:
         help: usage and examples.
-        main: called with the flags' values by name, and the arguments. "overrides" among the
-            values holds the config's fields that were set: {"train.steps": "7"}. It returns the
-            exit code, None for 0, and raises InputError for what the user can correct.
+        main: called with a dict of the flags' values, and the arguments. The value "overrides"
+            holds the config fields of the command line: {"train.steps": "7"}. It returns the exit
+            code (None: 0) and raises InputError for wrong input.
         flags: that the command defines.
         required: names of flags that must be given.
         arguments: names of the arguments that must be given.
@@ -97,8 +97,8 @@ def start(name: str, module: str = "", words: Sequence[str] | None = None) -> No
 
     Args:
         name: of the command.
-        module: that describes it; empty: by COMMANDS.
-        words: of the command line, without the program; None: those of this process.
+        module: the module that describes it; "": the one in COMMANDS.
+        words: the command line without the program's name; None: that of this process.
     """
     words = sys.argv[1:] if words is None else words
     _quiet_libraries()
@@ -117,7 +117,7 @@ def run_command(command: Command, words: Sequence[str]) -> int:
 
     Args:
         command: to run.
-        words: of the command line, without the program and the command's name.
+        words: the command line without the names of program and command.
     """
     try:
         overrides, rest = split_overrides(words)
@@ -157,7 +157,7 @@ def split_overrides(words: Iterable[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def closest(word: str, known: Iterable[str]) -> str:
-    """The end of an error about an unknown word: what was probably meant, or all that is known."""
+    """Returns the end of an error about an unknown word: the closest known word, or all."""
     known = sorted(known)
     near = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; expected one of: {', '.join(known)}"
@@ -195,7 +195,7 @@ def _quiet_libraries() -> None:
 
 
 def _help(command: Command) -> str:
-    """Usage and examples, then every flag with its default."""
+    """Formats usage and examples, then each flag with its default."""
     lines = [command.help.strip(), "", "Flags:"]
     for name in command.flags:
         flag = command.flags[name]

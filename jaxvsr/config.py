@@ -13,85 +13,85 @@ import ml_collections
 from jaxvsr import shipped
 from jaxvsr.errors import InputError
 
-# Fields of a model that change nothing about what a checkpoint of it holds.
+# Fields of a model that do not change its parameter tree.
 SAME_WEIGHTS = (
     *("dtype", "remat", "unroll", "drop_path"),
     *("use_mask", "gating", "threshold", "keep_share", "window_masks"),
 )
-# Fields in which the hosts of a run may differ.
+# Fields that may differ between the hosts of a run.
 HOSTS_OWN = ("data.dir", "data.workers")
 
 
 def defaults() -> ml_collections.ConfigDict:
-    """Every field; the values are what the published REDS recipes share."""
+    """Every field, with the values common to the official REDS recipes."""
     config = ml_collections.ConfigDict()
-    # The model: its name, and any of its class's attributes.
+    # The model's name, and any field of its class.
     config.model = ml_collections.ConfigDict({"name": "miavsr"})
 
     config.data = data = ml_collections.ConfigDict()
-    data.dataset = "reds"  # of TFDS, "name" or "name/config"
+    data.dataset = "reds"  # TFDS data set, "name" or "name/config"
     data.split = "train"
-    data.dir = ""  # where TFDS keeps its data sets; empty: its own default
-    data.frames = 16  # of a sample
-    data.crop = 256  # side of a sample, target pixels
-    data.intervals = (1,)  # between the frames of a sample: one of these, each as often
-    data.reverse = False  # let every other sample go backwards in time
-    data.mirror = False  # append the reversed sample to itself
-    data.lq_frames = ()  # numbers of the frames of a sample that are the input; (): all
-    data.gt_frames = ()  # and that are the target
-    data.noise = ()  # lowest and highest level of Gaussian noise to add, on 0..255; (): none
-    data.batch = 24  # samples of a step, over all devices
-    data.workers = 8  # processes that read, on each host; 0: threads of this one
+    data.dir = ""  # folder of the TFDS data sets; "": TFDS's default
+    data.frames = 16  # frames per sample
+    data.crop = 256  # height and width of a sample, target pixels
+    data.intervals = (1,)  # frame intervals, drawn uniformly per sample
+    data.reverse = False  # reverse a sample in time with probability 1/2
+    data.mirror = False  # append the time-reversed sample to the sample
+    data.lq_frames = ()  # indices of the input frames in a sample; (): all
+    data.gt_frames = ()  # indices of the target frames
+    data.noise = ()  # range of Gaussian noise levels, on 0..255; (): no noise
+    data.batch = 24  # samples per step, over all devices
+    data.workers = 8  # data loading processes per host; 0: threads of the main process
 
     config.optim = optim = ml_collections.ConfigDict()
-    optim.lr = 2e-4  # falls by a cosine to lr_end at the last step ...
+    optim.lr = 2e-4  # cosine decay to lr_end at the last step ...
     optim.lr_end = 1e-7
-    optim.lr_steps = ()  # ... or is set to a rate after a step, ((step, rate), ...)
-    optim.warmup = 0  # steps of a linear rise
+    optim.lr_steps = ()  # ... or piecewise constant: ((step, rate after it), ...)
+    optim.warmup = 0  # steps of linear warm-up
     optim.b1 = 0.9
     optim.b2 = 0.99
     optim.eps = 1e-8
-    optim.flow_lr_mul = 0.125  # rate of SpyNet over that of the rest; 0: never trained
-    optim.fix_flow = 5000  # SpyNet trains from this iteration on, counted from 1
-    optim.flow_params = ("spynet",)  # what these two are for: parts of the parameters' names
-    optim.clip_norm = 0.0  # largest norm of the gradient; 0: not clipped
-    optim.ema = 0.999  # decay of the moving average of the parameters; 0: none is kept
+    optim.flow_lr_mul = 0.125  # factor on SpyNet's learning rate; 0: frozen
+    optim.fix_flow = 5000  # first iteration, from 1, that trains SpyNet
+    optim.flow_params = ("spynet",)  # names of the parameters that these two apply to
+    optim.clip_norm = 0.0  # clip the global gradient norm to this; 0: no clipping
+    optim.ema = 0.999  # decay of the exponential moving average; 0: no average
 
     config.loss = loss = ml_collections.ConfigDict()
-    loss.eps = 1e-12  # Charbonnier's, in units of peak squared
-    loss.peak = 1.0  # value of white in the loss
-    loss.sum_frames = False  # sum over the frames of a sample, not mean
-    loss.sparsity = 0.0  # weight of the share of computed tokens
+    loss.eps = 1e-12  # of the Charbonnier loss, in units of peak squared
+    loss.peak = 1.0  # pixel value of white
+    loss.sum_frames = False  # sum over frames instead of mean
+    loss.sparsity = 0.0  # weight of the fraction of computed tokens
 
     config.train = train = ml_collections.ConfigDict()
     train.steps = 600_000
     train.seed = 0
-    train.accumulate = 1  # parts that a batch is computed in, one after the other
-    train.init_from = ""  # what a new run starts from: a run's folder, or a file of weights
-    train.spynet_weights = ""  # of SpyNet alone, where the rest starts afresh: a file of weights
+    train.accumulate = 1  # gradient accumulation: parts per batch
+    train.init_from = ""  # initial weights: a run's folder, or a file
+    train.spynet_weights = ""  # initial weights of SpyNet only: a file
     train.log_every = 100
-    train.profile_steps = ""  # "100:110": an XProf trace of the steps after 100, up to 110
+    train.profile_steps = ""  # "100:110": an XProf trace of steps 101 to 110
     train.checkpoint_every = 5000
-    train.keep = 2  # latest checkpoints, besides the best
+    train.keep = 2  # latest checkpoints to keep, beside the best
 
     config.eval = evaluation = ml_collections.ConfigDict()
     evaluation.dataset = "reds"
     evaluation.split = "reds4"
-    evaluation.every = 5000  # steps
+    evaluation.every = 5000  # steps between evaluations
     evaluation.channel = "rgb"  # or "y"
-    evaluation.crop = 0  # border that is not scored, target pixels
-    evaluation.frames = ()  # numbers of the frames of a clip that are scored; (): all
-    evaluation.lq_frames = ()  # of a clip that are the input, to interpolate the others; (): all
-    evaluation.gt_frames = ()  # and that are the target
-    evaluation.noise = 0.0  # level of Gaussian noise to add to the input, on 0..255
-    evaluation.metrics = ("psnr", "ssim")  # and "gmsd", "niqe", "tof"
-    evaluation.niqe_parameters = ""  # pristine images' statistics for NIQE: .npz or .mat
-    evaluation.input = "plain"  # "mirror": and reversed, averaged; "repeat": the last frame twice
-    evaluation.tile = (0, 0, 0)  # frames, height, width restored at once, input pixels; 0: all
-    evaluation.overlap = (2, 20, 20)  # of neighbouring tiles
-    evaluation.multiple = (1, 1, 1)  # which sides that are not tiled are mirrored up to
-    evaluation.space = 1  # devices that share each frame, where one's memory is too small
-    evaluation.clips = 0  # how many clips, from the first on; 0: all
+    evaluation.crop = 0  # border left out of the scores, target pixels
+    evaluation.frames = ()  # indices of the scored frames of a clip; (): all
+    evaluation.lq_frames = ()  # indices of the input frames, for interpolation; (): all
+    evaluation.gt_frames = ()  # indices of the target frames
+    evaluation.noise = 0.0  # level of Gaussian noise added to the input, on 0..255
+    evaluation.metrics = ("psnr", "ssim")  # also "gmsd", "niqe", "tof"
+    evaluation.niqe_parameters = ""  # NIQE's statistics of pristine images: .npz or .mat
+    evaluation.input = "plain"  # "mirror", "repeat": see evaluation.restoring.as_input
+    evaluation.tile = (0, 0, 0)  # tile size: frames, height, width, input pixels; 0: all
+    evaluation.overlap = (2, 20, 20)  # of neighboring tiles
+    evaluation.multiple = (1, 1, 1)  # pad axes without tiles to multiples of these, by mirroring
+    evaluation.space = 1  # devices that share each frame, to save memory
+    evaluation.clips = 0  # number of clips to score, from the first; 0: all
     return config
 
 
@@ -99,9 +99,8 @@ def load_config(name: str, overrides: Mapping[str, str] | None = None) -> ml_col
     """Loads a config.
 
     Args:
-        name: a file and, after a colon, its variant: "configs/miavsr.py:tiny", "/my/own.py". A
-            file of the user is taken first; "miavsr:tiny" and "configs/miavsr.py:tiny" find those
-            that come with the package from any folder.
+        name: FILE or FILE:VARIANT. "configs/miavsr.py:tiny" and "miavsr:tiny" find a file of
+            the current folder or else the one of the package; "/my/own.py" is a file.
         overrides: field -> value as on a command line: {"model.dim": "32"}.
 
     Raises:
@@ -140,7 +139,7 @@ def shipped_variants() -> dict[str, ml_collections.ConfigDict]:
 
 
 def _find(file: str) -> pathlib.Path:
-    """The file of a config: the user's own, else the one of that name in the package."""
+    """Finds the file of a config: the user's own, or else the one of the package."""
     given = pathlib.Path(file)
     if given.suffix != ".py":
         given = pathlib.Path("configs") / f"{file}.py"
@@ -156,21 +155,21 @@ def _find(file: str) -> pathlib.Path:
 
 
 def _module(path: pathlib.Path) -> dict[str, Any]:
-    """Runs a config file, which may import files beside it, and those of the package."""
+    """Runs a config file; `from configs import x` finds files beside it and of the package."""
     own = [path.parent] if path.parent.name == "configs" else []
     shipped.make_importable("configs", *own, shipped.folder("configs"))
     return runpy.run_path(str(path))
 
 
 def _parse(text: str, old: Any) -> Any:
-    """A field's value as the command line has it."""
+    """Parses a field's value on the command line."""
     if isinstance(old, str):
         return text
     return ast.literal_eval(text.capitalize() if isinstance(old, bool) else text)
 
 
 def fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of a config as ("train.steps", value)."""
+    """Yields the leaves of a config as ("train.steps", value)."""
     for key, value in sorted(config.items()):
         if isinstance(value, dict | ml_collections.ConfigDict):
             yield from fields(value, f"{prefix}{key}.")
@@ -179,19 +178,19 @@ def fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def shared_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """The leaves, as JSON has them, in which all hosts of a run have to agree, by their names."""
+    """Returns the fields that must agree on all hosts, as JSON values by name."""
     leaves = dict(fields(plain(config)))
     return {name: leaves[name] for name in leaves if name not in HOSTS_OWN}
 
 
 def closest_field(config: ml_collections.ConfigDict, path: str) -> str:
-    """The field that a mistyped "train.step" was probably meant to be."""
+    """Returns the known field closest to a mistyped one: "train.steps" for "train.step"."""
     known = [name for name, _ in fields(config)]
     return difflib.get_close_matches(path, known, n=1, cutoff=0)[0]
 
 
 def unknown_variant(arg: str, *known: str) -> ValueError:
-    """The error for a config's variant that does not exist."""
+    """Returns the error for a variant that a config does not have."""
     closest = difflib.get_close_matches(arg, known, n=1, cutoff=0)[0]
     return ValueError(
         f"there is no variant {arg!r}, only {', '.join(known)}; the closest is {closest!r}"
@@ -199,25 +198,25 @@ def unknown_variant(arg: str, *known: str) -> ValueError:
 
 
 def save_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-    """Writes config.json into a run's folder."""
+    """Writes config.json into the folder of a run."""
     part = workdir / "config.json.part"
     part.write_text(json.dumps(plain(config), indent=2) + "\n")
     part.replace(workdir / "config.json")
 
 
 def differences(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[str]:
-    """Compares a config with that of the run in a folder.
+    """Compares a config with the one saved in a run's folder.
 
     Args:
-        config: what is asked for.
+        config: the new config.
         workdir: of a run, or a folder without one.
 
     Returns:
-        What differs and does no harm, a line a field.
+        One line for each field that differs.
 
     Raises:
-        InputError: what is kept there is the state of another model, or of another set of
-            parameter groups; its message names the differing fields.
+        InputError: the checkpoints there are of another model or of other parameter groups; the
+            message names the fields.
     """
     path = workdir / "config.json"
     if not path.exists():
@@ -234,17 +233,17 @@ def differences(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> lis
         other_groups = name == "optim.flow_params" or (
             name in ("optim.ema", "optim.flow_lr_mul") and bool(old) != bool(new)
         )
-        line = f"  {name}: {old!r} there, {new!r} asked for"
+        line = f"  {name}: {old!r} there, {new!r} now"
         (harmful if other_tree or other_groups else harmless).append(line)
     if harmful:
         raise InputError(
-            f"{workdir} holds another run, whose checkpoints this config cannot take over:\n"
+            f"{workdir} holds a run whose checkpoints do not fit this config:\n"
             + "\n".join(harmful)
-            + "\nName another folder, or ask for what is there."
+            + "\nUse another --workdir, or set these fields as they are there."
         )
     return harmless
 
 
 def plain(config: ml_collections.ConfigDict) -> dict:
-    """What a config looks like in a JSON file."""
+    """Converts a config to a dict of JSON values."""
     return json.loads(config.to_json(sort_keys=True))

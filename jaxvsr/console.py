@@ -36,7 +36,7 @@ def announce_compiling(function: Any, describe: Callable[..., str]) -> Callable:
 
     Args:
         function: made by `jax.jit`.
-        describe: returns what is compiled, given the function's arguments.
+        describe: returns a name of the program, given the function's arguments.
 
     Returns:
         The same function. For arguments of new shapes, dtypes or shardings it first compiles, as

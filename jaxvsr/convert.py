@@ -41,23 +41,23 @@ def convert(
     group: str = "",
     known: Callable[[], Mapping[str, ml_collections.ConfigDict]] | None = None,
 ) -> None:
-    """Makes a run's folder of official weights, and prints what went where.
+    """Converts official weights into a run's folder and prints a summary.
 
     Args:
-        config: of the model; it becomes the run's.
-        source: a file of any kind that `weights.files.read` takes.
-        out: the folder to make: config.json, the weights as the checkpoint of step 0, and
-            weights.txt, which says of every tensor where it went.
+        config: of the model; it becomes the config of the run.
+        source: a file in a format of `weights.files.read`.
+        out: the folder to make. It gets config.json, the weights as the checkpoint of step 0, and
+            weights.txt, which lists the place of every tensor.
         group: which weights of the file, as for `weights.files.read`.
-        known: returns configs by name. If the weights are not the model's, the error names the
-            one whose model they fit.
+        known: returns configs by name. If the weights do not fit the model, the error names the
+            config that they fit.
 
     Raises:
-        InputError: there is something at `out`, the file cannot be read, or its weights are not
-            the model's. Nothing was written.
+        InputError: `out` exists, the file cannot be read, or its weights do not fit the model.
+            Nothing is written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out={out} is there already: name a new folder")
+        raise InputError(f"--out={out} exists: name a new folder")
     name = config.model.name
     tensors = read(source, group)
     try:
@@ -76,18 +76,18 @@ def convert(
     _write(config, Weights(params, statistics, average), "\n".join(lines), out)
     say("\n".join(_summary(found)))
     say(
-        f"{out}/weights.txt says it of every tensor. Score them by jaxvsr.main --mode=eval "
-        f"--workdir={out}, train on from them by --config.train.init_from={out}"
+        f"{out}/weights.txt lists every tensor. Score them with jaxvsr eval --workdir={out}, train "
+        f"from them with --config.train.init_from={out}"
     )
 
 
 def likely(tensors: Mapping[str, Any], known: Mapping[str, ml_collections.ConfigDict]) -> str:
-    """Says which model's weights a file seems to hold.
+    """Describes which model the weights of a file probably belong to.
 
     Args:
         tensors: of the file.
-        known: configs by name. First their models are compared by the kinds of tensor names, in
-            their variant "tiny" if there is one, then the best model's variants by names and
+        known: configs by name. One variant of each model ("tiny" if it exists) is compared by
+            the tensor names without numbers, then all variants of the best model by names and
             shapes.
     """
     known = {
@@ -99,44 +99,44 @@ def likely(tensors: Mapping[str, Any], known: Mapping[str, ml_collections.Config
     for place, config in known.items():
         if config.model.name not in models or place.endswith(":tiny"):
             models[config.model.name] = place
-    kinds = {name: _kinds_shared(known[place], tensors) for name, place in models.items()}
+    kinds = {name: _similarity(known[place], tensors) for name, place in models.items()}
     best = max(kinds.values(), default=0)
     if best < 0.5:
-        return "They look like none of the models that have a config."
+        return "They fit no model that has a config."
     alike = {place: c for place, c in known.items() if kinds[c.model.name] == best}
-    shares: dict[str, float] = {}
+    fractions: dict[str, float] = {}
     seen = []
     for place, config in alike.items():
         fields = {k: v for k, v in config.model.items() if k not in SAME_WEIGHTS}
-        if fields not in seen and 1 not in shares.values():
+        if fields not in seen and 1 not in fractions.values():
             seen.append(fields)
             found = _compared(config, tensors)
-            shares[place] = found.fraction if found else 0
-    place = max(shares, key=lambda place: shares[place])
-    if shares[place] == 1:
-        return f"They are those of --config={place}"
-    if shares[place] > 0.5:
-        return f"They look like those of --config={place}, which {shares[place]:.0%} of them fit."
+            fractions[place] = found.fraction if found else 0
+    place = max(fractions, key=lambda place: fractions[place])
+    if fractions[place] == 1:
+        return f"They fit --config={place}"
+    if fractions[place] > 0.5:
+        return f"{fractions[place]:.0%} of them fit --config={place}"
     name = known[place].model.name
-    return f"They look like those of model {name!r}, but of other sizes than its configs'."
+    return f"They are of model {name!r}, but of other sizes than its configs"
 
 
 def _compared(config: ml_collections.ConfigDict, tensors: Mapping[str, Any]) -> Match | None:
-    """How a file fits a model; None where that cannot even be asked."""
+    """Compares a file with a model; None if the file cannot hold its weights."""
     try:
         return weights.compare(**config.model, tensors=tensors)
     except ValueError:
         return None
 
 
-def _kinds_shared(config: ml_collections.ConfigDict, tensors: Mapping[str, Any]) -> float:
-    """Which part of the kinds of names, of a model's and a file's tensors, is in both."""
+def _similarity(config: ml_collections.ConfigDict, tensors: Mapping[str, Any]) -> float:
+    """Returns the fraction of kinds of tensor names that a model and a file share."""
     found = _compared(config, tensors)
     if found is None:
         return 0
     both = {name for name, _ in (*found.taken.values(), *found.misshapen.values())}
 
-    def kinds(names: Iterable[str]) -> set[str]:  # SpyNet is in many, and left out of small ones
+    def kinds(names: Iterable[str]) -> set[str]:  # SpyNet is part of many models
         return {re.sub(r"\d+", "#", name) for name in names if not name.startswith("spynet.")}
 
     ours, theirs = kinds({*both, *found.missing.values()}), kinds({*both, *found.left_over})
@@ -144,7 +144,7 @@ def _kinds_shared(config: ml_collections.ConfigDict, tensors: Mapping[str, Any])
 
 
 def _summary(found: Match) -> Iterator[str]:
-    """What went where, a line a part of the model; and what was not used."""
+    """Yields a line for each part of the model, and one for unused tensors."""
     leaves = places(found.expected)
     for part, group in itertools.groupby(leaves, key=lambda place: place.split("/")[0]):
         inside = list(group)
@@ -163,7 +163,7 @@ def _line(found: Match, place: str) -> str:
 def _write(
     config: ml_collections.ConfigDict, weights: Weights, text: str, out: pathlib.Path
 ) -> None:
-    """Makes the folder, whole or not at all."""
+    """Makes the folder; if it fails, nothing is left."""
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         part.mkdir(parents=True)
@@ -192,7 +192,7 @@ def command(name: str) -> cli.Command:
 
 
 def main(value: dict[str, Any]) -> None:
-    """Does what the flags say."""
+    """Runs the command with the values of its flags."""
     config = load_config(value["config"], value["overrides"])
     source, out = pathlib.Path(value["source"]), pathlib.Path(value["out"])
     convert(config, source, out, value["group"], shipped_variants)

@@ -1,6 +1,9 @@
-"""What the user can mend."""
+"""The error for wrong input."""
 
 
 class InputError(ValueError):
-    """Something that was asked for cannot be done as asked: the message says what, where, and
-    what to do. The command line prints it without a traceback."""
+    """A wrong setting or file, which the user can correct.
+
+    The message names it, the expected form and the remedy. The command line prints it
+    without a traceback.
+    """

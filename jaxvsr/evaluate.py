@@ -1,4 +1,4 @@
-"""Scores a run's best checkpoint: tables, pictures, files and TensorBoard."""
+"""Scores the best checkpoint of a run: tables, pictures, files and TensorBoard."""
 
 import contextlib
 import pathlib
@@ -22,7 +22,7 @@ from jaxvsr.training.checkpoints import load_best
 from jaxvsr.training.summaries import Summaries, make_workdir
 from jaxvsr.video.writing import write_video
 
-FILM_RATE = 5  # frames a second of the masks' video
+FILM_RATE = 5  # frames per second of the video of masks
 
 
 def score_run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluation:
@@ -94,8 +94,8 @@ def publish(
     Args:
         result: of `evaluate`.
         drawn: of `draw`.
-        config: whole.
-        step: that was scored.
+        config: of the run.
+        step: of the checkpoint.
         workdir, summaries: of the run.
     """
     protocol, name = config.eval, config.model.name
@@ -115,5 +115,5 @@ def publish(
 
 
 def _title(protocol: ml_collections.ConfigDict) -> str:
-    """What a data set's files are called by."""
+    """Returns the prefix of the names of an evaluation's files."""
     return f"{protocol.dataset}_{protocol.split}".replace("/", "_")

@@ -43,8 +43,8 @@ def command(name: str) -> cli.Command:
 
 
 def train_or_score(value: dict[str, Any]) -> None:
-    """Does what the flags say."""
-    # Imported here: the processes that read data import this module, and need none of it.
+    """Runs the command with the values of its flags."""
+    # Imported here, since each data loading process imports this module first.
     from jaxvsr import evaluate, train
     from jaxvsr.config import load_config, shared_fields
     from jaxvsr.distributed import hosts

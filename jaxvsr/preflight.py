@@ -1,4 +1,4 @@
-"""Checks that come before any long work: settings, devices, the run's folder, data sets, disk."""
+"""Checks before any long work: settings, devices, the folder of the run, data sets, disk."""
 
 import dataclasses
 import functools
@@ -26,12 +26,12 @@ from jaxvsr.training.tracing import trace_steps
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
-    """What the checks have opened.
+    """The model and data sets that the checks opened.
 
     Attributes:
         model: the network of `config.model`.
         eval_source: clips to score.
-        source: clips to train on; None where nothing is trained.
+        source: clips to train on; None in an evaluation.
     """
 
     model: nn.Module
@@ -40,15 +40,15 @@ class Opened:
 
 
 def preflight(config: ml_collections.ConfigDict, workdir: pathlib.Path, *, train: bool) -> Opened:
-    """Checks all that can be known before a training or an evaluation starts.
+    """Checks everything that can be known before a training or an evaluation starts.
 
     Args:
         config: every field of `jaxvsr.config.defaults`.
-        workdir: of the run; it need not exist if `train`.
+        workdir: of the run; to train, it need not exist.
         train: whether the model is trained before it is scored.
 
     Raises:
-        InputError: names the field or file that is wrong, what was expected and what to do.
+        InputError: a setting, the folder, a data set or the disk is not suitable.
     """
     model = create_model(config)
     check_settings(config)
@@ -75,7 +75,7 @@ def create_model(config: ml_collections.ConfigDict) -> nn.Module:
 
 
 def check_settings(config: ml_collections.ConfigDict) -> None:
-    """Raises InputError for values that cannot work, whatever the model, data and folder."""
+    """Raises InputError for values that are wrong for any model, data set and folder."""
     check_minimums(config)
     check_chosen_frames(config)
     check_training_settings(config)
@@ -100,7 +100,7 @@ def check_minimums(config: ml_collections.ConfigDict) -> None:
 
 
 def check_chosen_frames(config: ml_collections.ConfigDict) -> None:
-    """Raises InputError for `lq_frames` and `gt_frames` that do not go together."""
+    """Raises InputError unless `lq_frames` and `gt_frames` fit each other and the sample."""
     data = config.data
     for name, section in (("data", data), ("eval", config.eval)):
         lq, gt = section.lq_frames, section.gt_frames
@@ -118,7 +118,7 @@ def check_chosen_frames(config: ml_collections.ConfigDict) -> None:
 
 
 def check_training_settings(config: ml_collections.ConfigDict) -> None:
-    """Raises InputError for settings of a training that contradict each other."""
+    """Raises InputError for wrong or contradictory settings of a training."""
     noise, train = config.data.noise, config.train
     if noise and not (len(noise) == 2 and 0 <= noise[0] <= noise[1]):
         raise InputError(f"data.noise={noise} must be two levels, the lower one first, or ()")
@@ -130,7 +130,7 @@ def check_training_settings(config: ml_collections.ConfigDict) -> None:
 
 
 def check_protocol(protocol: ml_collections.ConfigDict) -> None:
-    """Raises InputError for an `eval` section that defines no score.
+    """Raises InputError for an `eval` section by which nothing can be scored.
 
     Args:
         protocol: the `eval` section of a config.
@@ -166,7 +166,7 @@ def check_protocol(protocol: ml_collections.ConfigDict) -> None:
 
 
 def check_batch(config: ml_collections.ConfigDict) -> None:
-    """Raises InputError for a batch that the devices of all hosts cannot divide."""
+    """Raises InputError unless the devices of all hosts can divide the batch."""
     data, train = config.data, config.train
     part = train.accumulate * jax.device_count()
     if data.batch % part:
@@ -179,12 +179,13 @@ def check_batch(config: ml_collections.ConfigDict) -> None:
 def check_run(
     config: ml_collections.ConfigDict, model: nn.Module, workdir: pathlib.Path, train: bool
 ) -> None:
-    """Raises InputError unless a run's folder can be used; prints settings that differ from its.
+    """Raises InputError unless the folder of a run is suitable; prints settings that have changed.
 
     Args:
         config: whole.
         model: the network.
-        workdir: of the run. To train, it must be new or hold a run of the same model.
+        workdir: of the run. To train, it must be new or hold a run of the same model; to score,
+            it must hold one.
         train: whether the model is to be trained.
     """
     has_parameters = jax.tree.leaves(
@@ -197,11 +198,11 @@ def check_run(
     if has_parameters:
         for difference in differences(config, workdir):
             if train:
-                say(f"resuming with another value than before:{difference}")
+                say(f"resuming with a changed setting:{difference}")
 
 
 def check_samples(data: ml_collections.ConfigDict, source: TFDSClips, model: nn.Module) -> None:
-    """Raises InputError unless a data set has the samples that a model is to be trained on.
+    """Raises InputError unless training samples can be drawn from a data set.
 
     Args:
         data: the `data` section of a config.
@@ -230,7 +231,7 @@ def check_samples(data: ml_collections.ConfigDict, source: TFDSClips, model: nn.
 
 
 def check_clips(protocol: ml_collections.ConfigDict, source: TFDSClips, model: nn.Module) -> None:
-    """Raises InputError unless a model can restore the clips of a data set, and they be scored.
+    """Raises InputError unless a model can restore the clips of a data set and score them.
 
     Args:
         protocol: the `eval` section of a config.
@@ -270,7 +271,7 @@ def check_scale(dataset: str, source: TFDSClips, scale: int) -> None:
 def check_frames_of_model(
     section: ml_collections.ConfigDict, name: str, model: nn.Module, size: tuple[int, int]
 ) -> None:
-    """Raises InputError unless a model's output for `lq_frames` has as many frames as `gt_frames`.
+    """Raises InputError unless a model maps `lq_frames` to the number of `gt_frames`.
 
     Args:
         section: of a config, with `lq_frames` and `gt_frames`.
@@ -286,8 +287,8 @@ def check_frames_of_model(
         raise InputError(f"{name}.lq_frames={section.lq_frames}: {error}") from error
     if sr.shape[1] != len(section.gt_frames):
         raise InputError(
-            f"{name}.gt_frames={section.gt_frames} must have {sr.shape[1]} frames, which is what "
-            f"the model makes of {name}.lq_frames={section.lq_frames}"
+            f"{name}.gt_frames={section.gt_frames} must have {sr.shape[1]} frames, the number "
+            f"that the model makes of {name}.lq_frames={section.lq_frames}"
         )
 
 

@@ -26,13 +26,13 @@ def prepare(
     manual_dir: str = "",
     data_dir: str = "",
 ) -> pathlib.Path:
-    """Builds a data set, unless it is there.
+    """Builds a data set unless it exists.
 
     Args:
         dataset: "name" or "name/config"; without a config the builder's first one.
-        config: a config of your own, its fields as JSON.
-        manual_dir: where the files are that must be downloaded by hand.
-        data_dir: of all data sets; empty: TFDS's own.
+        config: fields of a new config of the builder, as JSON; "": none.
+        manual_dir: folder of the files that must be downloaded by hand.
+        data_dir: folder of all data sets; "": TFDS's default.
 
     Returns:
         The folder of the data set.

@@ -1,4 +1,4 @@
-"""Measures what a model costs: parameters, GFLOPs, time and memory, here or on TPUs.
+"""Measures the cost of a model: parameters, GFLOPs, time and memory, here or on TPUs.
 
     jaxvsr profile --config=configs/miavsr.py:tiny --size=180x320
     jaxvsr profile --compare configs/swrn.py configs/basicvsr.py:tiny --json=costs.json
@@ -101,7 +101,7 @@ def command(name: str) -> cli.Command:
 
 
 def main(value: dict[str, Any], *more: str) -> int:
-    """Does what the flags say; returns the exit code."""
+    """Runs the command with the values of its flags; returns the exit code."""
     options = _options(value, more)
     if options.topology:
         return _compile(options, options.topology)
@@ -126,7 +126,7 @@ def main(value: dict[str, Any], *more: str) -> int:
 
 
 def _options(value: dict[str, Any], more: tuple[str, ...]) -> Options:
-    """Parses and checks the flags' values; raises InputError for what does not go together."""
+    """Parses and checks the flags' values; raises InputError for wrong combinations."""
     if bool(value["config"]) == bool(value["compare"]):
         raise InputError("give either --config or --compare")
     if more and not value["compare"]:
@@ -139,7 +139,9 @@ def _options(value: dict[str, Any], more: tuple[str, ...]) -> Options:
             if value[name] and value[other]:
                 raise InputError(f"--{name} and --{other} cannot be combined")
     if value["train"] and not value["topology"]:
-        raise InputError("--train needs --topology; jaxvsr train prints what a step costs here")
+        raise InputError(
+            "--train needs --topology; jaxvsr train prints the cost of a step on this machine"
+        )
     if value["sweep_keep"] and value["rounds"] == 0:
         raise InputError("--sweep_keep times calls: --rounds must be at least 1")
     if value["dtype"] not in (None, "float32", "bfloat16"):

@@ -183,7 +183,7 @@ def test_another_tree_does_not_fit(tmp_path, field, value):
     config = load("miavsr", "tiny")
     save_config(config, tmp_path)
     config.update_from_flattened_dict({field: value})
-    with pytest.raises(InputError, match=f"{field}: .* there, {value!r} asked for"):
+    with pytest.raises(InputError, match=f"{field}: .* there, {value!r} now"):
         differences(config, tmp_path)
 
 

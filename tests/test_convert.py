@@ -73,7 +73,7 @@ def test_the_folder_is_a_run_that_evaluation_takes(source, out, capsys):
     assert_equal(variables, expected(official()))
     assert sorted(p.name for p in out.iterdir()) == ["checkpoints", "config.json", "weights.txt"]
     assert [p.name for p in out.parent.iterdir()] == ["one"]  # nothing half made
-    with pytest.raises(InputError, match=r"model.dim: 8 there, 16 asked for"):
+    with pytest.raises(InputError, match=r"model.dim: 8 there, 16 now"):
         load_best(config(**{"model.dim": 16}), model, out)
 
 
@@ -132,7 +132,7 @@ def test_a_checkpoint_of_tensorflow_arrives(tmp_path, out):
 def test_what_is_there_is_left_alone(source, out):
     out.mkdir(parents=True)
     (out / "mine").write_text("mine")
-    with pytest.raises(InputError, match="runs/one is there already"):
+    with pytest.raises(InputError, match="runs/one exists: name a new folder"):
         convert.convert(config(), source, out)
     assert [p.name for p in out.iterdir()] == ["mine"]
     (out / "mine").unlink()
@@ -177,10 +177,10 @@ def known():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t, r"are those of --config=\S+basicvsr.py:tiny$"),
-        (lambda t: t | {"a": 0}, r"look like those of --config=\S+basicvsr.py:tiny, which 9\d%"),
+        (lambda t: t, r"They fit --config=\S+basicvsr.py:tiny$"),
+        (lambda t: t | {"a": 0}, r"9\d% of them fit --config=\S+basicvsr.py:tiny$"),
         (lambda t: {k: v.ravel() for k, v in t.items()}, "of model 'basicvsr', but of other sizes"),
-        (lambda t: {"a": 0}, "like none of the models"),
+        (lambda t: {"a": 0}, "fit no model that has a config"),
     ],
 )
 def test_which_model_weights_are_of(change, message):
@@ -189,7 +189,7 @@ def test_which_model_weights_are_of(change, message):
 
 def test_the_other_model_is_named_in_the_error(source, out):
     with pytest.raises(
-        InputError, match=r"(?s)for model 'swrn'.*those of --config=.*basicvsr.py:tiny"
+        InputError, match=r"(?s)for model 'swrn'.*They fit --config=.*basicvsr.py:tiny"
     ):
         convert.convert(swrn.get_config("tiny"), source, out, known=known)
 
@@ -232,7 +232,7 @@ def test_a_run_that_goes_on_has_no_use_for_what_it_started_from(source, out, tmp
     [
         ({"train.init_from": "nowhere.npz"}, "there is no file of weights nowhere.npz"),
         ({"train.init_from": "{tmp}"}, "holds no run"),
-        ({"train.init_from": "{out}", "model.dim": 4}, "model.dim: 8 there, 4 asked for"),
+        ({"train.init_from": "{out}", "model.dim": 4}, "model.dim: 8 there, 4 now"),
         ({"train.init_from": "{source}", "model.dim": 4}, "of another shape: backward_trunk"),
     ],
 )
@@ -246,7 +246,7 @@ def test_a_training_does_not_start_from_what_does_not_fit(fields, message, sourc
 
 def test_converted_weights_are_no_run_to_go_on_with(source, out):
     convert.convert(config(), source, out)
-    with pytest.raises(InputError, match="weights alone.*--config.train.init_from="):
+    with pytest.raises(InputError, match="only weights.*--config.train.init_from="):
         first_state(config(), out)
 
 

@@ -123,8 +123,8 @@ def test_the_folder_of_a_run(tmp_path, capsys):
     save_config(config, tmp_path)
     check_run(config, model, tmp_path, train=False)
     check_run(tiny(**{"train.steps": 7}), model, tmp_path, train=True)
-    assert "train.steps: 2000 there, 7 asked for" in capsys.readouterr().out
-    with pytest.raises(InputError, match="model.dim: 16 there, 8 asked for"):
+    assert "train.steps: 2000 there, 7 now" in capsys.readouterr().out
+    with pytest.raises(InputError, match="model.dim: 16 there, 8 now"):
         check_run(tiny(**{"model.dim": 8}), model, tmp_path, train=True)
 
 
@@ -183,7 +183,7 @@ def test_clips_that_cannot_be_scored(fields, changes, message):
     ("changes", "message"),
     [
         ({"lq_frames": (0, 1, 2)}, "lq_frames=.*: 3 frames have no middle two"),
-        ({"gt_frames": (1, 2)}, "eval.gt_frames=.* must have 1 frames, which is what the model"),
+        ({"gt_frames": (1, 2)}, "eval.gt_frames=.* must have 1 frames, the number that the model"),
         ({"gt_frames": (5,)}, "name frame 5, but clip 'c' has 4"),
         ({"lq_frames": (0, 6)}, "name frame 6, but clip 'c' has 4"),
     ],

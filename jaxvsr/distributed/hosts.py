@@ -1,4 +1,4 @@
-"""Several processes, mostly on several hosts: how they find each other, agree, and end."""
+"""Several processes on one or more hosts: connecting, comparing settings, ending."""
 
 import collections
 import contextlib
@@ -17,20 +17,21 @@ from jax.experimental import multihost_utils
 
 from jaxvsr.errors import InputError
 
-# Seconds without a sign of life after which a process counts as lost, and the others end.
+# Seconds without a heartbeat after which a process counts as lost and the others end.
 HEARTBEAT = 30
 
 
 @contextlib.contextmanager
 def connected(given: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[None]:
-    """Inside, this is one of several processes, if the command line says so; an error ends it.
+    """Connects this process with the others of a run, if the flags are set.
 
     Args:
         given: name -> value of the flags of `cli.define_hosts`.
-        settings: what all processes have to share: name -> what JSON can hold.
+        settings: that must be the same in all processes: name -> JSON value.
 
     Raises:
-        InputError: as `connect` and `check_same`.
+        InputError: as `connect` and `check_same`. Any other error inside ends the process, since
+            JAX would wait for the others.
     """
     place = given["coordinator"], given["processes"], given["process"]
     if not given["distributed"]:
@@ -38,7 +39,7 @@ def connected(given: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator
             yield
             return
         if None in place:
-            raise InputError("--coordinator, --processes and --process belong together")
+            raise InputError("--coordinator, --processes and --process must be given together")
     connect(*place, timeout=given["connect_timeout"])
     try:
         check_same(settings)
@@ -53,14 +54,14 @@ def connect(
     """Connects this process with the others.
 
     Args:
-        coordinator: host:port of process 0; None: what the scheduler's environment tells, and so
-            for the others.
-        processes: how many there are.
-        process: the number of this one.
-        timeout: seconds after which it ends if the others are not found; with a message.
+        coordinator: host:port of process 0; None: from the scheduler's environment, as the other
+            arguments.
+        processes: number of processes.
+        process: index of this one.
+        timeout: seconds after which this process ends with a message if the others are missing.
 
     Raises:
-        InputError: what is given or what the environment tells is not enough, or cannot be.
+        InputError: the arguments or the environment are incomplete or wrong.
     """
     if coordinator and ":" not in coordinator:
         raise InputError(f"--coordinator={coordinator} must be host:port")
@@ -70,24 +71,26 @@ def connect(
         timeout,
         f"{where} has not found the others within {timeout} s: either the coordinator, process "
         f"0{at}, cannot be reached (is it running, is the address right, is the port open?) or "
-        "not all of them have started. Where hosts start further apart raise --connect_timeout",
+        "not all of them have started. If hosts start further apart, raise --connect_timeout",
     ):
         try:
             jax.distributed.initialize(
                 coordinator,
                 processes,
                 process,
-                initialization_timeout=2 * timeout,  # whose end is an abort, without an explanation
+                initialization_timeout=2 * timeout,  # JAX aborts then, without an explanation
                 heartbeat_timeout_seconds=HEARTBEAT,
             )
         except (ValueError, RuntimeError, IndexError) as error:
-            told = f"--coordinator={coordinator}" if coordinator else "the scheduler's environment"
-            raise InputError(f"{where} cannot be connected by {told}: {error}") from error
+            source = (
+                f"--coordinator={coordinator}" if coordinator else "the scheduler's environment"
+            )
+            raise InputError(f"{where} cannot be connected by {source}: {error}") from error
 
 
 @contextlib.contextmanager
 def _patience(seconds: float, message: str) -> Iterator[None]:
-    """Ends the process with a message unless what is inside has ended in time."""
+    """Ends the process with a message unless the code inside ends in time."""
     timer = threading.Timer(seconds, _end, [message])
     timer.daemon = True
     timer.start()
@@ -98,13 +101,13 @@ def _patience(seconds: float, message: str) -> Iterator[None]:
 
 
 def check_same(settings: Mapping[str, Any]) -> None:
-    """Compares the settings of all processes, which all have to call this.
+    """Compares the settings of all processes; all must call this.
 
     Args:
-        settings: name -> what JSON can hold.
+        settings: name -> JSON value.
 
     Raises:
-        InputError: they differ; on every process, with the settings that do.
+        InputError: the settings differ; on every process, with their names and values.
     """
     text = np.frombuffer(json.dumps(dict(settings)).encode(), np.uint8)
     lengths = multihost_utils.process_allgather(np.int32(len(text)))
@@ -122,12 +125,12 @@ def check_same(settings: Mapping[str, Any]) -> None:
         raise InputError(
             "the processes were started with different settings:\n"
             + "\n".join(different)
-            + "\nStart all of them by the same command."
+            + "\nStart all of them with the same command."
         )
 
 
 def _by_value(values: list[Any]) -> str:
-    """Which processes have which value, in words."""
+    """Lists the processes that have each value."""
     having = collections.defaultdict(list)
     for process, value in enumerate(values):
         having[repr(value)].append(process)
@@ -138,19 +141,20 @@ def _by_value(values: list[Any]) -> str:
 
 
 def leave(error: Exception) -> NoReturn:
-    """Ends one of several processes at once, with what went wrong: JAX would let it wait for the
-    others to end, which wait for it."""
+    """Ends one of several processes at once, with a message.
+
+    Without it JAX would wait for the other processes to end, and they for this one.
+    """
     message = str(error)
     if not isinstance(error, InputError | FloatingPointError):
         traceback.print_exception(error)
         message = (
-            f"process {jax.process_index()} of {jax.process_count()} cannot go on: "
-            f"{(message or repr(error)).splitlines()[0]}. If another one has ended, its own output "
-            "says why; the same command on all of them, or on fewer, goes on from the last "
-            "checkpoint"
+            f"process {jax.process_index()} of {jax.process_count()} failed: "
+            f"{(message or repr(error)).splitlines()[0]}. If another process has ended, its output "
+            "has the reason. Start all hosts, or fewer, again to resume from the last checkpoint"
         )
     if jax.process_index() == 0:
-        time.sleep(1)  # without it, the others end before they have said why
+        time.sleep(1)  # lets the others print their errors before they lose process 0
     _end(message)
 
 

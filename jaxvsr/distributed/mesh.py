@@ -1,4 +1,4 @@
-"""Where arrays live: batches are split over all devices, the state is whole on each."""
+"""Placement of arrays: batches are split over all devices, the state is replicated."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,12 +12,12 @@ from jaxvsr.errors import InputError
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None, space: int = 1) -> Mesh:
-    """A mesh whose axis "data" clips are divided along.
+    """Makes a mesh whose axis "data" divides the clips.
 
     Args:
-        devices: of the mesh; None: all those of all hosts.
-        space: how many devices share each clip, whose rows are divided along a second axis,
-            "space" (`layers.space`); 1: there is none.
+        devices: of the mesh; None: all devices of all hosts.
+        space: number of devices that share each clip. If it is not 1, a second axis, "space",
+            divides the rows of frames (`distributed.spatial_sharding`).
     """
     devices = jax.devices() if devices is None else devices
     shape = (len(devices),) if space == 1 else (len(devices) // space, space)
@@ -38,27 +38,27 @@ def check_devices_per_frame(space: int, devices: int, name: str) -> None:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The whole array on every device."""
+    """Returns the sharding of an array that is whole on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def split_batch(mesh: Mesh) -> NamedSharding:
-    """The first axis divided along "data"."""
+    """Returns the sharding of an array whose first axis is divided along "data"."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
 def placed(shapes: Any, mesh: Mesh) -> Any:
-    """Says of a tree of shapes that every device holds the whole."""
+    """Marks a tree of shapes as replicated."""
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)), shapes
     )
 
 
 def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Moves this host's share of a batch to its devices; what is not a number stays behind.
+    """Moves the part of a batch that this host has read to its devices.
 
     Args:
-        batch: arrays (local batch, ...).
+        batch: arrays (local batch, ...); those without numbers are left out.
         mesh: of `make_mesh`.
 
     Returns:
@@ -73,16 +73,16 @@ def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arr
 
 @contextlib.contextmanager
 def enough_memory(advice: str) -> Iterator[None]:
-    """Turns what JAX says when a device's memory is full into an InputError with advice."""
+    """Raises InputError with advice when the memory of a device is full."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         reason = str(error).splitlines()[0]
-        raise InputError(f"the memory of a device is not enough: {advice} ({reason})") from error
+        raise InputError(f"the memory of a device is full: {advice} ({reason})") from error
 
 
 def replicate_here(tree: Any, mesh: Mesh) -> Any:
-    """Copies replicated arrays to the devices of a mesh of this host alone."""
+    """Copies replicated arrays to the devices of a mesh of this host only."""
     return jax.tree.map(lambda x: jax.device_put(x.addressable_data(0), replicated(mesh)), tree)

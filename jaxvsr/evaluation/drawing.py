@@ -12,7 +12,7 @@ from jaxvsr.data.sources import TFDSClips
 from jaxvsr.distributed.mesh import make_mesh, replicate_here
 from jaxvsr.evaluation import mask_pictures, pictures
 
-FILM_FRAMES = 32  # of the masks' video, at most
+FILM_FRAMES = 32  # largest number of frames in the video of masks
 
 
 def comparison(
@@ -23,21 +23,23 @@ def comparison(
     sr: np.ndarray,
     computed: np.ndarray | None,
 ) -> np.ndarray:
-    """Frame t of a clip: input, bicubic, sr, gt and, laid over it, where blocks computed."""
-    enlarged = {"bicubic": imresize(lq[t], scale)} if scale > 1 else {}
-    panels = {"input": pictures.enlarge(lq[t], scale), **enlarged, "sr": sr[t], "gt": gt[t]}
+    """Draws frame t of a clip: input, bicubic, sr, gt, and the fraction of blocks per token."""
+    upsampled = {"bicubic": imresize(lq[t], scale)} if scale > 1 else {}
+    panels = {"input": pictures.repeat_pixels(lq[t], scale), **upsampled, "sr": sr[t], "gt": gt[t]}
     if computed is not None:
-        share = pictures.enlarge(computed[t], scale)
+        share = pictures.repeat_pixels(computed[t], scale)
         panels[f"computed: {computed[t].mean():.0%}"] = pictures.heat(share, panels["input"])
     return pictures.side_by_side(panels)
 
 
 def temporal_profile(scale: int, lq: np.ndarray, gt: np.ndarray, sr: np.ndarray) -> np.ndarray:
-    """The middle column of a clip's frames over time: what flickers is a ragged line there."""
+    """Draws the middle column of the frames over time, where flicker makes lines ragged."""
     column = gt.shape[2] // 2
     marked = gt[len(gt) // 2].copy()
     marked[:, column - 1 : column + 1] = (255, 60, 0)
-    wide = -(-marked.shape[1] // (2 * len(gt)))  # pixels a frame, half a frame's width in all
+    wide = -(
+        -marked.shape[1] // (2 * len(gt))
+    )  # pixels per frame: half the width of the frame together
     unrestored = "bicubic" if scale > 1 else "input"
     clips = {unrestored: imresize(lq, scale), "sr": sr, "gt": gt}
     return pictures.side_by_side(
@@ -54,12 +56,11 @@ def temporal_profile(scale: int, lq: np.ndarray, gt: np.ndarray, sr: np.ndarray)
 def draw_masks(
     model: nn.Module, source: TFDSClips, protocol: ml_collections.ConfigDict, variables: Any
 ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-    """What each block of a masked network computes of the first clip, or of as much of it as a
-    device restores.
+    """Draws the masks of each block for the first clip, or for its first tile.
 
     Returns:
-        "masks" -> a picture of the middle frame (h, w, 3) uint8, and the frames of a video; both
-        empty for a network without masks.
+        {"masks": (h, w, 3) uint8}, the middle frame, and the frames of a video; both empty for a
+        network without masks.
     """
     if not getattr(model, "use_mask", False):
         return {}, []

@@ -1,4 +1,4 @@
-"""Pictures of what a masked network computes, laid over its input: of each block, and a video."""
+"""Pictures and a video of the tokens that the blocks of a masked network compute."""
 
 import collections
 from collections.abc import Mapping
@@ -11,24 +11,24 @@ import numpy as np
 
 from jaxvsr.evaluation import pictures
 
-WIDTH = 3840  # pixels that a row of panels may take
-NARROW = 160  # pixels of a panel, at least, where a row has room
-WIDE = 640  # pixels of a panel of the video, at least
+WIDTH = 3840  # largest width of a row of panels, pixels
+NARROW = 160  # smallest width of a panel that fits a row, pixels
+WIDE = 640  # smallest width of a panel of the video, pixels
 
 
 def masks_of(model: nn.Module, variables: Any, lq: np.ndarray) -> dict[str, np.ndarray]:
-    """Which tokens each block of a network computes.
+    """Computes the masks of each block of a network.
 
     Args:
         model, variables: the network.
         lq: a clip (t, h, w, 3) uint8.
 
     Returns:
-        "branch/group/block" -> (t, h, w) bool; {} without masks, and then nothing is computed.
+        "branch/group/block" -> (t, h, w) bool, True for computed tokens; {} without masks.
     """
 
     @jax.jit
-    def run(variables: Any, lq: jax.Array) -> dict[str, jax.Array]:
+    def masks_by_block(variables: Any, lq: jax.Array) -> dict[str, jax.Array]:
         lq = lq.astype(jnp.float32)[None] / 255
         aux = model.apply(variables, lq, mutable="aux")[1].get("aux", {})
         return {
@@ -37,14 +37,14 @@ def masks_of(model: nn.Module, variables: Any, lq: np.ndarray) -> dict[str, np.n
             if any(getattr(key, "key", None) == "mask" for key in path)
         }
 
-    if not jax.eval_shape(run, variables, lq):
+    if not jax.eval_shape(masks_by_block, variables, lq):
         return {}
-    masks = jax.device_get(run(variables, lq))
+    masks = jax.device_get(masks_by_block(variables, lq))
     return {name.removesuffix("/mask"): mask for name, mask in masks.items()}
 
 
 def draw_blocks(masks: Mapping[str, np.ndarray], lq: np.ndarray, t: int) -> np.ndarray:
-    """A row for each branch: the share of its blocks, then each block that computed a token.
+    """Draws a row per branch: the fraction of its blocks that computed a token, then each block.
 
     Args:
         masks: of `masks_of`.
@@ -56,16 +56,16 @@ def draw_blocks(masks: Mapping[str, np.ndarray], lq: np.ndarray, t: int) -> np.n
     """
     branches = by_branch(masks)
     columns = 1 + max(len(blocks) for blocks in branches.values())
-    factor = -(-NARROW // lq.shape[2])  # what small frames are enlarged by, for their titles
+    factor = -(-NARROW // lq.shape[2])  # repeats the pixels of small frames, to fit the titles
     step = -(-factor * lq.shape[2] * columns // WIDTH)
     rows = []
     for branch, blocks in branches.items():
         shares = {branch: np.mean([mask[t] for mask in blocks.values()], axis=0)}
         shares |= {name: mask[t].astype(float) for name, mask in blocks.items()}
         panels = {
-            f"{name}: {share.mean():.0%}": pictures.enlarge(pictures.heat(share, lq[t]), factor)[
-                ::step, ::step
-            ]
+            f"{name}: {share.mean():.0%}": pictures.repeat_pixels(
+                pictures.heat(share, lq[t]), factor
+            )[::step, ::step]
             for name, share in shares.items()
         }
         rows.append(pictures.side_by_side(panels))
@@ -73,21 +73,21 @@ def draw_blocks(masks: Mapping[str, np.ndarray], lq: np.ndarray, t: int) -> np.n
 
 
 def draw_frame(masks: Mapping[str, np.ndarray], lq: np.ndarray, t: int) -> np.ndarray:
-    """A frame of the video: the input, the share of all blocks, and that of each branch's.
+    """Draws a frame of the video: the input, and fractions of all blocks and of each branch's.
 
-    Args, returns: as `draw_blocks`'.
+    Args and returns: as for `draw_blocks`.
     """
     factor = -(-WIDE // lq.shape[2])
 
     def panel(share: np.ndarray) -> np.ndarray:
-        return pictures.enlarge(pictures.heat(share, lq[t]), factor)
+        return pictures.repeat_pixels(pictures.heat(share, lq[t]), factor)
 
     branches = by_branch(masks)
     shares = {"all blocks": np.mean([mask[t] for mask in masks.values()], axis=0)} | {
         branch: np.mean([mask[t] for mask in blocks.values()], axis=0)
         for branch, blocks in branches.items()
     }
-    panels = {"input": pictures.enlarge(lq[t], factor)} | {
+    panels = {"input": pictures.repeat_pixels(lq[t], factor)} | {
         f"{name}: {share.mean():.0%}": panel(share) for name, share in shares.items()
     }
     names, wide = list(panels), 3
@@ -100,7 +100,7 @@ def draw_frame(masks: Mapping[str, np.ndarray], lq: np.ndarray, t: int) -> np.nd
 
 
 def by_branch(masks: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """ "branch/group_0/block_1" -> mask as branch -> "0.1" -> mask."""
+    """Groups masks by branch: {"branch/group_0/block_1": mask} -> {"branch": {"0.1": mask}}."""
     branches: dict[str, dict[str, np.ndarray]] = collections.defaultdict(dict)
     for name, mask in masks.items():
         branch, group, block = name.split("/")
@@ -109,7 +109,7 @@ def by_branch(masks: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray
 
 
 def _below(rows: list[np.ndarray]) -> np.ndarray:
-    """Pictures (h_i, w_i, 3) uint8, one below the other, white on the right."""
+    """Stacks pictures (h_i, w_i, 3) uint8 vertically, padded with white on the right."""
     width = max(row.shape[1] for row in rows)
     ends = [((0, 0), (0, width - row.shape[1]), (0, 0)) for row in rows]
     return np.concatenate(

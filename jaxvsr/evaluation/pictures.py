@@ -1,17 +1,17 @@
-"""Pictures that people look at: panels side by side with their names above."""
+"""Drawing: panels side by side with titles, heat maps, line charts."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-BAND = 22  # pixels that a name takes
+BAND = 22  # height of a title, pixels
 GAP = 4
 COLOURS = ("red", "blue", "black", "green", "purple", "orange")
 
 
 def side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Draws named panels of one height next to each other.
+    """Draws panels of one height side by side, with titles.
 
     Args:
         panels: name to (h, w_i, 3) uint8.
@@ -32,16 +32,16 @@ def side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def enlarge(frame: np.ndarray, factor: int) -> np.ndarray:
-    """Repeats the pixels of (h, w, ...)."""
+def repeat_pixels(frame: np.ndarray, factor: int) -> np.ndarray:
+    """Upsamples (h, w, ...) by an integer factor, nearest neighbor."""
     return frame.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def heat(share: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Lays a share in [0, 1] over a frame: dark where it is 0, red where it is 1.
+def heat(fraction: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Draws a fraction in [0, 1] over a frame: dark for 0, red for 1.
 
     Args:
-        share: (h, w) float.
+        fraction: (h, w) float.
         frame: (h, w, 3) uint8.
 
     Returns:
@@ -49,7 +49,7 @@ def heat(share: np.ndarray, frame: np.ndarray) -> np.ndarray:
     """
     grey = frame.mean(-1, keepdims=True) * 0.5
     red = np.array([255.0, 60.0, 0.0])
-    weight = 0.75 * np.clip(share, 0, 1)[..., None]
+    weight = 0.75 * np.clip(fraction, 0, 1)[..., None]
     return np.round(grey * (1 - weight) + red * weight).astype(np.uint8)
 
 
@@ -57,7 +57,7 @@ def chart(lines: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) ->
     """Draws lines over axes that start at zero.
 
     Args:
-        lines: name -> points (x, y), none negative, in order.
+        lines: name -> points (x, y), not negative, ordered by x.
         x, y: names of the axes.
 
     Returns:

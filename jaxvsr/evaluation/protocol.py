@@ -14,17 +14,26 @@ METRICS = ("psnr", "ssim", "gmsd", "niqe", "tof")
 
 
 def warn_of_other_degradation(trained_on: str, source: TFDSClips, dataset: str) -> None:
-    """Says so where a model is to restore what it was not trained on."""
+    """Prints a warning if the training inputs were degraded in another way than a data set's."""
     if source.degradation != trained_on:
         say(
-            f"warning: the model was trained on inputs made by {trained_on!r}, those of {dataset} "
-            f"are made by {source.degradation!r}: a network restores what it was trained on (of "
-            "two kinds of BD, about 10 dB are lost)"
+            f"warning: the model was trained on inputs degraded by {trained_on!r}, {dataset} is "
+            f"degraded by {source.degradation!r}: scores drop (between two kinds of BD by 10 dB)"
         )
 
 
 def scorers(protocol: ml_collections.ConfigDict) -> dict[str, Callable]:
-    """Metrics as a protocol has them: each of sr and gt (t, h, w, 3) uint8, a score a frame."""
+    """Returns the metrics of a protocol by name.
+
+    Args:
+        protocol: the `eval` section of a config.
+
+    Returns:
+        Functions of sr and gt (t, h, w, 3) uint8 that return a score for each frame.
+
+    Raises:
+        InputError: eval.niqe_parameters cannot be read.
+    """
     crop, channel = protocol.crop, protocol.channel
     by_name: dict[str, Callable] = {
         "psnr": functools.partial(metrics.psnr, crop=crop, channel=channel),

@@ -1,4 +1,4 @@
-"""What an evaluation found, as people and programs read it: tables, CSV, JSON."""
+"""Scores as tables, CSV and JSON."""
 
 import csv
 import dataclasses
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-# How a metric is written; the arrow says which way is better.
+# Table headings of the metrics; an arrow down: lower is better.
 HEADS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "gmsd": "GMSD ↓", "niqe": "NIQE ↓", "tof": "tOF ↓"}
 
 
@@ -19,12 +19,11 @@ class Evaluation:
     """Scores of methods on a data set.
 
     Attributes:
-        protocol: what was scored and how; of numbers, words and lists of them.
-        scores: method -> metric -> clip -> score of each scored frame; of tOF, of each frame but
-            the first.
-        picture: (h, w, 3) uint8, a frame of the first clip: input, bicubic, sr, gt, and which
-            share of the blocks computed each of its tokens, if the model has masks.
-        kind_of: the kind of each clip, such as "tripod"; {} where the data set has no kinds.
+        protocol: the settings of the evaluation, JSON values by name.
+        scores: method -> metric -> clip -> score of each scored frame (tOF: except the first).
+        picture: (h, w, 3) uint8, a frame of the first clip: input, bicubic, sr, gt, and the
+            fraction of blocks that computed each token if the model has masks.
+        kind_of: the kind of each clip, such as "tripod"; {} if the data set has no kinds.
     """
 
     protocol: dict[str, Any]
@@ -43,13 +42,13 @@ class Evaluation:
         return list(dict.fromkeys(self.kind_of[clip] for clip in self.clips if self.kind_of))
 
     def mean(self, method: str, metric: str, kind: str = "") -> float:
-        """The mean over clips, perhaps only those of a kind, of the mean over a clip's frames."""
+        """Averages over the frames of each clip, then over clips ("kind": of one kind only)."""
         by_clip = self.scores[method][metric]
         chosen = [clip for clip in by_clip if not kind or self.kind_of[clip] == kind]
         return float(np.mean([by_clip[clip].mean() for clip in chosen]))
 
     def title(self) -> str:
-        """The protocol in a line."""
+        """Describes the protocol in a line."""
         protocol = self.protocol
         frames = protocol["gt_frames"] or protocol["frames"]
         words = [
@@ -72,7 +71,7 @@ class Evaluation:
         return f"{protocol['dataset']} {protocol['split']}: " + ", ".join(words)
 
     def table(self) -> str:
-        """The means, a row a method, and where clips are of kinds a row a kind, in Markdown."""
+        """Formats the means in Markdown: a row per method, and per method and kind of clip."""
         rows = [[method, *self._cells(method)] for method in self.scores]
         rows += [
             [f"{method}, {kind}", *self._cells(method, kind=kind)]
@@ -82,7 +81,7 @@ class Evaluation:
         return f"{self.title()}\n{markdown(['', *self._heads()], rows)}"
 
     def table_of_clips(self) -> str:
-        """The mean of each clip, a row a method and clip, in Markdown."""
+        """Formats the means of each clip in Markdown: a row per method and clip."""
         rows = [
             [clip, method, *self._cells(method, clip)]
             for clip in self.clips
@@ -91,7 +90,7 @@ class Evaluation:
         return markdown(["clip", "", *self._heads()], rows)
 
     def csv(self) -> str:
-        """Every score, a row a method, clip and frame."""
+        """Formats every score as CSV: a row per method, clip and frame."""
         metrics = list(self._any_method())
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
@@ -100,7 +99,7 @@ class Evaluation:
             for clip in self.clips:
                 columns = [by_metric[metric][clip].tolist() for metric in metrics]
                 count = max(map(len, columns))
-                # What is of pairs of frames is said of the later one.
+                # A score of two frames is listed with the later one.
                 columns = [[""] * (count - len(column)) + column for column in columns]
                 chosen = self.protocol["gt_frames"] or self.protocol["frames"]
                 numbers = chosen or range(count)
@@ -109,7 +108,7 @@ class Evaluation:
         return out.getvalue()
 
     def json(self, origin: Mapping[str, Any]) -> str:
-        """The protocol, what was scored, and means over the set, each kind and each clip."""
+        """Formats the protocol, the checkpoint and all means as JSON."""
         scores = {
             method: {
                 metric: {
@@ -124,15 +123,15 @@ class Evaluation:
         return json.dumps({"protocol": self.protocol, "scores": scores, **origin}, indent=2) + "\n"
 
     def save(self, folder: pathlib.Path, name: str, origin: Mapping[str, Any]) -> pathlib.Path:
-        """Writes <name>.md, .csv and .json into a folder, each whole or not at all.
+        """Writes <name>.md, .csv and .json into a folder, each atomically.
 
         Args:
-            folder: made if need be.
-            name: of the files.
-            origin: which checkpoint was scored ("checkpoint"), and of which config ("config").
+            folder: created if it does not exist.
+            name: of the files, without suffix.
+            origin: "checkpoint", the scored checkpoint, and "config", its config.
 
         Returns:
-            The path of them all, without the suffix.
+            The path of the files without suffix.
         """
         folder.mkdir(parents=True, exist_ok=True)
         facts = {**self.protocol, "checkpoint": origin["checkpoint"]}
@@ -162,7 +161,7 @@ class Evaluation:
 
 
 def markdown(heads: list[str], rows: list[list[str]]) -> str:
-    """A table whose columns are aligned in plain text, too."""
+    """Formats a table in Markdown, with columns that are aligned in plain text."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     lines = [heads, ["-" * width for width in widths], *rows]
     return "\n".join(

@@ -1,4 +1,4 @@
-"""A trained model over clips: how a clip becomes its input, tiles, all devices of this host."""
+"""Restores clips with a trained model: input rules, tiles, all devices of this host."""
 
 import functools
 import itertools
@@ -22,16 +22,16 @@ from jaxvsr.pixels import to_integers
 Restorer = Callable[[Any, jax.Array], tuple[jax.Array, jax.Array | None]]
 Item = TypeVar("Item")
 
-# How a clip becomes what the network sees, by the name of the rule.
+# Rules of `as_input`.
 INPUTS = ("plain", "mirror", "repeat")
 
 
 def make_restorer(model: nn.Module, space: int = 1) -> Restorer:
-    """Compiles a model for inference on this host's devices, each of which restores its own clips.
+    """Makes a function that restores clips on the devices of this host, each device its own clips.
 
     Args:
         model: the network.
-        space: how many devices share each clip, each of which holds some of the frames' rows.
+        space: number of devices that share each clip, by rows of its frames.
 
     Returns:
         A function of variables and lq (b, t, h, w, 3) uint8, or as `network_input` takes it. It
@@ -61,29 +61,35 @@ def make_restorer(model: nn.Module, space: int = 1) -> Restorer:
 
 
 def as_input(lq: np.ndarray, rule: str) -> np.ndarray:
-    """What a network is given for a clip.
+    """Makes the input of a network from a clip.
 
     Args:
         lq: (t, h, w, 3).
-        rule: "plain", the clip; "mirror", the clip and its reverse, whose outputs are averaged
-            (BasicVSR and RVRT on Vimeo-90K); "repeat", the last frame once more (VRT there).
+        rule: "plain": the clip; "mirror": the clip and its reverse, whose outputs are averaged
+            (BasicVSR and RVRT on Vimeo-90K); "repeat": the clip with its last frame repeated (VRT
+            on Vimeo-90K).
 
     Returns:
         (t', h, w, 3).
+
+    Raises:
+        ValueError: unknown rule.
     """
     match rule:
         case "mirror":
             return np.concatenate([lq, lq[::-1]])
         case "repeat":
             return np.concatenate([lq, lq[-1:]])
-    return lq
+        case "plain":
+            return lq
+    raise ValueError(f"unknown input rule {rule!r}; expected one of: {', '.join(INPUTS)}")
 
 
 def as_output(sr: Any, rule: str) -> Any:
-    """What a network's output (..., t', h, w, c) says of the clip's own t frames; see `as_input`.
+    """Converts the output for `as_input` to one output per frame of the clip.
 
     Args:
-        sr: of NumPy or JAX.
+        sr: (..., t', h, w, c) of NumPy or JAX.
         rule: of `as_input`.
 
     Returns:
@@ -109,25 +115,25 @@ def restore_clips(
     multiple: tiles.Triple = (1, 1, 1),
     space: int = 1,
 ) -> Iterator[tuple[Item, np.ndarray, np.ndarray | None]]:
-    """Restores clips, or a clip's tiles, as many at once as this host's devices can.
+    """Restores clips, or tiles of clips, one per device of this host at a time.
 
     Args:
         restore: of `make_restorer`.
         variables: of the model, replicated.
-        clips: lq (t, h, w, 3) uint8, or as `network_input` takes it, and an item to pass through.
+        clips: pairs of lq (t, h, w, 3) uint8, or as `network_input` takes it, and any item.
         rule: of `as_input`.
-        tile: frames, height and width of what is restored at once, in input pixels; 0: all.
-        overlap: of neighbouring tiles, likewise.
-        multiple: clips are mirrored at the end of each axis that is not tiled, to multiples of
-            these; what comes out is cropped.
-        space: as `make_restorer`'s.
+        tile: frames, height and width of a tile, in input pixels; 0: all.
+        overlap: of neighboring tiles, likewise.
+        multiple: axes without tiles are padded to multiples of these by mirroring at the end; the
+            output is cropped.
+        space: as in `make_restorer`.
 
     Yields:
-        Of each clip: what came with it, sr (t, H, W, 3) uint8, and the share of blocks that
-        computed each token (t, h, w), or None.
+        For each clip: its item, sr (t, H, W, 3) uint8, and the fraction of blocks that computed
+        each token (t, h, w), or None.
 
     Raises:
-        InputError: a device's memory is too small for a clip, or a tile.
+        InputError: a device's memory is too small for a clip or a tile.
     """
     if rule not in INPUTS:
         raise ValueError(f"unknown input rule {rule!r}; expected one of: {', '.join(INPUTS)}")
@@ -136,8 +142,8 @@ def restore_clips(
     variables = replicate_here(variables, mesh)
     whole = [1 if side else n for side, n in zip(tile, multiple, strict=True)]
 
-    def run(lq: list[np.ndarray], finish: Callable = list) -> list[np.ndarray]:
-        # Devices that are left without a clip do the last one again.
+    def restore_together(lq: list[np.ndarray], finish: Callable = list) -> list[np.ndarray]:
+        # Devices without a clip repeat the last one.
         whole = np.stack(lq + lq[-1:] * (at_once - len(lq)))
         advice = "let more devices share each frame (eval.space), or restore smaller tiles than"
         with enough_memory(f"{advice} {whole.shape[1:4]}: eval.tile"):
@@ -150,7 +156,7 @@ def restore_clips(
         for lq, item in clips:
             given = as_input(lq, rule)
             padded = tiles.mirror_ends(given, whole)
-            outputs = tiles.by_tiles(run, padded, tile, overlap, at_once)
+            outputs = tiles.by_tiles(restore_together, padded, tile, overlap, at_once)
             outputs = [tiles.crop_ends(x, padded.shape, given.shape) for x in outputs]
             sr, *computed = (as_output(output, rule) for output in outputs)
             yield item, to_integers(sr), computed[0][..., 0] if computed else None
@@ -160,7 +166,7 @@ def restore_clips(
             inputs = [as_input(lq, rule) for lq, _ in group]
             mirrored = [tiles.mirror_ends(lq, whole) for lq in inputs]
             finish = functools.partial(_finish, rule=rule, length=len(inputs[0]))
-            outputs = run(mirrored, finish)
+            outputs = restore_together(mirrored, finish)
             for i, (_, item) in enumerate(group):
                 shapes = mirrored[i].shape, inputs[i].shape
                 sr, *computed = (tiles.crop_ends(x[i], *shapes) for x in outputs)
@@ -169,6 +175,6 @@ def restore_clips(
 
 @functools.partial(jax.jit, static_argnames=("rule", "length"))
 def _finish(outputs: list[jax.Array], rule: str, length: int) -> list[jax.Array]:
-    """What is sent to the host, of so many frames: sr in 8 bits, a fourth of what float32 takes."""
+    """Crops the outputs to `length` frames and converts sr to uint8 before it goes to the host."""
     sr, *computed = (as_output(x[:, :length], rule) for x in outputs)
     return [to_integers(sr), *computed]

@@ -34,7 +34,7 @@ def evaluate(
     baseline: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
-    """Scores a model. Clips go to the hosts in turn, and there to as many devices side by side.
+    """Scores a model. Clips are divided among the hosts, and there among the devices.
 
     Args:
         restore: of `make_restorer`.
@@ -42,15 +42,15 @@ def evaluate(
         protocol: the `eval` section of a config.
         variables: of the model, replicated.
         name: of the model.
-        dtype: that the model computes in, for the report; "": not reported.
-        baseline: whether bicubic enlargement is scored beside the model; at scale 1, the input.
-        stop: asked after each clip; if it says so, there is no result.
+        dtype: of the model's computation, for the report; "": not reported.
+        baseline: whether bicubic upsampling (at scale 1, the input) is scored too.
+        stop: called after each clip; True ends the evaluation.
 
     Returns:
-        The scores of all clips, on every host; the picture is the first host's.
+        The scores of all clips, on every host; the picture is that of the first host.
 
     Raises:
-        Stopped: it was stopped.
+        Stopped: `stop` returned True.
     """
     clips = range(protocol.clips or len(source.clips))[: len(source.clips)]
     own = clips[jax.process_index() :: jax.process_count()]
@@ -80,8 +80,7 @@ def evaluate(
 
 
 def _of_all_hosts(scores: dict, names: list[str]) -> dict:
-    """Scores of all clips, as an `Evaluation` has them, of which each host has those of its own
-    clips; waits for all hosts."""
+    """Gathers the scores of all hosts, in the form of `Evaluation.scores`."""
     own = [
         by_clip.get(name, ())
         for by_metric in scores.values()
@@ -92,7 +91,7 @@ def _of_all_hosts(scores: dict, names: list[str]) -> dict:
     table = np.zeros((len(own), counts.max()))
     for row, frames in zip(table, own, strict=True):
         row[: len(frames)] = frames
-    # As integers, since JAX would round to 32 bits.
+    # As integers, since JAX would round float64 to 32 bits.
     tables = multihost_utils.process_allgather(table.view(np.uint32)).view(np.float64)
     owners = counts.argmax(0)  # the one host that has scores
     found = iter(tables[host, i, : counts[host, i]] for i, host in enumerate(owners))
@@ -112,17 +111,17 @@ def restored_clips(
     """Restores clips by a protocol.
 
     Yields:
-        Of each: its number, lq, gt and sr (t, h, w, 3) uint8, and the share of blocks that
-        computed each token (t, h, w), or None. Where frames are interpolated, lq is the input
-        nearest to each.
+        For each clip: its index, lq, gt and sr (t, h, w, 3) uint8, and the fraction of blocks
+        that computed each token (t, h, w), or None. For interpolated frames, lq is the nearest
+        input frame.
     """
 
     def read(i: int) -> tuple[np.ndarray, tuple[int, dict[str, np.ndarray]]]:
         frames = source.read(i, range(source.clips[i].length))
         lq = frames["lq"]
         if protocol.noise:
-            # Drawn for the whole clip, whose tiles must agree, and as published the same for every
-            # clip; neither rounded nor clipped, but for the pictures.
+            # The same noise for every clip, as in KAIR, and the same in all tiles of a clip. The
+            # network's input is neither rounded nor clipped.
             lq = add_noise(lq, protocol.noise, np.random.default_rng(0))
             frames["lq"] = to_integers(lq)
             lq = with_noise_map(lq, protocol.noise)
@@ -153,10 +152,10 @@ def draw(
     variables: Any,
     psnr: dict[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """Pictures of the frames that were scored best, median and worst, and a temporal profile.
+    """Draws the frames with the best, median and worst score, and a temporal profile.
 
     Args:
-        restore, source, protocol, variables: as `evaluate`'s.
+        restore, source, protocol, variables: as in `evaluate`.
         psnr: clip -> score of each scored frame.
 
     Returns:

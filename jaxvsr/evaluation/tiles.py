@@ -1,4 +1,4 @@
-"""Clips that are too long or too large: cut into overlapping tiles, and put together again."""
+"""Splits long or large clips into overlapping tiles and merges their outputs."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ Triple = tuple[int, int, int]
 
 
 def check_tiles(tile: Sequence[int], overlap: Sequence[int]) -> None:
-    """Raises ValueError unless tiles of this size and overlap (t, h, w) make way."""
+    """Raises ValueError unless tiles of this size and overlap (t, h, w) cover a clip."""
     if len(tile) != 3 or len(overlap) != 3 or min(*tile, *overlap) < 0:
         raise ValueError(
             f"a tile {tuple(tile)} and an overlap {tuple(overlap)} must be three numbers each: "
@@ -18,18 +18,20 @@ def check_tiles(tile: Sequence[int], overlap: Sequence[int]) -> None:
         )
     for side, shared, name in zip(tile, overlap, ("frames", "height", "width"), strict=True):
         if side and shared >= side:
-            raise ValueError(f"tiles overlap by {shared} in {name}, but have only {side}")
+            raise ValueError(
+                f"the overlap of tiles in {name}, {shared}, must be smaller than the tile, {side}"
+            )
 
 
 def starts(size: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles of a length begin on an axis; the last one ends with it."""
+    """Returns the first index of each tile on an axis; the last tile ends with the axis."""
     if tile >= size:
         return [0]
     return [*range(0, size - tile, tile - overlap), size - tile]
 
 
 def mirror_ends(lq: np.ndarray, multiple: Sequence[int]) -> np.ndarray:
-    """Appends the reversed last frames, rows and columns, up to multiples of three numbers.
+    """Pads a clip to multiples by mirroring its last frames, rows and columns.
 
     Args:
         lq: (t, h, w, c).
@@ -45,12 +47,12 @@ def mirror_ends(lq: np.ndarray, multiple: Sequence[int]) -> np.ndarray:
 
 
 def crop_ends(x: Any, padded: Sequence[int], size: Sequence[int]) -> Any:
-    """What `mirror_ends` has added, cut off a network's output.
+    """Crops the padding of `mirror_ends` from the output of a network.
 
     Args:
-        x: (..., t', s*h', s*w', c) of NumPy or JAX, of any scale s; rows may follow.
-        padded: (t', h', w', ...), what the network was given.
-        size: (t, h, w, ...), of the clip before.
+        x: (..., t', s*h', s*w', c) of NumPy or JAX, of any scale s; it may have more rows.
+        padded: (t', h', w', ...) of the network's input.
+        size: (t, h, w, ...) of the clip.
 
     Returns:
         (..., t, s*h, s*w, c).
@@ -60,26 +62,26 @@ def crop_ends(x: Any, padded: Sequence[int], size: Sequence[int]) -> Any:
 
 
 def by_tiles(
-    run: Callable[[list[np.ndarray]], list[np.ndarray]],
+    function: Callable[[list[np.ndarray]], list[np.ndarray]],
     lq: np.ndarray,
     tile: Triple,
     overlap: Triple,
     at_once: int = 1,
 ) -> list[np.ndarray]:
-    """Runs a function over the tiles of a clip; what lies in several tiles is averaged.
+    """Applies a function to the tiles of a clip and averages outputs where tiles overlap.
 
-    In space the output's first overlap//2 and last ceil(overlap/2) rows and columns of a tile are
-    left out where it has a neighbour: there a network sees the least around it.
+    In space, a tile's first overlap//2 and last ceil(overlap/2) output rows and columns are left
+    out beside a neighboring tile, since the network has the least context there.
 
     Args:
-        run: gives, for a list of tiles, arrays (tiles, t, s*h, s*w, c), each of its own scale s.
+        function: maps a list of tiles to arrays (tiles, t, s*h, s*w, c), each of any scale s.
         lq: (t, h, w, 3).
         tile: frames, height and width of a tile; 0, or more than there are: all.
-        overlap: of neighbouring tiles, likewise.
-        at_once: tiles given to `run`, at most.
+        overlap: of neighboring tiles, likewise.
+        at_once: largest number of tiles in a call of the function.
 
     Returns:
-        For each array of `run`: (t, s*h, s*w, c) float32.
+        For each array of the function: (t, s*h, s*w, c) float32.
 
     Source: the test scripts of VRT and RVRT (Liang et al., 2022).
     """
@@ -90,7 +92,7 @@ def by_tiles(
     sums: list[np.ndarray] = []
     for at in range(0, len(places), at_once):
         group = places[at : at + at_once]
-        outputs = run([lq[_window(axes, place, side, 1)] for place in group])
+        outputs = function([lq[_window(axes, place, side, 1)] for place in group])
         scales = [output.shape[2] // side[1] for output in outputs]
         if not sums:
             shapes = [(size[0], size[1] * s, size[2] * s) for s in scales]
@@ -118,7 +120,7 @@ def by_tiles(
 def _window(
     axes: list[list[int]], place: Sequence[int], tile: Sequence[int], scale: int
 ) -> tuple[slice, ...]:
-    """A tile of a clip whose frames are `scale` times as large."""
+    """Returns the slices of a tile in a clip whose frames are `scale` times as large."""
     scales = (1, scale, scale)
     return tuple(
         slice(axis[i] * s, (axis[i] + side) * s)
@@ -127,7 +129,7 @@ def _window(
 
 
 def _kept(length: int, before: bool, after: bool, overlap: int) -> np.ndarray:
-    """1 where a tile's outputs on an axis count; `before`, `after`: whether it has neighbours."""
+    """Weights of a tile's outputs on an axis; `before`, `after`: whether it has neighbors."""
     weight = np.ones(length, np.float32)
     if before:
         weight[: overlap // 2] = 0
@@ -137,7 +139,7 @@ def _kept(length: int, before: bool, after: bool, overlap: int) -> np.ndarray:
 
 
 def _times_kept(axis: list[int], size: int, tile: int, overlap: int, scale: int) -> np.ndarray:
-    """How many tiles each output on an axis is the mean of."""
+    """Counts the tiles that each output on an axis is the mean of."""
     total = np.zeros(size * scale, np.float32)
     for i, start in enumerate(axis):
         kept = _kept(tile * scale, i > 0, i < len(axis) - 1, overlap)

@@ -1,1 +1,1 @@
-"""Profiling: parameters, FLOPs, time, memory, and compilation for devices that are not here."""
+"""Profiling: parameters, FLOPs, time, memory, and compilation for absent devices."""

@@ -1,6 +1,6 @@
-"""What a compiled TPU program moves, read off its text: to and from memory, and between devices.
+"""Counts memory traffic and collectives of a compiled TPU program from its text.
 
-The compiler's own estimate counts a loop's body once; here it counts as often as the loop runs.
+The compiler's own estimate counts a loop's body once, this one once per iteration.
 """
 
 import collections
@@ -19,7 +19,7 @@ COLLECTIVES = (
     "reduce-scatter",
 )
 UPDATE = "dynamic-update-slice"
-# What names memory but does not touch it, or is the second half of something counted before.
+# Opcodes that do not touch memory, or whose other half is counted.
 _FREE = {
     "after-all",
     "async-start",
@@ -50,10 +50,10 @@ class Instruction:
     Attributes:
         name: of its result.
         opcode: "fusion", "while", ...
-        arrays: of the result: (bytes, whether they lie in the device's main memory).
+        arrays: of the result: (bytes, whether in main memory).
         operands: names.
         called: "body", "condition", "calls", ... -> names of computations.
-        literal: of a constant; a parameter's number.
+        literal: of a constant, or the index of a parameter.
     """
 
     name: str
@@ -74,11 +74,11 @@ Computation = dict[str, Instruction]
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-    """What a run of a program moves on each device.
+    """Traffic of a program on each device.
 
     Attributes:
-        memory: bytes read from and written to main memory, about.
-        collectives: kind -> (how many are run, bytes of their results).
+        memory: bytes read from and written to main memory, estimated.
+        collectives: kind -> (number, bytes of their results).
     """
 
     memory: int
@@ -86,9 +86,10 @@ class Traffic:
 
 
 def traffic(text: str) -> Traffic:
-    """Reads the text of a compiled program (`compiled.as_text()`).
+    """Counts the traffic of a compiled program, given its text (`compiled.as_text()`).
 
-    A loop without a constant bound counts once, and of a conditional the dearest branch.
+    A loop without a constant bound counts once; of a conditional the branch with most traffic
+    counts.
     """
     computations, entry = _parse(text)
     total = _total(computations, entry)
@@ -98,7 +99,7 @@ def traffic(text: str) -> Traffic:
 
 
 def _parse(text: str) -> tuple[dict[str, Computation], str]:
-    """Computations by their names, and the name of the one that the program starts with."""
+    """Returns the computations by name, and the name of the entry computation."""
     computations: dict[str, Computation] = {}
     entry, current = "", {}
     for line in text.splitlines():
@@ -119,8 +120,8 @@ def _parse(text: str) -> tuple[dict[str, Computation], str]:
 
 
 def _arrays(shape: str) -> Iterator[tuple[int, bool]]:
-    """(bytes, whether in main memory) of each array of a type such as
-    "(f32[8,16]{1,0:T(8,128)S(1)}, s32[])"; a tile that is not full takes its whole space."""
+    """Yields (bytes, whether in main memory) for each array of a type such as
+    "(f32[8,16]{1,0:T(8,128)S(1)}, s32[])", padded to whole tiles."""
     for dtype, sides, layout in _ARRAY.findall(shape):
         dims = [int(side) for side in sides.split(",") if side]
         order, _, rest = layout.partition(":")
@@ -135,17 +136,17 @@ def _arrays(shape: str) -> Iterator[tuple[int, bool]]:
 
 
 def _total(computations: Mapping[str, Computation], name: str) -> collections.Counter:
-    """What a run of a computation moves: "memory", (kind, "count") and (kind, "bytes")."""
+    """Counts the traffic of a computation: "memory", (kind, "count") and (kind, "bytes")."""
     total: collections.Counter = collections.Counter()
     for instruction in computations[name].values():
         opcode, called = instruction.opcode, instruction.called
-        inner = [_total(computations, name) for name in _run_inside(instruction)]
+        inner = [_total(computations, name) for name in _nested(instruction)]
         if opcode == "conditional":
             inner = [max(inner, key=lambda branch: branch["memory"])]
-        turns = _turns(computations[called["condition"][0]]) if opcode == "while" else 1
+        count = _iterations(computations[called["condition"][0]]) if opcode == "while" else 1
         for counts in inner:
             for key, value in counts.items():
-                total[key] += turns * value
+                total[key] += count * value
         kind = opcode.removesuffix("-done")
         if kind in COLLECTIVES:
             total[kind, "count"] += 1
@@ -154,8 +155,8 @@ def _total(computations: Mapping[str, Computation], name: str) -> collections.Co
     return total
 
 
-def _run_inside(instruction: Instruction) -> tuple[str, ...]:
-    """The computations that an instruction runs as they stand, not as one kernel."""
+def _nested(instruction: Instruction) -> tuple[str, ...]:
+    """Returns the computations that an instruction runs, except the kernel of a fusion."""
     keys = {
         "while": ("body",),
         "call": ("to_apply",),
@@ -165,8 +166,8 @@ def _run_inside(instruction: Instruction) -> tuple[str, ...]:
     return tuple(name for key in keys for name in instruction.called.get(key, ()))
 
 
-def _turns(condition: Computation) -> int:
-    """How often a loop runs that counts up to a constant."""
+def _iterations(condition: Computation) -> int:
+    """Returns the number of iterations of a loop that counts to a constant, else 1."""
     literals = [i.literal for i in condition.values() if i.opcode == "constant"]
     bounds = [int(literal) for literal in literals if literal.isdigit()]
     return bounds[0] if len(bounds) == 1 else 1
@@ -175,7 +176,7 @@ def _turns(condition: Computation) -> int:
 def _memory(
     instruction: Instruction, within: Computation, computations: Mapping[str, Computation]
 ) -> int:
-    """Bytes that an instruction reads from and writes to main memory."""
+    """Counts the bytes that an instruction reads from and writes to main memory."""
     opcode, size = instruction.opcode, instruction.size
     if opcode in _FREE or opcode.endswith("-done"):
         return 0
@@ -184,12 +185,12 @@ def _memory(
         return 2 * size if operands[0] else size
     if opcode == UPDATE:
         return 2 * operands[1]
-    if opcode == "slice-start":  # ((the whole), the slice, a context): only the slice is moved
+    if opcode == "slice-start":  # ((whole,), slice, context): only the slice moves
         (_, from_main), (size, to_main) = instruction.arrays[:2]
         return size * (from_main + to_main)
-    if opcode.endswith("-start"):  # its result lists the operands once more
+    if opcode.endswith("-start"):  # its result repeats the operands
         return sum(size for size, in_main in instruction.arrays[:1] if in_main) + sum(operands)
-    if opcode == "custom-call" and not operands:  # space is set aside
+    if opcode == "custom-call" and not operands:  # an allocation
         return 0
     if opcode == "fusion":
         inner = computations[instruction.called["calls"][0]]
@@ -198,7 +199,7 @@ def _memory(
 
 
 def _of_fusion(inner: Computation, operands: list[int], size: int) -> int:
-    """As `_memory`, where operands may be read, and the result be written, in part."""
+    """Counts as `_memory` for a fusion, which may read or write only parts of its arrays."""
     total = sum(operands) + size
     for parameter in inner.values():
         if parameter.opcode != "parameter" or not operands[int(parameter.literal)]:
@@ -207,7 +208,7 @@ def _of_fusion(inner: Computation, operands: list[int], size: int) -> int:
         if users and all(user.opcode == "dynamic-slice" for user in users):
             total += sum(map(_whole, users)) - operands[int(parameter.literal)]
         elif [(u.opcode, u.operands[0]) for u in users] == [(UPDATE, parameter.name)]:
-            # Written in its place, and not read.
+            # Updated in place: only the update is written.
             total += _whole(inner[users[0].operands[1]]) - min(_whole(users[0]), size)
             total -= operands[int(parameter.literal)]
     return total

@@ -1,4 +1,4 @@
-"""Time against the share of tokens that masks keep: masks of two kinds, forced upon a network."""
+"""Times a network with bucketed against dense gating, for given masks by keep ratio."""
 
 import contextlib
 import dataclasses
@@ -20,20 +20,20 @@ from jaxvsr.layers.gating import MaskPredictor
 
 Program = Callable[[jax.Array], Any]
 
-# Pixels; at a share of 0.3 about 45 % of the windows of 8x8 hold a kept token, as in trained ones.
+# Pixels. At a keep ratio of 0.3, about 45 % of 8x8 windows hold a kept token, as in trained masks.
 BLOB = 11.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What was measured with masks of one kind and share.
+    """Measurements for masks of one kind and keep ratio.
 
     Attributes:
         kind: of KINDS.
-        share: of the tokens that are kept.
-        windows: share of the windows that hold a kept token.
-        wall, work: time, and time of all processors, over that of the dense program.
-        difference: ||gated - dense|| / ||dense|| of the results.
+        share: fraction of tokens kept.
+        windows: fraction of windows that hold a kept token.
+        wall, work: wall time and processor time, relative to dense gating.
+        difference: ||gated - dense|| / ||dense|| of the outputs.
     """
 
     kind: str
@@ -45,12 +45,12 @@ class Row:
 
 
 def blobs(share: float, height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A mask that keeps round areas, as trained predictors draw them.
+    """Draws a mask that keeps round areas, similar to trained masks.
 
     Args:
-        share: of the tokens that are kept, 0..1.
+        share: fraction of tokens kept, 0..1.
         height, width: of the frame.
-        seed: of what is random.
+        seed: of the random numbers.
 
     Returns:
         (height, width) float32 of zeros and ones.
@@ -60,7 +60,7 @@ def blobs(share: float, height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def scattered(share: float, height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A mask that keeps tokens here and there, each as likely; as `blobs`."""
+    """Draws a mask of independent random tokens; arguments as for `blobs`."""
     return _highest(np.random.default_rng(seed).random((height, width)), share)
 
 
@@ -69,7 +69,7 @@ KINDS: Mapping[str, Callable[..., np.ndarray]] = {"blobs": blobs, "scattered": s
 
 @contextlib.contextmanager
 def forced_masks(mask: jax.Array) -> Iterator[None]:
-    """Inside, masked blocks that are applied take this mask (h, w) instead of their own."""
+    """Replaces the masks of all masked blocks by this mask (h, w)."""
 
     def intercept(call: Callable, args: Any, kwargs: Any, context: Any) -> Any:
         if not isinstance(context.module, MaskPredictor) or context.method_name != "__call__":
@@ -84,17 +84,17 @@ def forced_masks(mask: jax.Array) -> Iterator[None]:
 
 
 def network(model: nn.Module, variables: Any, lq: jax.Array) -> tuple[Program, Program]:
-    """A masked network on a clip (b, t, h, w, 3), dense and gated, both compiled."""
+    """Compiles a masked network for a clip (b, t, h, w, 3), with dense and bucketed gating."""
 
     def program(gating: str) -> Program:
         @jax.jit
-        def run(variables: Any, lq: jax.Array, mask: jax.Array) -> Any:
+        def upscale(variables: Any, lq: jax.Array, mask: jax.Array) -> Any:
             with forced_masks(mask):
                 return model.clone(gating=gating).apply(variables, lq)
 
         mask = jax.ShapeDtypeStruct(lq.shape[2:4], jnp.float32)
         with compiling(f"the network with {gating} gating"):
-            return functools.partial(run.lower(variables, lq, mask).compile(), variables, lq)
+            return functools.partial(upscale.lower(variables, lq, mask).compile(), variables, lq)
 
     return program("dense"), program("bucketed")
 
@@ -106,24 +106,24 @@ def compare(
     wanted: Sequence[tuple[str, float]],
     rounds: int,
 ) -> list[Row]:
-    """Times a gated program right after a dense one, mask by mask and round by round.
+    """Times a gated program after a dense one, for each mask in each round.
 
     Args:
-        dense, gated: compiled; of a mask (h, w) give something to wait for.
+        dense, gated: functions of a mask (h, w) that return arrays.
         size: (h, w).
-        wanted: kinds of masks and kept shares.
-        rounds: times that each is timed.
+        wanted: kinds of masks and keep ratios.
+        rounds: number of rounds.
 
     Returns:
-        A row for each that is wanted; ratios are the median over the rounds.
+        A row for each of `wanted`; ratios are medians over the rounds.
     """
     masks = [jnp.asarray(KINDS[kind](share, *size)) for kind, share in wanted]
     ratios, difference = np.empty((rounds, len(masks), 2)), np.empty(len(masks))
     pairs = itertools.product(range(rounds), range(len(masks)))
-    for turn, index in counted(pairs, rounds * len(masks), "pairs of calls"):
+    for round_index, index in counted(pairs, rounds * len(masks), "pairs of calls"):
         full, reference = _timed(dense, masks[index])
         spared, found = _timed(gated, masks[index])
-        ratios[turn, index] = spared / full
+        ratios[round_index, index] = spared / full
         difference[index] = _difference(found, reference)
     return [
         Row(kind, share, _windows(np.asarray(mask)), wall, work, error)
@@ -134,10 +134,10 @@ def compare(
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Rows as Markdown."""
+    """Formats rows in Markdown."""
     lines = [
-        "| masks | tokens kept | windows with a kept token | time over dense | processor time over "
-        "dense | relative difference |",
+        "| masks | tokens kept | windows with a kept token | relative time | relative processor "
+        "time | relative difference |",
         "|---|---|---|---|---|---|",
     ]
     lines += [
@@ -149,17 +149,17 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def chart(rows: Sequence[Row]) -> np.ndarray:
-    """A plot of the time over the dense program's against the kept share: (h, w, 3) uint8."""
+    """Plots the time relative to dense gating by keep ratio: (h, w, 3) uint8."""
     lines = {
         kind: sorted((row.share, row.wall) for row in rows if row.kind == kind)
         for kind in dict.fromkeys(row.kind for row in rows)
     }
     lines |= {"dense": [(0.0, 1.0), (1.0, 1.0)]}
-    return pictures.chart(lines, "share of tokens kept", "time / dense")
+    return pictures.chart(lines, "fraction of tokens kept", "time / dense")
 
 
 def _timed(program: Program, mask: jax.Array) -> tuple[np.ndarray, Any]:
-    """Wall and processor time of a call in seconds, and what it gives."""
+    """Returns wall and processor time of a call in seconds, and its result."""
     begin = np.array([time.perf_counter(), time.process_time()])
     result = jax.block_until_ready(program(mask))
     return [time.perf_counter(), time.process_time()] - begin, result
@@ -172,7 +172,7 @@ def _difference(a: Any, b: Any) -> float:
 
 
 def _windows(mask: np.ndarray, side: int = 8) -> float:
-    """The share of windows with a kept token."""
+    """Returns the fraction of windows with a kept token."""
     mask = np.pad(mask, [(0, -length % side) for length in mask.shape])
     h, w = (length // side for length in mask.shape)
     return float(mask.reshape(h, side, w, side).any((1, 3)).mean())

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, arithmetic, time and memory, by layers and under its masks."""
+"""Measures parameters, FLOPs, time and memory of models, by layer and with masks."""
 
 import collections
 import dataclasses
@@ -20,22 +20,21 @@ from jaxvsr.errors import InputError
 from jaxvsr.models import mobile, network_input
 from jaxvsr.training.state import initial_weights
 
-# Scopes inside a masked block whose arithmetic is done for every token, whatever the mask: every
-# token is looked at, and decided on.
+# Scopes inside a masked block that compute every token: keys and values, and the mask itself.
 NEVER_SPARED = {"keys_values", "predictor"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A model to be measured, and what it is given.
+    """A model to measure, and its input.
 
     Attributes:
-        name: that the tables show.
+        name: shown in the tables.
         model: the network.
         lq: (b, t, h, w, 3) float32 RGB in [0, 1].
-        clip: what `lq` is, in words.
-        variables: of the model; None: fresh ones.
-        weights: what they are, in words.
+        clip: description of `lq`.
+        variables: of the model; None: initial ones.
+        weights: description of the variables.
     """
 
     name: str
@@ -47,19 +46,19 @@ class Subject:
 
     @property
     def frames(self) -> int:
-        """How many are restored in a call."""
+        """Number of frames of a call."""
         return self.lq.shape[0] * self.lq.shape[1]
 
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A module, or several.
+    """One or several modules.
 
     Attributes:
-        name: "outer/inner"; "" of the network itself.
-        parameters: numbers that are trained.
-        flops: of a frame: matrix products and convolutions, a multiply-add as two.
-        masked_flops: of those, what the masks leave to be done.
+        name: "outer/inner"; "": the network itself.
+        parameters: number of trained parameters.
+        flops: per frame, of matrix products and convolutions; a multiply-add counts as two.
+        masked_flops: per frame, of the tokens that masks keep.
     """
 
     name: str
@@ -70,19 +69,19 @@ class Layer:
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """What was found out about a subject.
+    """The measurements of a subject.
 
     Attributes:
-        subject: that was measured.
-        layers: disjoint, and together the whole network.
-        statistics: numbers that are kept beside the parameters, such as those of normalisation.
-        log_flops: of a frame, in the convention of the mobile networks' work log; None for others.
-        keep_ratios: masked block -> share of the tokens that it computes, over all frames but a
-            branch's first, of which every token is computed. Empty without masks.
-        seconds: that each call took; empty if nothing was run.
-        memory: bytes at the highest; None if nothing was run.
-        memory_source: who counted them.
-        peak: FLOP/s that the device could do.
+        subject: the model and its input.
+        layers: disjoint; together they are the whole network.
+        statistics: number of values beside the parameters, such as running means.
+        log_flops: per frame, counted as in the mobile networks' work log; None for other networks.
+        keep_ratios: masked block -> fraction of tokens that it computes, without the first frame
+            of a branch, which is computed completely. Empty without masks.
+        seconds: of each call; empty if nothing was run.
+        memory: largest number of bytes in use; None if nothing was run.
+        memory_source: how `memory` was measured.
+        peak: FLOP/s of the device.
     """
 
     subject: Subject
@@ -97,39 +96,39 @@ class Profile:
 
     @property
     def parameters(self) -> int:
-        """Of the whole network."""
+        """Number of parameters of the network."""
         return sum(layer.parameters for layer in self.layers)
 
     @property
     def flops(self) -> float:
-        """Of a frame, every token computed."""
+        """FLOPs per frame with every token computed."""
         return sum(layer.flops for layer in self.layers)
 
     @property
     def masked_flops(self) -> float | None:
-        """Of a frame, as the masks were; None without masks."""
+        """FLOPs per frame with the masks of the input; None without masks."""
         return sum(layer.masked_flops for layer in self.layers) if self.keep_ratios else None
 
     @property
     def frame_seconds(self) -> float | None:
-        """The median call's time by the number of its frames."""
+        """Median time of a call, divided by its number of frames."""
         return statistics.median(self.seconds) / self.subject.frames if self.seconds else None
 
     @property
     def mfu(self) -> float | None:
-        """Model FLOP/s utilisation: the share of the peak that the dense arithmetic makes up."""
+        """Model FLOP/s utilization: dense FLOP/s as a fraction of the peak."""
         if self.frame_seconds is None or self.peak is None:
             return None
         return self.flops / self.frame_seconds / self.peak
 
 
 def profile(subjects: Sequence[Subject], rounds: int) -> list[Profile]:
-    """Measures models side by side: each in turn, round by round, on the first device.
+    """Measures models on the first device; each round times every model once.
 
     Args:
         subjects: the models.
-        rounds: how often each is timed, after a call that is not; 0: nothing is compiled or run,
-            and the masks are not known.
+        rounds: number of timed calls of each model, after one that is not timed. 0: nothing is
+            compiled or run, and keep ratios are unknown.
 
     Raises:
         InputError: a model cannot take its clip.
@@ -142,7 +141,9 @@ def profile(subjects: Sequence[Subject], rounds: int) -> list[Profile]:
     seconds, peak = [], 0.0
     for _ in range(rounds):
         seconds.append([run.seconds() for run in runs])
-        peak = max(peak, flops.peak())  # a measured one suffers from other work as the rest does
+        peak = max(
+            peak, flops.peak()
+        )  # if measured, it is slowed by other processes as the calls are
     return [
         dataclasses.replace(
             run.traced.profile(shares), seconds=times, peak=peak, **run.memory(len(runs) == 1)
@@ -152,7 +153,7 @@ def profile(subjects: Sequence[Subject], rounds: int) -> list[Profile]:
 
 
 def grouped(layers: Sequence[Layer], depth: int) -> list[Layer]:
-    """Layers summed up to so many levels of modules, in the order of their names."""
+    """Sums layers whose names share their first `depth` levels, ordered by name."""
 
     def name(layer: Layer) -> str:
         return "/".join(layer.name.split("/")[:depth])
@@ -170,17 +171,17 @@ def grouped(layers: Sequence[Layer], depth: int) -> list[Layer]:
 
 
 class _Traced:
-    """A subject's arithmetic, nothing of it computed yet.
+    """A traced subject; nothing has been computed.
 
     Attributes:
-        subject: the model and its clip.
-        init: makes fresh weights of a key.
+        subject: the model and its input.
+        init: initializes weights from a key.
         shapes: of the model's variables.
         program: `_program`, traced.
     """
 
     def __init__(self, subject: Subject) -> None:
-        """Raises InputError if the model cannot take its clip."""
+        """Traces the model; raises InputError if it does not accept the input."""
         self.subject = subject
         self.init = functools.partial(initial_weights, subject.model, ema=False)
         lq = jax.ShapeDtypeStruct(subject.lq.shape, jnp.float32)
@@ -191,7 +192,7 @@ class _Traced:
             raise InputError(f"{subject.name} cannot restore {lq.shape}: {error}") from error
 
     def profile(self, kept: Mapping[str, np.ndarray]) -> Profile:
-        """What is known without a run, or with the kept shares of each block and frame of one."""
+        """Makes a profile without times, given the keep ratio of each block and frame if known."""
         running = jax.tree.leaves(self.shapes.get("batch_stats", {}))
         return Profile(
             subject=self.subject,
@@ -210,7 +211,7 @@ class _Traced:
 
 
 class _Run:
-    """A subject, compiled, on the first device."""
+    """A compiled subject on the first device."""
 
     def __init__(self, traced: _Traced) -> None:
         self.traced, subject = traced, traced.subject
@@ -222,18 +223,18 @@ class _Run:
             self._compiled = traced.program.lower().compile()
 
     def keep_ratios(self) -> dict[str, np.ndarray]:
-        """Runs it once; block -> share of computed tokens of each frame."""
+        """Runs the model once; returns block -> fraction of computed tokens of each frame."""
         _, kept = jax.block_until_ready(self._compiled(self._variables, self._lq))
         return {name: np.asarray(share).mean(1) for name, share in kept.items()}
 
     def seconds(self) -> float:
-        """What a call takes."""
+        """Times a call."""
         start = time.perf_counter()
         jax.block_until_ready(self._compiled(self._variables, self._lq))
         return time.perf_counter() - start
 
     def memory(self, alone: bool) -> dict[str, Any]:
-        """`memory` and `memory_source` of a Profile: by the device, if nothing else ran on it."""
+        """Returns `memory` and `memory_source`, from the device if no other model ran on it."""
         stats = jax.devices()[0].memory_stats() or {}
         if alone and "peak_bytes_in_use" in stats:
             return {"memory": stats["peak_bytes_in_use"], "memory_source": "by the device"}
@@ -246,9 +247,9 @@ class _Run:
 
 
 def _program(model: nn.Module) -> Any:
-    """A function of variables and lq that gives sr and, of each masked block, its kept share."""
+    """Makes a function of variables and lq that returns sr and the keep ratio of each block."""
 
-    def run(variables: Any, lq: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def program(variables: Any, lq: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         sr, state = model.apply(variables, network_input(model, lq), mutable=["aux"])
         leaves = jax.tree_util.tree_leaves_with_path(state.get("aux", {}))
         named = {tuple(getattr(key, "key", "") for key in path): leaf for path, leaf in leaves}
@@ -258,19 +259,19 @@ def _program(model: nn.Module) -> Any:
             if "keep_ratio" in path
         }
 
-    return run
+    return program
 
 
 def _layers(
     params: Any, jaxpr: Any, kept: Mapping[str, np.ndarray], subject: Subject
 ) -> tuple[Layer, ...]:
-    """The modules that own parameters or arithmetic.
+    """Lists the modules that own parameters or FLOPs.
 
     Args:
         params: of the model, or their shapes.
         jaxpr: of `_program`.
-        kept: block -> share of computed tokens of each frame.
-        subject: the model and its clip.
+        kept: block -> fraction of computed tokens of each frame.
+        subject: the model and its input.
     """
     sizes: dict[str, int] = collections.defaultdict(int)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
@@ -291,8 +292,7 @@ def _layers(
 
 
 def _module(scope: str, modules: set[str]) -> str:
-    """The module that a scope lies in: what is in its name beside modules is left out, such as
-    methods, einsums and transformations."""
+    """Returns the module of a scope, without the names of methods, einsums and transformations."""
     name = ""
     for part in scope.split("/"):
         # A method of a module may be called from outside: "cell.step".
@@ -305,11 +305,11 @@ def _module(scope: str, modules: set[str]) -> str:
 
 
 def _around(name: str) -> list[str]:
-    """A module and those that it lies in, the outermost first."""
+    """Returns a module and its parents, the outermost first."""
     parts = name.split("/")
     return ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
 
 
 def _but_the_first(shares: np.ndarray) -> float:
-    """As `losses.keep_ratio`: a branch computes all of its first frame."""
+    """Averages without a branch's first frame, which is computed completely."""
     return float((shares.sum() - 1) / (len(shares) - 1)) if len(shares) > 1 else 1.0

@@ -1,4 +1,4 @@
-"""What was measured of models, as people and programs read it."""
+"""Profiles as tables and JSON."""
 
 import dataclasses
 import itertools
@@ -14,16 +14,16 @@ from jaxvsr.profiling.measuring import Profile, grouped
 from jaxvsr.profiling.topologies import Fit
 
 MIB = 2**20
-LOG = "TensorFlow Lite's estimate, of the mobile networks' work log"
-ENOUGH = 5  # layers that make a table
+LOG = "TensorFlow Lite's estimate, as in the mobile networks' work log"
+ENOUGH = 5  # rows of a useful table of layers
 
-# The columns of a comparison: head, and a profile's cell; a column without a cell is left out.
+# Columns of a comparison: heading, and cell of a profile; columns of empty cells are left out.
 COLUMNS: tuple[tuple[str, Callable[[Profile], str]], ...] = (
     ("model", lambda p: p.subject.name),
     ("parameters", lambda p: f"{p.parameters:,}"),
     ("GFLOPs", lambda p: giga(p.flops)),
-    ("log's GFLOPs", lambda p: "" if p.log_flops is None else giga(p.log_flops)),
-    ("as masked", lambda p: "" if p.masked_flops is None else giga(p.masked_flops)),
+    ("log GFLOPs", lambda p: "" if p.log_flops is None else giga(p.log_flops)),
+    ("with masks", lambda p: "" if p.masked_flops is None else giga(p.masked_flops)),
     ("ms", lambda p: "" if p.frame_seconds is None else f"{1e3 * p.frame_seconds:.1f}"),
     ("MFU (%)", lambda p: "" if p.mfu is None else f"{100 * p.mfu:.0f}"),
     ("memory (MiB)", lambda p: "" if p.memory is None else f"{p.memory / MIB:,.0f}"),
@@ -31,29 +31,29 @@ COLUMNS: tuple[tuple[str, Callable[[Profile], str]], ...] = (
 
 
 def comparison(profiles: Sequence[Profile]) -> str:
-    """A row a model; GFLOPs and ms are of a frame."""
+    """Formats profiles as a table with a row per model."""
     first = profiles[0]
     columns = [(head, [cell(p) for p in profiles]) for head, cell in COLUMNS]
     if first.frame_seconds:
         ratios = [p.frame_seconds / first.frame_seconds for p in profiles if p.frame_seconds]
         place = [head for head, _ in columns].index("ms") + 1
-        columns.insert(place, ("times the first", [f"{ratio:.2f}" for ratio in ratios]))
+        columns.insert(place, ("relative time", [f"{ratio:.2f}" for ratio in ratios]))
     columns = [(head, cells) for head, cells in columns if any(cells)]
     heads = [head for head, _ in columns]
     rows = [list(row) for row in zip(*(cells for _, cells in columns), strict=True)]
-    lines = [f"{_clip(first)}; GFLOPs and ms are of a frame", markdown(heads, rows)]
+    lines = [f"{_clip(first)}; GFLOPs and ms per frame", markdown(heads, rows)]
     if first.seconds:
-        lines.append(f"Times: medians of {len(first.seconds)} calls of each, taken in turn.")
+        lines.append(f"Times: medians of {len(first.seconds)} interleaved calls of each model.")
     return "\n".join(lines)
 
 
 def report(profile: Profile, depth: int | None, rows: int) -> str:
-    """All there is to say of a model.
+    """Formats a profile.
 
     Args:
-        profile: of it.
-        depth: levels of modules that the table of layers has; None: as few as give some rows.
-        rows: layers that it has, the largest.
+        profile: of a model.
+        depth: levels of modules in the table of layers; None: enough for some rows.
+        rows: number of layers in the table, the largest ones.
     """
     subject = profile.subject
     parts = [f"{subject.name}: {_clip(profile)}", markdown(["", "", ""], _totals(profile))]
@@ -64,27 +64,27 @@ def report(profile: Profile, depth: int | None, rows: int) -> str:
 
 
 def fit(fit: Fit, title: str, frames: int) -> str:
-    """What compiling for a topology has shown.
+    """Formats a program compiled for a topology.
 
     Args:
-        fit: of it.
-        title: what was compiled.
-        frames: that a call restores or trains on, on all devices together.
+        fit: of `topologies.compile_for`.
+        title: of the program.
+        frames: per call, on all devices together.
     """
     head = f"{title} ({fit.devices} x {fit.kind}), compiled in {fit.seconds:.0f} s"
     if fit.refusal:
         verdict = f"It does not fit: {fit.refusal}"
-        return f"{head}\n\nArithmetic: {giga(fit.flops)} GFLOP a device.\n{verdict}"
+        return f"{head}\n\nArithmetic: {giga(fit.flops)} GFLOP per device.\n{verdict}"
     parts = ("arguments", "outputs", "temporaries", "code")
     memory = [[part, f"{getattr(fit, part) / MIB:,.1f}"] for part in parts]
-    memory.append(["together", f"{fit.used / MIB:,.1f}"])
-    memory.append(["there is", f"{fit.hbm / MIB:,.1f}"])
+    memory.append(["total", f"{fit.used / MIB:,.1f}"])
+    memory.append(["available", f"{fit.hbm / MIB:,.1f}"])
     traffic, compute, move = fit.traffic, fit.compute_seconds, fit.memory_seconds
     assert traffic is not None
     bounds = [
         ["arithmetic", f"{giga(fit.flops)} GFLOP", f"{fit.peak / 1e12:,.0f} TFLOP/s", ms(compute)],
         [
-            "memory traffic, about",
+            "memory traffic (estimate)",
             f"{giga(traffic.memory)} GB",
             f"{fit.bandwidth / 1e9:,.0f} GB/s",
             ms(move),
@@ -99,17 +99,17 @@ def fit(fit: Fit, title: str, frames: int) -> str:
     return "\n\n".join(
         [
             head,
-            markdown(["HBM of a device", "MiB"], memory),
-            markdown(["of a device", "amount", "at most", "takes at least (ms)"], bounds),
-            f"Bound by {which}: at least {ms(slower)} ms, {ms(slower / frames)} a frame.",
-            markdown(["collectives", "run", "MiB in all"], moved) if moved else "No collectives.",
+            markdown(["HBM per device", "MiB"], memory),
+            markdown(["per device", "amount", "peak", "lower bound (ms)"], bounds),
+            f"Bound by {which}: at least {ms(slower)} ms, {ms(slower / frames)} ms per frame.",
+            markdown(["collectives", "count", "total MiB"], moved) if moved else "No collectives.",
             "It fits." if fit.fits else "It does not fit.",
         ]
     )
 
 
 def plain(profile: Profile) -> dict[str, Any]:
-    """A profile for a JSON file."""
+    """Converts a profile to JSON values."""
     subject = profile.subject
     batch, frames, height, width, _ = subject.lq.shape
     return {
@@ -135,25 +135,25 @@ def plain(profile: Profile) -> dict[str, Any]:
 
 
 def plain_fit(fit: Fit) -> dict[str, Any]:
-    """A fit for a JSON file."""
+    """Converts a fit to JSON values."""
     seconds = {"compute_seconds": fit.compute_seconds, "memory_seconds": fit.memory_seconds}
     derived = seconds if fit.traffic else {"compute_seconds": fit.compute_seconds}
     return dataclasses.asdict(fit) | derived | {"used": fit.used, "fits": fit.fits}
 
 
 def dtype(profile: Profile) -> str:
-    """Of the computation."""
+    """Returns the dtype of the computation."""
     return np.dtype(profile.subject.model.dtype).name
 
 
 def giga(x: float) -> str:
-    """In 1e9, to three digits at least: 1.61e12 -> "1,610"."""
+    """Formats a number in units of 1e9: 1.61e12 -> "1,610"."""
     x /= 1e9
     return f"{x:,.0f}" if x >= 1000 else f"{x:.3f}" if x >= 0.1 else f"{x:.2g}"
 
 
 def ms(seconds: float) -> str:
-    """In milliseconds, to two digits at least."""
+    """Formats a time in milliseconds."""
     return f"{1e3 * seconds:,.1f}" if seconds >= 0.01 else f"{1e3 * seconds:.2g}"
 
 
@@ -168,21 +168,21 @@ def _clip(profile: Profile) -> str:
 
 
 def _totals(profile: Profile) -> list[list[str]]:
-    """Name, number, and what there is to say of it."""
+    """Makes rows of name, number and remark."""
     rows = [["parameters", f"{profile.parameters:,}", ""]]
     if profile.statistics:
         rows.append(["running statistics", f"{profile.statistics:,}", ""])
     macs = f"{giga(profile.flops / 2)} G multiply-adds"
-    rows.append(["GFLOPs a frame", giga(profile.flops), macs])
+    rows.append(["GFLOPs per frame", giga(profile.flops), macs])
     if profile.log_flops is not None:
-        rows.append(["... as its log counts", giga(profile.log_flops), LOG])
+        rows.append(["... as in the work log", giga(profile.log_flops), LOG])
     if profile.masked_flops is not None:
-        share = f"{profile.masked_flops / profile.flops:.0%} of it"
-        rows.append(["... as masked", giga(profile.masked_flops), share])
+        share = f"{profile.masked_flops / profile.flops:.0%} of dense"
+        rows.append(["... with masks", giga(profile.masked_flops), share])
     if profile.frame_seconds is not None:
         best, worst = (1e3 * f(profile.seconds) / profile.subject.frames for f in (min, max))
         spread = f"median of {len(profile.seconds)} calls, {best:.1f} to {worst:.1f}"
-        rows.append(["ms a frame", f"{1e3 * profile.frame_seconds:.1f}", spread])
+        rows.append(["ms per frame", f"{1e3 * profile.frame_seconds:.1f}", spread])
     if profile.mfu is not None and profile.peak is not None:
         source = f"of {profile.peak / 1e9:,.0f} GFLOP/s, {_peak_source()}"
         rows.append(["MFU (%)", f"{100 * profile.mfu:.1f}", source])
@@ -193,11 +193,11 @@ def _totals(profile: Profile) -> list[list[str]]:
 
 def _peak_source() -> str:
     sheet = data_sheet(jax.devices()[0].device_kind)
-    return "by the data sheet" if sheet else "timed on a matrix product"
+    return "from the data sheet" if sheet else "timed with a matrix product"
 
 
 def _layers(profile: Profile, depth: int | None, rows: int) -> str:
-    """The largest layers, by either share, what the others are together, and the whole."""
+    """Lists the largest layers by parameters or FLOPs, the sum of the others, and the total."""
     levels = range(1, 20) if depth is None else [depth]
     for level in levels:
         layers = grouped(profile.layers, level)
@@ -211,15 +211,15 @@ def _layers(profile: Profile, depth: int | None, rows: int) -> str:
     shown = [(layer.name or "(outside of modules)", [layer]) for layer in largest]
     shown += [(f"({len(rest)} others)", rest)] if rest else []
     cells = []
-    for name, inside in [*shown, ("all", layers)]:
+    for name, inside in [*shown, ("total", layers)]:
         size, work = (sum(getattr(x, field) for x in inside) for field in ("parameters", "flops"))
         shares = f"{100 * size / parameters:.1f}", f"{100 * work / flops:.1f}"
         cells.append([name, f"{size:,}", shares[0], giga(work), shares[1]])
-    return markdown(["layer", "parameters", "%", "GFLOPs a frame", "%"], cells)
+    return markdown(["layer", "parameters", "%", "GFLOPs per frame", "%"], cells)
 
 
 def _masks(profile: Profile) -> str:
-    """The kept share in percent, a row for blocks in succession."""
+    """Lists the tokens kept in percent, a row per group of blocks."""
     subject, kept = profile.subject, profile.keep_ratios
     rows = []
     names = sorted(kept, key=lambda name: name.rpartition("/")[0])
@@ -231,5 +231,5 @@ def _masks(profile: Profile) -> str:
     heads = ["tokens kept (%)", *(f"block {i}" for i in range(width - 2)), "mean"]
     origin = f"Masks of {subject.clip}; weights: {subject.weights}."
     if subject.weights == "untrained":
-        origin += " They mean nothing before training: see --workdir and --input."
+        origin += " Masks of an untrained model have no meaning: see --workdir and --input."
     return f"{markdown(heads, rows)}\n{origin}"

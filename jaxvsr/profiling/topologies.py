@@ -1,4 +1,4 @@
-"""Programs compiled for TPUs on a machine without one: whether they fit, and what bounds them."""
+"""Compiles programs for TPUs without one: whether they fit, and what bounds their time."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ from jaxvsr.training.optimizer import make_optimizer
 from jaxvsr.training.state import initial_state, initial_weights
 from jaxvsr.training.step import batch_shapes, make_loss, make_step
 
-# Of a chip, by Google's data sheets: bytes of HBM, and bytes that it moves in a second.
+# Of a chip, from Google's data sheets: bytes of HBM, and its bandwidth in bytes per second.
 HBM = {
     "TPU v4": (32 * 2**30, 1228e9),
     "TPU v5 lite": (16 * 2**30, 819e9),
@@ -33,10 +33,10 @@ HBM = {
 }
 _FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 _CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8")
-# The slices that can be had, by the generation's name.
+# Available slices by generation.
 SLICES = {"v4": _CUBES, "v5e": _FLAT, "v5p": _CUBES, "v6e": _FLAT, "tpu7x": _CUBES}
 
-# libtpu need not look for TPUs of this machine, and several processes may compile: nothing is run.
+# libtpu then does not look for TPUs of this machine, and several processes may compile.
 SETTINGS = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
@@ -47,22 +47,22 @@ SETTINGS = {
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """What compiling a program for a topology has shown; numbers are of one device.
+    """A program compiled for a topology; numbers are per device.
 
     Attributes:
         kind: of the devices.
-        devices: how many there are.
+        devices: their number.
         hbm: bytes of memory.
-        bandwidth: bytes that the memory moves in a second.
-        peak: FLOP/s by the data sheet.
-        flops: of matrix products and convolutions, what is computed twice counted twice.
-        seconds: that compiling took.
+        bandwidth: of the memory, bytes per second.
+        peak: FLOP/s from the data sheet.
+        flops: of matrix products and convolutions; recomputation counts.
+        seconds: to compile.
         arguments: bytes.
-        outputs: bytes, of those that do not take an argument's place.
+        outputs: bytes of outputs that do not reuse the memory of an argument.
         temporaries: bytes.
-        code: bytes of the program itself.
-        traffic: what moves; None if it was not compiled to the end.
-        refusal: the compiler's words, if it found that the memory is too small.
+        code: bytes of the program.
+        traffic: of memory and between devices; None if compilation failed.
+        refusal: the compiler's message if the memory is too small.
     """
 
     kind: str
@@ -81,38 +81,38 @@ class Fit:
 
     @property
     def used(self) -> int:
-        """Bytes of memory in all."""
+        """Bytes of memory in total."""
         return self.arguments + self.outputs + self.temporaries + self.code
 
     @property
     def fits(self) -> bool:
-        """Whether the program can run."""
+        """Whether the memory suffices."""
         return not self.refusal and self.used <= self.hbm
 
     @property
     def compute_seconds(self) -> float:
-        """The least that the arithmetic takes."""
+        """Lower bound of the time for the FLOPs."""
         return self.flops / self.peak
 
     @property
     def memory_seconds(self) -> float:
-        """The least that moving data to and from memory takes; nan if not compiled."""
+        """Lower bound of the time for the memory traffic; nan if compilation failed."""
         return self.traffic.memory / self.bandwidth if self.traffic else float("nan")
 
 
 def devices(name: str) -> Sequence[Any]:
-    """The devices of a topology, to compile for.
+    """Returns the devices of a topology, to compile for.
 
     Args:
-        name: "v5e:2x2": a generation and its chips along each axis.
+        name: generation and chips along each axis: "v5e:2x2".
 
     Raises:
-        InputError: there is no such topology, or libtpu is not installed or taken.
+        InputError: unknown topology, or libtpu is not installed or in use.
     """
     generation, _, shape = name.partition(":")
     if shape not in SLICES.get(generation, ()):
         known = "; ".join(f"{key}:{', '.join(values)}" for key, values in SLICES.items())
-        raise InputError(f"there is no topology {name!r}, as v5e:2x2 is one; there are {known}")
+        raise InputError(f"unknown topology {name!r}; expected one of: {known}")
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
     from jax.experimental import topologies
@@ -123,28 +123,28 @@ def devices(name: str) -> Sequence[Any]:
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         if "lockfile" in reason:
-            advice = "another process holds libtpu: wait until it has ended"
+            advice = "another process uses libtpu: wait until it has ended"
         elif "not installed" in reason:
             advice = "compiling for TPUs needs libtpu: pip install 'jaxvsr[tpu]'"
         else:
-            advice = f"libtpu knows no {name}"
+            advice = f"libtpu does not support {name}"
         raise InputError(f"{advice} ({reason})") from error
 
 
 def inference(
     model: nn.Module, mesh: jax.sharding.Mesh, clips: int, frames: int, size: tuple[int, int]
 ) -> Any:
-    """Traces the restoration of clips, divided among the devices of a mesh.
+    """Traces the inference of clips that are divided among the devices of a mesh.
 
     Args:
         model: the network.
         mesh: of `make_mesh`.
-        clips: in all, a multiple of the devices.
-        frames: of a clip.
+        clips: total number, a multiple of the number of devices.
+        frames: per clip.
         size: (h, w) of a frame.
 
     Returns:
-        What `compile_for` takes.
+        The traced function, for `compile_for`.
     """
     weights = jax.eval_shape(lambda: initial_weights(model, jax.random.key(0), False))
     shape = (clips, frames, *size, 3)
@@ -169,7 +169,7 @@ def training(
         size: (h, w) of a sample's inputs; None: those of the config.
 
     Returns:
-        What `compile_for` takes.
+        The traced function, for `compile_for`.
     """
     optimizer, _ = make_optimizer(config.optim, config.train.steps)
     ema = config.optim.ema
@@ -186,7 +186,7 @@ def compile_for(traced: Any, mesh: jax.sharding.Mesh) -> Fit:
     device = mesh.devices.flat[0]
     kind = device.device_kind
     hbm, bandwidth = next(value for name, value in HBM.items() if name in kind)
-    # Where a chip has two cores that JAX sees as two devices, they share what it has.
+    # On some chips JAX sees two cores as two devices, which share memory and bandwidth.
     cores = sum(tuple(other.coords) == tuple(device.coords) for other in mesh.devices.flat)
     start = time.perf_counter()
     fit = Fit(

@@ -1,1 +1,1 @@
-"""Training: the step, its state, the optimiser, checkpoints and logs."""
+"""Training: the step, its state, the optimizer, checkpoints and logs."""

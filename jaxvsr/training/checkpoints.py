@@ -1,4 +1,4 @@
-"""Checkpoints of a run, by Orbax: written in the background, whole or not at all."""
+"""Checkpoints of a run, by Orbax: written in the background, atomically."""
 
 import contextlib
 import functools
@@ -22,12 +22,12 @@ class Checkpoints:
     """The checkpoints of a run: the best by PSNR, and the latest."""
 
     def __init__(self, workdir: pathlib.Path, keep: int = 1, degradation: str = "unknown") -> None:
-        """Opens those in a run's folder.
+        """Opens the checkpoints in the folder of a run.
 
         Args:
             workdir: of the run.
-            keep: how many of the latest are kept besides the best.
-            degradation: that made the inputs which are trained on, by name; "" if not known.
+            keep: number of latest checkpoints to keep, beside the best.
+            degradation: name of the degradation of the training inputs; "" if unknown.
         """
         self._degradation = degradation
         best = BestN(get_metric_fn=_psnr, n=1, keep_checkpoints_without_metrics=False)
@@ -40,21 +40,21 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager((workdir / "checkpoints").resolve(), options=options)
 
     def latest_step(self) -> int | None:
-        """The step of the latest checkpoint; None if there is none."""
+        """Returns the step of the latest checkpoint, or None."""
         return self._manager.latest_step()
 
     def best_step(self) -> int | None:
-        """The step of the best checkpoint by PSNR, the latest if none was scored."""
+        """Returns the step of the checkpoint with the best PSNR; if none has one, the latest."""
         best = self._manager.best_step()
         return self.latest_step() if best is None else best
 
     def save(self, state: TrainState, position: int, psnr: float | None = None) -> None:
-        """Starts to write a checkpoint, unless there is one of this step.
+        """Starts to write a checkpoint, unless this step has one.
 
         Args:
             state: to be saved.
             position: number of samples drawn.
-            psnr: the score in dB, if the state was scored.
+            psnr: score in dB; None if the state was not scored.
 
         Raises:
             InputError: the disk is full.
@@ -73,10 +73,10 @@ class Checkpoints:
             self._manager.save(step, args=args, metrics=metrics)
 
     def save_weights(self, weights: Weights) -> None:
-        """Writes weights that no run here has made, as a checkpoint of step 0, and waits.
+        """Writes weights from elsewhere as the checkpoint of step 0, and waits for it.
 
         Args:
-            weights: to be evaluated, or to start from.
+            weights: to evaluate, or to start a training from.
 
         Raises:
             InputError: the disk is full.
@@ -90,23 +90,23 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def restore(self, state: TrainState, step: int) -> tuple[TrainState, int]:
-        """Reads a checkpoint to go on from it.
+        """Reads a checkpoint to resume from it.
 
         Args:
-            state: shapes with shardings, as the state is to be.
+            state: shapes with the shardings that the state is to have.
             step: of the checkpoint.
 
         Returns:
             The state, and the number of samples that had been drawn.
 
         Raises:
-            InputError: the checkpoint holds another tree, or nothing but weights.
+            InputError: the checkpoint holds another tree, or only weights.
         """
         self._manager.wait_until_finished()
         if not (self._manager.directory / str(step) / "training").exists():
             raise InputError(
-                f"{self._workdir} holds weights alone, no run to go on with: name another "
-                f"--workdir, and --config.train.init_from={self._workdir}"
+                f"{self._workdir} holds only weights, no run to resume: use another --workdir and "
+                f"--config.train.init_from={self._workdir}"
             )
         restored = self._restore(
             step,
@@ -118,11 +118,11 @@ class Checkpoints:
         return state, restored["data"]["position"]
 
     def restore_weights(self, weights: Weights, step: int) -> Weights:
-        """As `restore`, of the weights alone."""
+        """Reads the weights of a checkpoint, as `restore`."""
         return self._restore(step, weights=ocp.args.StandardRestore(weights))["weights"]
 
     def degradation(self, step: int) -> str:
-        """The name of the degradation that the weights of a checkpoint were trained on."""
+        """Returns the name of the degradation that a checkpoint was trained on; "" if unknown."""
         return self._restore(step, data=ocp.args.JsonRestore())["data"]["degradation"]
 
     def _restore(self, step: int, **args: Any) -> Any:
@@ -135,14 +135,14 @@ class Checkpoints:
             ) from error
 
     def preempted(self, step: int) -> bool:
-        """Whether the hosts have agreed to stop at this step, one of them being taken away."""
+        """Whether all hosts stop at this step, since one of them is preempted."""
         return self._manager.reached_preemption(step)
 
     def close(self) -> None:
-        """Waits until everything is on disk, and lets go of the folder.
+        """Waits until everything is on disk.
 
         Raises:
-            InputError: the disk is full; the checkpoints before are whole.
+            InputError: the disk is full; earlier checkpoints are complete.
         """
         with self._full_disk_explained():
             self._manager.close()
@@ -152,31 +152,31 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            # The writers below Orbax raise different classes for it.
+            # Orbax's writers raise different classes for a full disk.
             if "No space left" not in str(error):
                 raise
             raise InputError(
-                f"the disk of {self._workdir} is full: a checkpoint could not be written. The "
-                "ones before are whole; free some space and start again to resume"
+                f"the disk of {self._workdir} is full: a checkpoint could not be written. Earlier "
+                "ones are complete; free some space and start again to resume"
             ) from error
 
 
 def load_best(
     config: ml_collections.ConfigDict, model: nn.Module, workdir: pathlib.Path
 ) -> tuple[int, Any, str]:
-    """The best checkpoint of a run.
+    """Loads the best checkpoint of a run.
 
     Args:
         config: of the run.
-        model: as the config has it. One without parameters needs no run.
+        model: of the config. A model without parameters needs no run.
         workdir: of the run.
 
     Returns:
-        The checkpoint's step, the variables for `model.apply`, the name of the degradation that
-        they were trained on, "" if it is not known.
+        The step, the variables for `model.apply`, and the name of the degradation that they were
+        trained on ("" if unknown).
 
     Raises:
-        InputError: no run or no checkpoint there, or another model's.
+        InputError: the folder holds no run, no checkpoint, or one of another model.
     """
     init = functools.partial(initial_weights, model, ema=bool(config.optim.ema))
     shapes = placed(jax.eval_shape(init, jax.random.key(0)), make_mesh())

@@ -1,4 +1,4 @@
-"""The training loop: restores the latest state, repeats the step, scores, saves and logs."""
+"""The training loop: resumes from the latest checkpoint, steps, scores, saves and logs."""
 
 import functools
 import json
@@ -26,14 +26,14 @@ from jaxvsr.training import tracing
 from jaxvsr.training.checkpoints import Checkpoints, load_best
 from jaxvsr.training.optimizer import make_optimizer
 from jaxvsr.training.state import TrainState, initial_state
-from jaxvsr.training.step import judged, make_loss, make_step, step_flops
+from jaxvsr.training.step import make_loss, make_step, names_of_finite, step_flops
 from jaxvsr.training.summaries import Summaries
 from jaxvsr.training.telemetry import Progress
 from jaxvsr.weights import from_file, spynet_from_torch
 from jaxvsr.weights.files import read
 
-# Scores variables at a step and logs the scores; gives the PSNR in dB, or None once the function
-# that it is given says to stop.
+# Scores variables at a step and logs the scores. Returns the PSNR in dB, or None if its last
+# argument, a function, returned True, which means to stop.
 Score = Callable[[Any, int, Summaries, Callable[[], bool]], float | None]
 
 
@@ -44,25 +44,25 @@ def training_loop(
     source: TFDSClips,
     score: Score,
 ) -> None:
-    """Trains a model, from the latest checkpoint in the run's folder if there is one.
+    """Trains a model from the latest checkpoint in the folder of a run, if there is one.
 
     Args:
         config: every field of `jaxvsr.config.defaults`.
         workdir: of the run, which exists.
-        model: as `config.model` has it.
+        model: of `config.model`.
         source: of the training clips.
         score: called every `eval.every` steps and after the last one.
 
     Raises:
-        InputError: the folder holds another run, the weights to start from do not fit, or a disk or
-            a device's memory is full.
+        InputError: the folder holds another run, the initial weights do not fit, or the disk or
+            the memory of a device is full.
         FloatingPointError: the loss or a gradient is not finite.
         SystemExit: after SIGTERM, once everything is saved.
     """
     checkpoints = Checkpoints(workdir, config.train.keep, source.degradation)
     done, steps = checkpoints.latest_step() or 0, config.train.steps
     if done >= steps:
-        say(f"{workdir} holds the whole run, {done} steps: a larger train.steps continues it")
+        say(f"{workdir} holds a finished run of {done} steps: raise train.steps to continue it")
         return
 
     mesh = make_mesh()
@@ -82,7 +82,7 @@ def training_loop(
     )
     summaries = Summaries(workdir, done)
     work, peak = step_flops(config, model, state), flops.peak() * jax.device_count()
-    progress = Progress(done, steps, judged(state.weights.params), work, peak)
+    progress = Progress(done, steps, names_of_finite(state.weights.params), work, peak)
     if "spynet" not in state.weights.params:
         rates.pop("spynet", None)
     count = sum(leaf.size for leaf in jax.tree.leaves(state.weights.params))
@@ -114,7 +114,7 @@ def training_loop(
                 say(progress.line(values))
             scored = done % config.eval.every == 0 or done == steps
             if scored or done % config.train.checkpoint_every == 0:
-                progress.read()  # what is not finite is neither scored nor saved
+                progress.read()  # raises if not finite: such a state is neither scored nor saved
                 psnr = None
                 if scored:
                     with progress.paused():
@@ -136,7 +136,7 @@ def first_state(
     checkpoints: Checkpoints,
     mesh: jax.sharding.Mesh,
 ) -> tuple[TrainState, int]:
-    """The latest checkpoint's state and position in the data, or fresh ones; on all devices."""
+    """Returns the state and data position of the latest checkpoint, or initial ones."""
     init = functools.partial(
         initial_state, model, optimizer, config.train.seed, bool(config.optim.ema)
     )
@@ -150,7 +150,7 @@ def first_state(
     state = jax.jit(init, out_shardings=everywhere)()
 
     def filled(fresh: dict, collection: str) -> dict:
-        # Each tree has arrays of its own: a step may write where its state was.
+        # Trees must not share arrays, since a step donates its state.
         here = jax.device_get(given.get(collection, {}))
         return fresh and fresh | jax.device_put(here, everywhere, may_alias=False)
 
@@ -164,23 +164,23 @@ def first_state(
 
 
 def _given_variables(config: ml_collections.ConfigDict, model: nn.Module, params: Any) -> dict:
-    """The variables that a new run does not start afresh: all, those of SpyNet, or none.
+    """Reads the initial weights that a config names: of the whole model, of SpyNet, or none.
 
     Raises:
-        InputError: there are none where the config says, or they are not this model's.
+        InputError: the file or folder does not exist, or its weights do not fit the model.
     """
     if config.train.init_from:
         path = pathlib.Path(config.train.init_from)
         say(f"starting from {path}")
         if not path.is_dir():
             return from_file(path=path, **config.model)
-        asked = config.copy_and_resolve_references()
-        if (path / "config.json").exists():  # how it was trained does not matter
+        like = config.copy_and_resolve_references()
+        if (path / "config.json").exists():  # it may have been trained with other settings
             there = json.loads((path / "config.json").read_text())["optim"]
-            for field in asked.optim.keys() & there.keys():
+            for field in like.optim.keys() & there.keys():
                 value = there[field]
-                asked.optim[field] = tuple(value) if isinstance(value, list) else value
-        return load_best(asked, model, path)[1]
+                like.optim[field] = tuple(value) if isinstance(value, list) else value
+        return load_best(like, model, path)[1]
     path = config.train.spynet_weights
     if path and "spynet" not in params:
         raise InputError("train.spynet_weights is set, but the model has no SpyNet")
@@ -190,14 +190,14 @@ def _given_variables(config: ml_collections.ConfigDict, model: nn.Module, params
         except InputError as error:
             raise InputError(f"train.spynet_weights: {error}") from error
     if "spynet" in params:
-        say("SpyNet starts without weights, as the zero flow: see train.spynet_weights")
+        say("SpyNet has no initial weights and estimates zero flow: see train.spynet_weights")
     return {}
 
 
 @contextmanager
 def _sigterm() -> Iterator[threading.Event]:
-    """Inside, SIGTERM sets the event and does nothing else. Of several hosts' processes JAX's own
-    handler takes it, so that all stop at the same step."""
+    """Turns SIGTERM into an event. With several processes JAX's own handler stays, which makes all
+    of them stop at the same step."""
     asked = threading.Event()
     if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
         yield asked

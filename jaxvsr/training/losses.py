@@ -1,15 +1,15 @@
-"""What training minimises."""
+"""Losses."""
 
 import jax
 import jax.numpy as jnp
 
 
 def charbonnier(sr: jax.Array, gt: jax.Array, eps: float = 1e-12) -> jax.Array:
-    """The smooth L1 loss of each frame: mean of sqrt((sr - gt)^2 + eps).
+    """Computes the Charbonnier loss of each frame: mean of sqrt((sr - gt)^2 + eps).
 
     Args:
-        sr, gt: (b, t, h, w, c), any range; `eps` is in its square.
-        eps: what rounds the tip off.
+        sr, gt: (b, t, h, w, c), any range.
+        eps: smooths the loss near zero; in units of sr squared.
 
     Returns:
         (b, t) float32.

@@ -1,6 +1,6 @@
-"""Learning rates and updates, in the order that the published recipes fix.
+"""Learning rate schedules and the optimizer of the official recipes.
 
-Iterations are counted from 0 here; the published ones count from 1.
+Iterations count from 0 here, from 1 in the official code.
 """
 
 import functools
@@ -16,12 +16,12 @@ import optax
 def learning_rate(
     optim: ml_collections.ConfigDict, steps: int, factor: float = 1.0
 ) -> optax.Schedule:
-    """The rate of a parameter group.
+    """Makes the learning rate schedule of a parameter group.
 
     Args:
         optim: `lr`, `lr_end`, `lr_steps`, `warmup` of a config.
-        steps: length of the training, the cosine's half period.
-        factor: of the group, on every rate but `lr_end`.
+        steps: length of the training, half a period of the cosine.
+        factor: of the group, on every rate except `lr_end`.
 
     Returns:
         A function of the iteration.
@@ -49,16 +49,14 @@ def learning_rate(
 def make_optimizer(
     optim: ml_collections.ConfigDict, steps: int
 ) -> tuple[optax.GradientTransformation, dict[str, optax.Schedule]]:
-    """Adam in two groups: SpyNet, with a rate and a start of its own, and all the rest.
-
-    What `flow_params` names besides goes with SpyNet.
+    """Makes Adam with two parameter groups: "spynet" (`flow_params`) and "rest".
 
     Args:
         optim: the section of a config.
         steps: length of the training.
 
     Returns:
-        The optimiser, and the rate of each group that is trained, by name.
+        The optimizer, and the schedule of each trained group by name.
     """
     rates = {
         "rest": learning_rate(optim, steps),
@@ -67,8 +65,8 @@ def make_optimizer(
     adam = optax.scale_by_adam(optim.b1, optim.b2, optim.eps)
     rest = optax.chain(adam, optax.scale_by_learning_rate(rates["rest"]))
     if optim.flow_lr_mul:
-        # Frozen parameters have no gradient, so that Adam's own count starts when they thaw. The
-        # published recipe thaws them before iteration number fix_flow, counted from 1.
+        # The official code gives frozen parameters no gradient, so that Adam's own count starts
+        # when they thaw, before iteration fix_flow (from 1).
         thawed = optax.conditionally_mask(adam, lambda step: step + 1 >= optim.fix_flow)
         spynet = optax.chain(thawed, optax.scale_by_learning_rate(rates["spynet"]))
     else:
@@ -82,7 +80,7 @@ def make_optimizer(
 
 
 def _group(params: Any, names: Sequence[str]) -> Any:
-    """Says of each parameter whether its place in the tree holds one of the names."""
+    """Labels each parameter: "spynet" if its path contains one of the names, else "rest"."""
 
     def name(path: tuple, _: Any) -> str:
         place = jax.tree_util.keystr(path, simple=True, separator="/")

@@ -1,4 +1,4 @@
-"""What training changes from step to step."""
+"""The state of a training."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from jaxvsr import models
 
 
 class Weights(flax.struct.PyTreeNode):
-    """What a model is evaluated with.
+    """The weights of a model.
 
     Attributes:
         params: the parameters, float32.
-        batch_stats: running statistics of normalisation layers; {} where there are none.
-        ema: exponential moving average of the parameters; {} where none is kept.
+        batch_stats: running statistics of normalization layers; {} if there are none.
+        ema: exponential moving average of the parameters; {} if none is kept.
     """
 
     params: Any
@@ -26,18 +26,18 @@ class Weights(flax.struct.PyTreeNode):
 
     @property
     def variables(self) -> dict[str, Any]:
-        """For `model.apply`; the moving average where there is one."""
+        """For `model.apply`: the moving average if there is one."""
         return variables(self.ema or self.params, self.batch_stats)
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """The whole state of a training run, but for the position in the data.
+    """The state of a training, except the position in the data.
 
     Attributes:
-        step: () int32, how many updates were made.
+        step: () int32, number of updates.
         weights: of the model.
-        opt_state: the optimiser's.
-        rng: key from which each step's randomness is derived.
+        opt_state: of the optimizer.
+        rng: key; each step derives its own from it.
     """
 
     step: jax.Array
@@ -47,12 +47,12 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def variables(params: Any, batch_stats: Any) -> dict[str, Any]:
-    """The collections that `model.apply` takes."""
+    """Returns the collections for `model.apply`."""
     return {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
 
 
 def initial_weights(model: nn.Module, key: jax.Array, ema: bool) -> Weights:
-    """Fresh weights; the moving average starts as the parameters."""
+    """Initializes weights; the moving average starts equal to the parameters."""
     fresh = model.init(key, jnp.zeros_like(models.example(model)))
     params = fresh.get("params", {})
     average = jax.tree.map(jnp.copy, params) if ema else {}
@@ -62,7 +62,7 @@ def initial_weights(model: nn.Module, key: jax.Array, ema: bool) -> Weights:
 def initial_state(
     model: nn.Module, optimizer: optax.GradientTransformation, seed: int, ema: bool
 ) -> TrainState:
-    """The state before the first step."""
+    """Initializes the state before the first step."""
     key, rng = jax.random.split(jax.random.key(seed))
     weights = initial_weights(model, key, ema)
     return TrainState(

@@ -24,17 +24,17 @@ Metrics = dict[str, jax.Array]
 def make_loss(
     model: nn.Module, loss: ml_collections.ConfigDict, noise: Sequence[float] = ()
 ) -> Callable:
-    """What is minimised.
+    """Makes the loss function of a model.
 
     Args:
         model: the network.
         loss: the section of a config.
-        noise: lowest and highest level of Gaussian noise that is added to lq, on 0..255: of each
-            sample another one, all as often; (): none.
+        noise: range of levels, on 0..255, of Gaussian noise added to lq, drawn uniformly per
+            sample; (): no noise.
 
     Returns:
-        A function of params, batch_stats, batch ("lq", "gt" uint8) and rng that gives the loss ()
-        and, beside it, the new batch_stats and the metrics.
+        A function of params, batch_stats, batch ("lq", "gt" uint8) and rng. It returns the loss ()
+        and, as auxiliary output, the new batch_stats and the metrics.
     """
 
     def compute(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array):
@@ -65,17 +65,18 @@ def make_loss(
 def make_step(
     loss: Callable, optimizer: optax.GradientTransformation, accumulate: int, ema: float
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """One update.
+    """Makes the function of a training step.
 
     Args:
         loss: of `make_loss`.
         optimizer: of `make_optimizer`.
-        accumulate: parts that a batch is computed in, one after the other.
-        ema: decay of the moving average; 0 where none is kept.
+        accumulate: number of parts of a batch whose gradients are accumulated.
+        ema: decay of the moving average; 0: none is kept.
 
     Returns:
-        A function of a state and a batch that gives the next state and the metrics. Of these
-        "finite" tells of the loss, and then of each tensor's gradient, whether it is finite.
+        A function of a state and a batch. It returns the next state and the metrics. "finite" is
+        a bool vector: the loss first, then one entry per gradient tensor, named by
+        `names_of_finite`.
     """
     gradient = jax.value_and_grad(loss, has_aux=True)
 
@@ -87,7 +88,7 @@ def make_step(
             (_, (batch_stats, metrics)), grads = gradient(weights.params, batch_stats, *inputs)
             return (batch_stats, jax.tree.map(jnp.add, total, grads)), metrics
 
-        # A part takes samples of every device, so that none is moved from one to another.
+        # Each part has samples of every device, so that no sample moves between devices.
         parts = {
             k: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1) for k, x in batch.items()
         }
@@ -101,8 +102,8 @@ def make_step(
         params = optax.apply_updates(weights.params, updates)
         average = optax.incremental_update(params, weights.ema, 1 - ema) if ema else {}
         metrics["grad_norm"] = optax.tree.norm(grads)
-        judged = [metrics["loss"], *jax.tree.leaves(grads)]
-        metrics["finite"] = jnp.stack([jnp.isfinite(x).all() for x in judged])
+        checked = [metrics["loss"], *jax.tree.leaves(grads)]
+        metrics["finite"] = jnp.stack([jnp.isfinite(x).all() for x in checked])
         weights = Weights(params=params, batch_stats=batch_stats, ema=average)
         state = state.replace(step=state.step + 1, weights=weights, opt_state=opt_state)
         return state, metrics
@@ -111,7 +112,7 @@ def make_step(
 
 
 def step_flops(config: ml_collections.ConfigDict, model: nn.Module, state: TrainState) -> float:
-    """FLOPs of a step; what is computed twice to save memory counts once."""
+    """Counts the FLOPs of a step, without the recomputation of `remat`."""
     if hasattr(model, "remat"):
         model = model.clone(remat=False)
     loss, weights = make_loss(model, config.loss, config.data.noise), state.weights
@@ -150,7 +151,7 @@ def batch_shapes(
     }
 
 
-def judged(params: Any) -> list[str]:
-    """What "finite" of a step's metrics tells of, in its order."""
+def names_of_finite(params: Any) -> list[str]:
+    """Names the entries of a step's metric "finite"."""
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     return ["loss", *(jax.tree_util.keystr(path, simple=True, separator="/") for path in paths)]

@@ -1,4 +1,4 @@
-"""What a run leaves behind to be looked at: TensorBoard events, metrics.jsonl, pictures."""
+"""Logs of a run: TensorBoard events, metrics.jsonl, pictures."""
 
 import json
 import os
@@ -14,19 +14,19 @@ from jaxvsr.video.images import write_image
 
 
 def make_workdir(workdir: pathlib.Path) -> None:
-    """Makes a run's folder; raises InputError if it cannot be made or written to."""
+    """Creates the folder of a run; raises InputError if it cannot be created or written to."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"the folder --workdir={workdir} cannot be made: {error}") from error
+        raise InputError(f"the folder --workdir={workdir} cannot be created: {error}") from error
     if not os.access(workdir, os.W_OK):
         raise InputError(f"the folder --workdir={workdir} cannot be written to")
 
 
 class Summaries:
-    """Writes numbers and pictures of a run; on other hosts than the first it does nothing.
+    """Writes numbers and pictures of a run; does nothing on hosts other than the first.
 
-    metrics.jsonl holds a line a step that was reported, the numbers to the last digit.
+    metrics.jsonl has a line per reported step, with all digits.
     """
 
     def __init__(self, workdir: pathlib.Path, step: int | None) -> None:
@@ -34,7 +34,7 @@ class Summaries:
 
         Args:
             workdir: of the run.
-            step: the lines that a broken-off run wrote after it are dropped; None: kept.
+            step: of the checkpoint to resume from; later lines are dropped. None: all are kept.
         """
         self._active = jax.process_index() == 0
         if not self._active:
@@ -59,7 +59,7 @@ class Summaries:
         """Writes a picture (h, w, 3) uint8 to TensorBoard and to images/<name>_<step>.png.
 
         Returns:
-            The path of the PNG; None on other hosts than the first.
+            The path of the PNG; None on hosts other than the first.
         """
         if not self._active:
             return None
@@ -74,7 +74,7 @@ class Summaries:
 
 
 def _truncate(path: pathlib.Path, step: int) -> None:
-    """Keeps the whole lines of metrics.jsonl up to a step."""
+    """Keeps the complete lines of metrics.jsonl up to a step."""
     if not path.exists():
         return
     kept = []
@@ -82,7 +82,7 @@ def _truncate(path: pathlib.Path, step: int) -> None:
         try:
             if line.endswith("\n") and json.loads(line)["step"] <= step:
                 kept.append(line)
-        except (ValueError, KeyError):  # broken off in the middle
+        except (ValueError, KeyError):  # an incomplete line of a killed run
             continue
     part = path.with_suffix(".part")
     part.write_text("".join(kept))

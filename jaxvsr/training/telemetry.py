@@ -1,4 +1,4 @@
-"""How far a training run is and how fast: metrics read without waiting for the devices."""
+"""Progress and speed of a training; metrics are read without waiting for the devices."""
 
 import contextlib
 import os
@@ -11,14 +11,14 @@ import numpy as np
 
 from jaxvsr.console import clock, say
 
-WAITING = 0.2  # share of time spent on waiting for data from which on it is worth a warning
+WAITING = 0.2  # fraction of time spent waiting for data that is worth a warning
 
 
 class Progress:
-    """Collects the metrics of steps, and judges whether they are finite.
+    """Collects the metrics of steps and raises if they are not finite.
 
-    They are read one step late: while the host reads those of a step, the devices have the next
-    one to do.
+    Metrics are read one step late: while the host reads those of a step, the devices compute the
+    next one.
     """
 
     def __init__(
@@ -29,12 +29,12 @@ class Progress:
         step_flops: float,
         peak_flops: float,
     ) -> None:
-        """Before the first step of this process.
+        """Starts before the first step of this process.
 
         Args:
-            done: steps that earlier processes made.
-            steps: to be made in all.
-            names: of what "finite" of the metrics tells.
+            done: number of steps of earlier processes.
+            steps: number of steps in total.
+            names: of the entries of the metric "finite".
             step_flops: FLOPs of a step.
             peak_flops: FLOP/s of all devices together.
         """
@@ -42,17 +42,17 @@ class Progress:
         self._step_flops, self._peak_flops = step_flops, peak_flops
         self._unread: tuple[int, Mapping[str, jax.Array]] | None = None
         self._interval: list[dict[str, Any]] = []
-        # The clock starts after the first step, which is compiled before it runs.
+        # The clock starts after the first step, which includes compilation.
         self._clock: tuple[int, float] | None = None
         self._begin = time.perf_counter()
         self._waited = dict.fromkeys(("data", "checkpoint"), 0.0)
         self._warned = False
 
     def add(self, metrics: Mapping[str, jax.Array]) -> None:
-        """Takes the metrics of the next step, and reads those of the one before.
+        """Takes the metrics of the next step and reads those of the step before.
 
         Raises:
-            FloatingPointError: that one's loss or a gradient is not finite.
+            FloatingPointError: the loss or a gradient of the step before is not finite.
         """
         self.read()
         self._done += 1
@@ -64,7 +64,7 @@ class Progress:
             say(f"compiled the step in {self._clock[1] - self._begin:.0f} s")
 
     def read(self) -> None:
-        """Reads what was not read yet; waits for the devices.
+        """Reads the metrics of the last step, waiting for the devices.
 
         Raises:
             FloatingPointError: as `add`.
@@ -85,9 +85,12 @@ class Progress:
         self._interval.append(metrics)
 
     def report(self) -> dict[str, float]:
-        """The means of the metrics since the last report, steps a second and, as "mfu", the share
-        of the devices' peak FLOP/s that the model's arithmetic makes up; as "time/...", the shares
-        of time in which data, a checkpoint or, the rest, the devices were waited for."""
+        """Averages the metrics since the last report.
+
+        Returns:
+            The means; "steps_per_second"; "mfu", model FLOP/s over the peak of the devices; and the
+            fractions of time spent waiting: "time/data", "time/checkpoint", "time/compute".
+        """
         self.read()
         keys = self._interval[0].keys()
         means = {key: float(np.mean([m[key] for m in self._interval])) for key in keys}
@@ -114,21 +117,21 @@ class Progress:
 
     @contextlib.contextmanager
     def waiting(self, what: str) -> Iterator[None]:
-        """Time in which "data" or a "checkpoint" is waited for."""
+        """Measures the time spent waiting for "data" or a "checkpoint"."""
         begin = time.perf_counter()
         yield
         self._waited[what] += time.perf_counter() - begin
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Time that is no training."""
+        """Stops the clock."""
         begin = time.perf_counter()
         yield
         if self._clock:
             self._clock = self._clock[0], self._clock[1] + time.perf_counter() - begin
 
     def line(self, values: Mapping[str, float]) -> str:
-        """What a report says on the terminal."""
+        """Formats a report for the terminal."""
         parts = [f"step {self._done}/{self._steps}", f"loss {values['loss']:.5f}"]
         parts.append(f"psnr {values['psnr']:.2f}")
         if values["keep_ratio"] < 1:

@@ -1,4 +1,4 @@
-"""Traces of training steps for XProf: what each device and the host did, and when."""
+"""Traces of training steps for XProf."""
 
 import contextlib
 import pathlib

@@ -290,7 +290,7 @@ def test_another_degradation_is_warned_of(capsys):
     assert not capsys.readouterr().out
     warn_of_other_degradation("bd", Source(), "vid4")
     said = capsys.readouterr().out
-    assert "trained on inputs made by 'bd', those of vid4 are made by 'bicubic'" in said
+    assert "trained on inputs degraded by 'bd', vid4 is degraded by 'bicubic'" in said
 
 
 def test_mirrored_septuplets_golden():

@@ -75,7 +75,7 @@ def test_overlaps_are_averaged_in_time_and_cut_in_space():
 @pytest.mark.parametrize(
     ("tile", "overlap", "message"),
     [
-        ((0, 8, 8), (0, 8, 0), "overlap by 8 in height, but have only 8"),
+        ((0, 8, 8), (0, 8, 0), "overlap of tiles in height, 8, must be smaller than the tile, 8"),
         ((4, 8), (0, 0, 0), "three numbers each"),
         ((4, 8, 8), (0, -1, 0), "none negative"),
     ],

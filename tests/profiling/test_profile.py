@@ -133,7 +133,7 @@ def test_tables_show_layers_that_sum_to_the_whole():
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     start = next(i for i, row in enumerate(rows) if row[:1] == ["layer"])
     shown = rows[start + 2 :]
-    assert [row[0] for row in shown[-2:]] == ["(7 others)", "all"]
+    assert [row[0] for row in shown[-2:]] == ["(7 others)", "total"]
     numbers = [[float(cell.replace(",", "")) for cell in row[1:]] for row in shown]
     *parts, whole = np.array(numbers)
     np.testing.assert_allclose(sum(parts), whole, rtol=0.01)
@@ -149,7 +149,10 @@ def test_masks_are_shown_by_branch_and_block_with_what_they_were_computed_on():
     text = tables.report(masked(), 1, 5)
     row = next(line for line in text.splitlines() if line.startswith("| backward_1/group_0"))
     assert [cell.strip() for cell in row.split("|")[2:-1]] == ["0", "100", "50"]
-    assert "Masks of random noise; weights: untrained. They mean nothing" in text
+    assert (
+        "Masks of random noise; weights: untrained. Masks of an untrained model have no meaning"
+        in text
+    )
 
 
 def test_a_comparison_has_a_row_a_model_and_says_what_masks_spare():
@@ -158,8 +161,8 @@ def test_a_comparison_has_a_row_a_model_and_says_what_masks_spare():
     heads, _, mia, small = (dict(zip(table[0], row, strict=True)) for row in table)
     assert list(heads)[:3] == ["model", "parameters", "GFLOPs"]
     assert (mia["model"], small["model"]) == ("mia", "swrn")
-    assert float(mia["as masked"]) < float(mia["GFLOPs"]) and small["as masked"] == ""
-    assert mia["times the first"] == "1.00" and float(small["times the first"]) > 0
+    assert float(mia["with masks"]) < float(mia["GFLOPs"]) and small["with masks"] == ""
+    assert mia["relative time"] == "1.00" and float(small["relative time"]) > 0
     assert float(mia["ms"]) > 0 and int(mia["memory (MiB)"]) >= 0
 
 
@@ -191,7 +194,7 @@ def test_without_rounds_nothing_runs(capsys):
     assert main([SWRN, "--size=180x320", "--rounds=0"]) == 0
     text = capsys.readouterr().out
     assert re.search(r"^\| parameters +\| +43,472 \|", text, re.MULTILINE)
-    assert "ms a frame" not in text and "MFU" not in text
+    assert "ms per frame" not in text and "MFU" not in text
 
 
 def test_the_clip_can_be_ones_own(tmp_path, capsys):
@@ -259,7 +262,7 @@ def fails_with(words, message, capsys):
     ("reason", "advice"),
     [
         ("JAX TPU support not installed", r"needs libtpu: pip install 'jaxvsr\[tpu\]'"),
-        ("ABORTED: libtpu multi-process lockfile", "another process holds libtpu"),
+        ("ABORTED: libtpu multi-process lockfile", "another process uses libtpu"),
     ],
 )
 def test_that_libtpu_is_missing_or_taken_is_explained(reason, advice, capsys, monkeypatch):
@@ -345,9 +348,9 @@ class TestCompilingForTPUs:
         ([SWRN, "--workdir=nowhere"], "nowhere holds no run"),
         ([SWRN, "--input=nowhere.mp4"], "--input: .*nowhere.mp4"),
         ([MIA, "--config.model.align=True", "--size=32x32", "--rounds=0"], "at least 64x64"),
-        ([SWRN, "--topology=v5e:3x3"], "no topology 'v5e:3x3'.*v5e:1x1, 2x2, .*v5p:2x2x1"),
-        ([SWRN, "--topology=v9z:2x2"], "no topology 'v9z:2x2'"),
-        ([SWRN, "--topology=v5e"], "no topology 'v5e'"),
+        ([SWRN, "--topology=v5e:3x3"], "unknown topology 'v5e:3x3'.*v5e:1x1, 2x2, .*v5p:2x2x1"),
+        ([SWRN, "--topology=v9z:2x2"], "unknown topology 'v9z:2x2'"),
+        ([SWRN, "--topology=v5e"], "unknown topology 'v5e'"),
     ],
 )
 def test_what_cannot_be_done_is_explained(words, message, capsys):
