@@ -19,8 +19,8 @@ import jax.numpy as jnp
 
 from benchmarks.common import machine, make_parser
 from jaxvsr import models
-from jaxvsr.models.iiavsr import neighbours
-from jaxvsr.models.miavsr import MIABlock
+from jaxvsr.layers.window_transformer import neighbor_windows
+from jaxvsr.models.miavsr import MIABlock, initial_memory
 from jaxvsr.profiling import mask_sweep
 from jaxvsr.video.images import write_image
 
@@ -32,31 +32,38 @@ STEPS = 2
 def blocks(gating: str, size: tuple[int, int]) -> mask_sweep.Program:
     """Two masked blocks of random weights on random frames, `STEPS` times."""
     key = jax.random.key(0)
-    x, *others = jax.random.normal(key, (3, 1, *size, DIM))
-    cond = neighbours(jnp.stack(others, axis=1), WINDOW, jnp.float32)
-    state = MIABlock.initial_state(x, WINDOW)
+    frames = jax.random.normal(key, (1, 3, *size, DIM))
+    x, neighbors = frames[:, 2:], neighbor_windows(frames[:, :2], WINDOW, jnp.float32)
+    memory = initial_memory(x, WINDOW)._replace(exists=jnp.array(True))
     pair = [
-        MIABlock(HEADS, WINDOW, shifted, 2.0, False, jnp.float32, gating=gating)
+        MIABlock(
+            num_heads=HEADS,
+            window_size=WINDOW,
+            shifted=shifted,
+            mlp_ratio=2.0,
+            train=False,
+            dtype=jnp.float32,
+            gating=gating,
+        )
         for shifted in (False, True)
     ]
-    again = jnp.array(False)
-    variables = [jax.jit(block.init)(key, x, cond, state, again) for block in pair]
+    variables = [jax.jit(block.init)(key, x, neighbors, 0.0, memory) for block in pair]
 
     @jax.jit
-    def steps(variables: Any, x: jax.Array, cond: Any, state: Any, mask: jax.Array) -> Any:
+    def steps(variables: Any, x: jax.Array, neighbors: Any, memory: Any, mask: jax.Array) -> Any:
         def step(carry: Any, _: None) -> tuple[Any, None]:
-            x, states = carry
+            x, memories = carry
             new = []
-            for block, weights, old in zip(pair, variables, states, strict=True):
-                x, remembered = block.apply(weights, x, cond, old, again)
+            for block, weights, old in zip(pair, variables, memories, strict=True):
+                x, remembered = block.apply(weights, x, neighbors, 0.0, old)
                 new.append(remembered)
             return (x, new), None
 
         with mask_sweep.forced_masks(mask):
-            return jax.lax.scan(step, (x, [state, state]), length=STEPS)[0]
+            return jax.lax.scan(step, (x, [memory, memory]), length=STEPS)[0]
 
-    compiled = steps.lower(variables, x, cond, state, jnp.zeros(size)).compile()
-    return functools.partial(compiled, variables, x, cond, state)
+    compiled = steps.lower(variables, x, neighbors, memory, jnp.zeros(size)).compile()
+    return functools.partial(compiled, variables, x, neighbors, memory)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -17,7 +17,7 @@ from jaxvsr import models
 from jaxvsr.distributed import spatial_sharding
 from jaxvsr.distributed.mesh import make_mesh, split_batch
 from jaxvsr.evaluation import restoring
-from jaxvsr.layers import deform, gating, upsample, warp, windows
+from jaxvsr.layers import deform, gating, upsample, warp, window_chunks, windows
 from jaxvsr.layers.sown import sown
 from jaxvsr.models.edvr import halve
 from jaxvsr.upscale import Settings, upscale
@@ -127,7 +127,7 @@ def by_windows(x, size, window_size, shift):
         for made in (windows.shift_regions, windows.inside_frame)
     )
     inputs = flat, regions, inside
-    each = gating.in_turns(mean_of_regions, None, inputs)
+    each = window_chunks.map_chunks(mean_of_regions, None, inputs)
     kept = (flat[..., 0] > 0) & inside[..., 0]
     some = gating.compute_kept(positive, None, flat, kept, -flat)
     whole = [

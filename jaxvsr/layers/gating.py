@@ -1,8 +1,8 @@
-"""Masks as gated computation of static shape: which tokens are computed, which keep their value.
+"""Masks that decide which tokens a block computes and which keep their previous value.
 
-A mask is 1 where a token is computed. `gate` selects, after all were computed. `compute_kept`
-computes no other: of the windows with kept tokens some are taken in each turn of a loop, so many
-that a turn has a static shape; only the number of turns depends on the masks.
+A mask is 1 where a token is computed. `gate` computes all tokens and then selects. `compute_kept`
+computes the kept tokens only: it gathers windows with kept tokens, a fixed number per iteration of
+a loop. All shapes are static, and only the number of iterations depends on the masks.
 """
 
 import functools
@@ -12,40 +12,51 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxvsr.distributed import spatial_sharding
+from jaxvsr.layers.window_chunks import CPU_WINDOWS
 
 TEMPERATURE = 2 / 3  # of the relaxed Bernoulli variable
-CPU_WINDOWS = 8  # in a turn: what they need stays in a core's cache
-TURNS = 8  # elsewhere: for all windows; many enough not to waste a turn, few enough to fill a chip
+# Iterations for all windows, but on a CPU: enough of them to waste little of the last one, few
+# enough to fill an accelerator.
+ITERATIONS = 8
 
 
 class MaskPredictor(nn.Module):
-    """Decides from the change of each token since the frame before whether it is computed anew.
+    """Predicts from each token's change since the previous frame whether to compute it again.
 
-    Outside training the mask is hard. In training it is hard forward and the gradient is that of
-    the relaxed mask (straight-through), with Gumbel noise where an rng named "gumbel" is given.
+    Outside training the mask is hard. In training it is hard in the forward pass and has the
+    gradient of the relaxed mask (straight-through), with Gumbel noise if an rng named "gumbel" is
+    given.
 
     Attributes:
-        train: straight-through or hard.
-        threshold: of the logit; obeyed outside training.
-        share: of a clip's tokens, those of the highest logits, that are computed whatever the
-            threshold, in training too (Mixture of Depths); 0: as many as exceed the threshold.
-        by_window: whether a window's tokens share their mean logit, and so the mask.
+        train: whether the mask is straight-through.
+        threshold: of the logits; has an effect outside training only.
+        keep_share: fraction of a clip's tokens that are kept, those of the highest logits,
+            whatever the threshold, in training too (Mixture of Depths); 0: all above the threshold.
+        by_window: whether the tokens of a window share their mean logit and so their mask.
 
     Source: Zhou et al., "Video Super-Resolution Transformer with Masked Inter&Intra-Frame
-        Attention" (MIA-VSR), section 3.3; the share: Raposo et al., "Mixture-of-Depths".
+        Attention" (MIA-VSR), section 3.3; for `keep_share`: Raposo et al., "Mixture-of-Depths".
     """
 
     train: bool
     threshold: float = 0.0
-    share: float = 0.0
+    keep_share: float = 0.0
     by_window: bool = False
 
     @nn.compact
-    def __call__(self, change: jax.Array, own: int | None = None) -> jax.Array:
-        """Absolute differences (b, n, tokens, c) -> mask (b, n, tokens, 1) float32 of 0 and 1;
-        only the first `own` windows, all if not given, count where tokens compete."""
+    def __call__(
+        self, change: Float[Array, "b n tokens c"], real_windows: int | None = None
+    ) -> Float[Array, "b n tokens 1"]:
+        """Predicts masks of zeros and ones, in float32.
+
+        Args:
+            change: absolute differences between two frames.
+            real_windows: the first windows of a clip; the others are padding and do not compete
+                for `keep_share`. None: all.
+        """
         # In float32: a rounded logit would flip tokens near the threshold.
         logit = nn.Dense(1, kernel_init=nn.initializers.normal(0.02), name="linear")(
             change.astype(jnp.float32)
@@ -55,8 +66,9 @@ class MaskPredictor(nn.Module):
         if self.train and self.has_rng("gumbel"):
             noise = jax.random.gumbel(self.make_rng("gumbel"), (2, *logit.shape), logit.dtype)
             logit = logit + noise[0] - noise[1]
-        if self.share:
-            logit = logit - jax.lax.stop_gradient(_lowest_of_highest(logit[:, :own], self.share))
+        if self.keep_share:
+            lowest = _lowest_kept(logit[:, :real_windows], self.keep_share)
+            logit = logit - jax.lax.stop_gradient(lowest)
         elif not self.train:
             logit = logit - self.threshold
         hard = (logit >= 0).astype(jnp.float32)
@@ -67,127 +79,98 @@ class MaskPredictor(nn.Module):
         return jnp.broadcast_to(mask, (*change.shape[:-1], 1))
 
 
-def gate(mask: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
-    """Takes `new` where the mask is one and `old` where it is zero; differentiable in the mask.
+def gate(
+    mask: Float[Array, "*b 1"], new: Float[Array, "*b c"], old: Float[Array, "*b c"]
+) -> Float[Array, "*b c"]:
+    """Selects `new` where the mask is 1 and `old` where it is 0; differentiable in the mask.
 
     Args:
-        mask: (..., 1), zeros and ones.
-        new, old: (..., c).
+        mask: zeros and ones.
+        new, old: values.
 
     Returns:
-        (..., c) in the dtype of `new`: since the mask is exactly 0 or 1, exactly `new` or `old`.
+        Exactly `new` or `old`, in the dtype of `new`.
     """
     mask = mask.astype(new.dtype)
     return mask * new + (1 - mask) * old
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def in_turns(compute: Callable[[Any, Any], Any], weights: Any, inputs: Any) -> Any:
-    """`compute(weights, inputs)`, on a CPU for a few windows at a time, which stay in its cache.
-
-    Args:
-        compute: of weights and some windows, each by itself: a tree of arrays (w, ...) to another.
-            A function of a module: blocks of one shape then are traced once.
-        weights: a tree.
-        inputs: of all n windows.
-    """
-    return spatial_sharding.by_windows(functools.partial(_in_turns, compute), weights, inputs)
-
-
-def _in_turns(compute: Callable[[Any, Any], Any], weights: Any, inputs: Any) -> Any:
-    n = jax.tree.leaves(inputs)[0].shape[0]
-    count = -(-n // CPU_WINDOWS)
-    turn = -(-n // count)
-
-    def cut(start: Any) -> Any:
-        return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, turn), inputs)
-
-    def step(i: Any, outputs: Any) -> Any:
-        start = jnp.minimum(i * turn, n - turn)  # the last turn may do some windows again
-        return jax.tree.map(
-            lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0),
-            outputs,
-            compute(weights, cut(start)),
-        )
-
-    def by_turns() -> Any:
-        shapes = jax.eval_shape(compute, weights, jax.eval_shape(lambda: cut(0)))
-        outputs = jax.tree.map(lambda x: jnp.zeros((n, *x.shape[1:]), x.dtype), shapes)
-        return jax.lax.fori_loop(0, count, step, outputs)
-
-    return jax.lax.platform_dependent(cpu=by_turns, default=lambda: compute(weights, inputs))
-
-
-@functools.partial(jax.jit, static_argnums=0)
 def compute_kept(
     compute: Callable[[Any, Any, jax.Array | None], Any],
     weights: Any,
-    inputs: Any,
-    mask: jax.Array,
+    windows: Any,
+    mask: Bool[Array, "n tokens"],
     old: Any,
 ) -> Any:
-    """Computes the kept tokens, and no others but to fill up shapes; for inference.
+    """Computes the kept tokens, and others only to fill up static shapes; for inference.
 
-    Windows without a kept token are left out. The others are in buckets by how many they have: in
-    a quarter's bucket that many of a window's tokens are computed, kept ones first, in the last
-    all. It holds for any masks, under jit, scan and vmap, but not in reverse mode. Devices that
-    share a batch should each run it on their own part (`jax.shard_map`): the loops' lengths differ.
+    Windows without a kept token are skipped. The others are sorted into buckets by their number of
+    kept tokens: up to a quarter of the window's tokens, up to half, more. In a bucket that many
+    tokens of each window are computed, kept ones first. It works with any masks under jit, scan
+    and vmap, but not in reverse-mode differentiation. Devices that share a batch should each call
+    it on their own part (`jax.shard_map`), since the loops' lengths differ.
 
     Args:
-        compute: of weights, some windows' inputs (w, ...) and the numbers (w, r) of the tokens
-            that are asked for, or None for all; gives a tree of (w, r or tokens, c). A function of
-            a module: blocks of one shape then are traced once.
+        compute: maps weights, a tree of arrays (w, ...) and the indices (w, r) of the tokens to
+            compute, or None for all, to a tree of arrays (w, r or tokens, c). A module-level
+            function is traced once for all calls of the same shapes.
         weights: a tree.
-        inputs: a tree of arrays (n, ...).
-        mask: (n, tokens) bool.
-        old: a tree like what `compute` gives, (n, tokens, c): the values of dropped tokens.
+        windows: the tree of arrays for all n windows.
+        mask: which tokens are kept.
+        old: values (n, tokens, c) of dropped tokens, a tree like that of `compute`.
 
     Returns:
-        A tree of (n, tokens, c).
+        The tree of values (n, tokens, c).
     """
 
-    def of_some(weights: Any, inputs: Any, mask: jax.Array, old: Any) -> Any:
+    def kept_of(weights: Any, windows: Any, mask: jax.Array, old: Any) -> Any:
         n, tokens = mask.shape
         kept = mask.sum(1)
-        one = functools.partial(compute, weights)
+        with_weights = functools.partial(compute, weights)
 
-        def in_buckets(turn: int) -> Any:
+        def by_buckets(chunk: int) -> Any:
             values, below = old, 0
             for size in sorted({-(-tokens // 4), -(-tokens // 2), tokens}):
                 chosen = (kept > below) & (kept <= size)
-                values = _compute_bucket(one, inputs, mask, values, chosen, size, turn)
+                values = _compute_bucket(
+                    with_weights, windows, mask, values, chosen=chosen, size=size, chunk=chunk
+                )
                 below = size
             return values
 
         return jax.lax.platform_dependent(
-            cpu=lambda: in_buckets(min(CPU_WINDOWS, n)), default=lambda: in_buckets(-(-n // TURNS))
+            cpu=lambda: by_buckets(min(CPU_WINDOWS, n)),
+            default=lambda: by_buckets(-(-n // ITERATIONS)),
         )
 
-    return spatial_sharding.by_windows(of_some, weights, inputs, mask, old)
+    return spatial_sharding.by_windows(kept_of, weights, windows, mask, old)
 
 
 def _compute_bucket(
     compute: Callable[[Any, jax.Array | None], Any],
-    inputs: Any,
-    mask: jax.Array,
+    windows: Any,
+    mask: Bool[Array, "n tokens"],
     values: Any,
-    chosen: jax.Array,
+    *,
+    chosen: Bool[Array, " n"],
     size: int,
-    turn: int,
+    chunk: int,
 ) -> Any:
-    """`compute_kept` of the windows that are chosen (n,), `size` tokens each, `turn` at a time."""
+    """Computes `size` tokens of each chosen window, `chunk` windows per iteration."""
     n, tokens = mask.shape
     number = chosen.sum()
-    # What fills up the last turn are windows beyond the end: read as the last one, never written.
-    windows = jnp.nonzero(chosen, size=-(-n // turn) * turn, fill_value=n)[0]
+    # Indices beyond the end fill up the last chunk: they read the last window and write nothing.
+    indices = jnp.nonzero(chosen, size=-(-n // chunk) * chunk, fill_value=n)[0]
 
     def step(carry: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
         i, values = carry
-        these = jax.lax.dynamic_slice_in_dim(windows, i * turn, turn)
+        these = jax.lax.dynamic_slice_in_dim(indices, i * chunk, chunk)
         part, keep, before = jax.tree.map(
-            lambda x: x.at[these].get(mode="clip"), (inputs, mask, values)
+            lambda x: x.at[these].get(mode="clip"), (windows, mask, values)
         )
-        rows = place = None
+        rows: Int[Array, "w r"] | None = None
+        place = None
         if size < tokens:
             rows = jnp.argsort(~keep, axis=1, stable=True)[:, :size]
             place = jnp.clip(jnp.cumsum(keep, axis=1) - 1, 0, size - 1)[..., None]
@@ -200,14 +183,14 @@ def _compute_bucket(
 
         return i + 1, jax.tree.map(write, values, before, compute(part, rows))
 
-    def more(carry: tuple[jax.Array, Any]) -> jax.Array:
-        return carry[0] * turn < number
+    def unfinished(carry: tuple[jax.Array, Any]) -> jax.Array:
+        return carry[0] * chunk < number
 
-    return jax.lax.while_loop(more, step, (jnp.int32(0), values))[1]
+    return jax.lax.while_loop(unfinished, step, (jnp.int32(0), values))[1]
 
 
-def _lowest_of_highest(logit: jax.Array, share: float) -> jax.Array:
-    """(b, ...) -> (b, 1, ...): of each clip the logit that a share of all do not fall below."""
+def _lowest_kept(logit: Float[Array, "b n tokens 1"], fraction: float) -> Float[Array, "b 1 1 1"]:
+    """The lowest logit among the given fraction of highest logits of each clip."""
     flat = logit.reshape(logit.shape[0], -1)
-    lowest = jnp.quantile(flat, 1 - share, axis=1, method="higher")
+    lowest = jnp.quantile(flat, 1 - fraction, axis=1, method="higher")
     return lowest.reshape(-1, *(1,) * (logit.ndim - 1))

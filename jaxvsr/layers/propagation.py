@@ -1,4 +1,4 @@
-"""Second-order grid propagation: a recurrence over the frames of a clip, either way, as a scan.
+"""Second-order grid propagation: a recurrence over frames, forward or backward, as a scan.
 
 Source: Chan et al., "BasicVSR++", section 3.1.
 """
@@ -8,35 +8,42 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jaxvsr.layers.warp import flow_warp
 
+# Branches of grid propagation, in order: each refines the output of the one before.
+BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
 
-def first_order_flows(flows: jax.Array, reverse: bool) -> jax.Array:
-    """Flows from each frame to the one that the recurrence met before it.
+
+def first_order_flows(
+    flows: Float[Array, "b t h w 2"], reverse: bool
+) -> Float[Array, "b t+1 h w 2"]:
+    """Flows from each frame to the previous one in the order of the recurrence.
 
     Args:
-        flows: (b, t-1, h, w, 2), between neighbours: from frame i to i-1 at i-1 or, if `reverse`,
-            from frame i to i+1 at i.
+        flows: between neighboring frames: from frame i to i-1 at index i-1 or, if `reverse`, from
+            frame i to i+1 at index i.
         reverse: whether the recurrence runs from the last frame to the first.
 
     Returns:
-        (b, t, h, w, 2) at the frame that they start from; zero at the one met first.
+        The flow of each frame; zero for the first one of the recurrence.
     """
     b, _, h, w, _ = flows.shape
     none = jnp.zeros_like(flows, shape=(b, 1, h, w, 2))
     return jnp.concatenate([flows, none] if reverse else [none, flows], axis=1)
 
 
-def second_order_flows(flows: jax.Array, reverse: bool) -> tuple[jax.Array, jax.Array]:
-    """Flows from each frame to the one and to the two that the recurrence met before it.
+def second_order_flows(
+    flows: Float[Array, "b t h w 2"], reverse: bool
+) -> tuple[Float[Array, "b t+1 h w 2"], Float[Array, "b t+1 h w 2"]]:
+    """Flows from each frame to those one and two steps before in the order of the recurrence.
 
     Args:
-        flows, reverse: as first_order_flows'.
+        flows, reverse: as in `first_order_flows`.
 
     Returns:
-        (flow_n1, flow_n2), each (b, t, h, w, 2) at the frame that they start from; meaningless
-        where the recurrence has met no such frame.
+        (flow_n1, flow_n2) of each frame; undefined where there is no such earlier frame.
     """
     flow_n1 = first_order_flows(flows, reverse)
     b, t, h, w, _ = flow_n1.shape
@@ -57,22 +64,23 @@ def scan_frames(
 ) -> tuple[Any, Any]:
     """Runs `cell(carry, step, input) -> (carry, output)` over the frames of clips.
 
-    Clips lead and time comes second everywhere but inside the loop: what is done for all frames at
-    once merges the two axes, and merged in this order they stay divided among devices by clips.
-    What the cell sows into "aux" is stacked along a new first axis, in the order of the frames;
-    its moving statistics ("batch_stats") go on from frame to frame.
+    Clips are the first axis and time is the second everywhere but inside the loop. Operations on
+    all frames at once merge these two axes, and in this order the merged axis stays sharded by
+    clips. Values that the cell sows into "aux" are stacked along a new first axis, in frame order.
+    Its moving statistics ("batch_stats") are carried from frame to frame.
 
     Args:
-        cell: a module; one set of parameters for all frames, fresh "gumbel" and "droppath" rngs.
-        carry: the state before the first frame that is met.
-        inputs: a tree of arrays (b, t, ...); the cell gets (b, ...), and () int32, how many
-            frames it has met.
-        reverse: whether the last frame is met first.
-        unroll: how many frames are compiled into one turn of the loop.
-        **settings: of every call of the cell.
+        cell: a module. All frames share its parameters; each has fresh "gumbel" and "droppath"
+            rngs.
+        carry: the state before the first frame.
+        inputs: a tree of arrays (b, t, ...). The cell gets (b, ...), and the number of earlier
+            frames as () int32.
+        reverse: whether the last frame comes first.
+        unroll: frames per iteration of the compiled loop.
+        **settings: keyword arguments of every call of the cell.
 
     Returns:
-        The last carry, and the tree of outputs (b, t, ...), in the order of the frames.
+        The last carry, and the tree of outputs (b, t, ...), in frame order.
     """
     moving = cell.is_mutable_collection("batch_stats")
     scan = nn.scan(
@@ -90,17 +98,20 @@ def scan_frames(
     return carry, jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), outputs)
 
 
-def frame_by_frame(module: nn.Module, x: jax.Array, train: bool) -> jax.Array:
-    """`module(x)` of frames that do not meet.
+def frame_by_frame(
+    module: nn.Module, x: Float[Array, "b t *in"], train: bool
+) -> Float[Array, "b t *out"]:
+    """Applies a module to each frame independently.
 
     Args:
-        module: of arrays (n, ...), one set of parameters.
-        x: (b, t, ...).
+        module: of arrays (n, ...), with the same parameters for all frames.
+        x: the frames.
         train: whether all frames are computed at once, since small crops fill a device only
-            together. Else one after the other: activations are those of one frame.
+            together. Otherwise they are computed one after the other, with the activations of one
+            frame in memory.
 
     Returns:
-        (b, t, ...).
+        The module's output for each frame.
     """
     if train:
         y = module(x.reshape(-1, *x.shape[2:]))

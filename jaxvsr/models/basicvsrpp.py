@@ -13,14 +13,17 @@ from jaxtyping import Array, Float, Float32, Int32
 
 from jaxvsr.layers.blocks import ResidualBlocks, leaky_relu, strided_conv
 from jaxvsr.layers.deform import FlowGuidedDeformConv
-from jaxvsr.layers.propagation import frame_by_frame, scan_frames, second_order_flows
+from jaxvsr.layers.propagation import (
+    BRANCHES,
+    frame_by_frame,
+    scan_frames,
+    second_order_flows,
+)
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
 from jaxvsr.layers.warp import flow_warp
 from jaxvsr.models.inputs import AnyArray, check_lq
-from jaxvsr.models.spynet import SpyNet, clip_flows
+from jaxvsr.models.spynet import SpyNet, clip_flows, validate_size
 
-MIN_SIZE = 64  # smallest height and width of frames for SpyNet, as in the official code
-BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
 REDUCTION = 4  # downsampling factor if the output has the size of the input
 DEFORM_GROUPS = 16
 MAX_RESIDUE = 10.0  # largest difference between offset and flow, pixels
@@ -161,11 +164,8 @@ class BasicVSRPP(nn.Module):
                 raise ValueError(f"frames of {h}x{w} pixels must be multiples of {REDUCTION}")
             h, w = h // REDUCTION, w // REDUCTION
             lq = resize(lq, (h, w), "bicubic")
-        if self.align and min(h, w) < MIN_SIZE and not self.is_initializing():
-            raise ValueError(
-                f"SpyNet would see frames of {h}x{w} pixels: at least {MIN_SIZE}x{MIN_SIZE} are "
-                "needed (or align=False)"
-            )
+        if self.align and not self.is_initializing():
+            validate_size(h, w)
         return lq
 
     def extract(self, lq: Float[Array, "b t _ _ 3"]) -> Float[Array, "b t h w {self.dim}"]:

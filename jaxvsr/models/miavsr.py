@@ -1,165 +1,334 @@
-"""MIA-VSR: IIA-VSR whose blocks skip the tokens that hardly changed since the frame before.
+"""MIA-VSR: IIA-VSR whose blocks skip the tokens that hardly changed since the previous frame.
 
 Source: Zhou et al., "Video Super-Resolution Transformer with Masked Inter&Intra-Frame Attention",
 CVPR 2024, section 3.3.
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Float32
 
-from jaxvsr.layers.gating import MaskPredictor, compute_kept, gate, in_turns
-from jaxvsr.layers.window_block import BlockWeights, Windows, attention, mlp, refine
-from jaxvsr.layers.windows import count, partition
-from jaxvsr.models.iiavsr import IIAVSR, IIABlock
+from jaxvsr.layers.blocks import conv
+from jaxvsr.layers.gating import MaskPredictor, compute_kept, gate
+from jaxvsr.layers.patch_aligned_recurrence import PropagationCell, propagate
+from jaxvsr.layers.propagation import BRANCHES, frame_by_frame
+from jaxvsr.layers.upsample import PixelShuffleHead, resize
+from jaxvsr.layers.window_transformer import (
+    BlockWeights,
+    NeighborWindows,
+    Norm,
+    Windows,
+    attention,
+    block_weights,
+    make_windows,
+    map_windows,
+    merge_windows,
+    mlp,
+    refine,
+    split_windows,
+)
+from jaxvsr.layers.windows import Size, count
+from jaxvsr.models.iiavsr import arrange
+from jaxvsr.models.inputs import AnyArray, check_lq
+from jaxvsr.models.spynet import flows_for_patch_alignment
 
 
-class MIABlock(IIABlock):
-    """Masked intra & inter-frame attention block: a token that is not computed keeps its old value.
-
-    The residual is always new: what is kept is the attention's and the MLP's contribution. The
-    state holds, of the step before and without gradient, the normalised tokens of the current
-    frame and the outputs of the attention and the MLP, all in windows (b*n, wh*ww, c).
-
-    Each clip's share (b,) of the tokens that are computed, padding included, is sown as
-    "keep_ratio"; outside training the mask (b, h, w) is sown as "mask".
+class Memory(NamedTuple):
+    """A block's memory of the previous frame, without gradient.
 
     Attributes:
+        exists: whether there is a previous frame.
+        normed: tokens of the current frame, normalized without the norm's affine part.
+        attn, hidden: outputs of the attention and of the MLP.
+    """
+
+    exists: Bool[Array, ""]
+    normed: Float[Array, "n tokens c"]
+    attn: Float[Array, "n tokens c"]
+    hidden: Float[Array, "n tokens c"]
+
+
+def initial_memory(x: Float[Array, "b 1 h w c"], window_size: Size) -> Memory:
+    """The memory at the first frame of a branch, at which blocks compute every token."""
+    zeros = jnp.zeros_like(split_windows(x, window_size=window_size, shifted=False))
+    return Memory(jnp.array(False), zeros, zeros, zeros)
+
+
+class MIABlock(nn.Module):
+    """Masked intra & inter-frame attention block (MIIAB).
+
+    A dropped token reuses the outputs of attention and MLP of the previous frame. The residual
+    stream itself is always that of the current frame.
+
+    Sows "keep_ratio" (b,), the fraction of each clip's tokens that are kept, padding included, and
+    outside training "mask" (b, h, w).
+
+    Attributes:
+        num_heads: attention heads.
+        window_size: (3, wh, ww).
+        shifted: whether windows are shifted by half their size, in space.
+        mlp_ratio: hidden width of the MLP over the number of channels.
+        train: whether gradients are taken; masks then are straight-through.
+        dtype: of the computation.
         use_mask, gating, threshold, keep_share, window_masks: as MIAVSR's.
 
     Source: section 3.3, equations 8 to 11.
     """
 
+    num_heads: int
+    window_size: Size
+    shifted: bool
+    mlp_ratio: float
+    train: bool
+    dtype: Any
     use_mask: bool = True
     gating: str = "dense"
     threshold: float = 0.0
     keep_share: float = 0.0
     window_masks: bool = False
 
-    @staticmethod
-    def initial_state(x: jax.Array, window_size: tuple[int, int, int]) -> Any:
-        """Zeros, never looked at: at a branch's start every token is computed."""
-        windows = partition(x[:, None], (1, *window_size[1:]))
-        windows = windows.reshape(-1, *windows.shape[2:])
-        return windows, windows, windows
-
     @nn.compact
     def __call__(
-        self, x: jax.Array, cond: Any, state: Any, first: jax.Array, drop_path: ArrayLike = 0.0
-    ) -> tuple[jax.Array, Any]:
-        """As IIABlock's."""
-        weights, windows = self.weights(x.shape[-1]), self.windows(x, cond, drop_path)
-        last_normed, *last = state
-        mask = self.mask(weights.norm1.scale, windows.normed, last_normed, first, x.shape)
-        if self.train or self.is_initializing():
-            attn, hidden = refine_all(weights, (windows, mask, *last))
-        elif self.gating == "dense" or not self.use_mask:
-            attn, hidden = in_turns(refine_all, weights, (windows, mask, *last))
-        else:
-            own = windows.inside[:, -mask.shape[1] :]  # what padding would find, nobody looks at
-            kept = (mask[..., 0] > 0) & own
-            attn, hidden = compute_kept(refine, weights, windows, kept, tuple(last))
-        if self.use_mask and not self.is_initializing():
-            by_clip = mask.reshape(x.shape[0], -1, *mask.shape[1:])[:, : self.windows_of(x.shape)]
-            self.sow("aux", "keep_ratio", by_clip.mean((1, 2, 3)))
-            if not self.train:
-                self.sow("aux", "mask", self.merge(mask, x)[..., 0])
-        x = self.merge(windows.x + windows.drop_attn * attn + hidden, x)
-        return x, jax.lax.stop_gradient((windows.normed, attn, hidden))
-
-    def mask(
         self,
-        scale: jax.Array,
-        normed: jax.Array,
-        last: jax.Array,
-        first: jax.Array,
-        shape: tuple[int, ...],
-    ) -> jax.Array:
-        """Which tokens are computed.
+        x: Float[Array, "b 1 h w c"],
+        neighbors: NeighborWindows,
+        drop_path: ArrayLike,
+        memory: Memory,
+    ) -> tuple[Float[Array, "b 1 h w c"], Memory]:
+        """Refines the current frame.
 
         Args:
-            scale: (c,) of the norm.
-            normed, last: (b*n, tokens, c) tokens of this step and of the one before, normalised
-                without the affine part; its offset is the same for both.
-            first: () bool, whether there is no step before.
-            shape: (b, h, w, c) of the frames.
+            x: the current frame.
+            neighbors: the aligned frames two steps and one step before, of `neighbor_windows`.
+            drop_path: rate of stochastic depth.
+            memory: of the previous frame.
 
         Returns:
-            (b*n, tokens, 1) float32, zeros and ones.
+            The refined frame, and the memory of this frame.
         """
-        change = jnp.abs(scale) * jnp.abs(normed - last)
-        change = jax.lax.stop_gradient(change).reshape(shape[0], -1, *change.shape[1:])
-        predictor = MaskPredictor(
-            self.train, self.threshold, self.keep_share, self.window_masks, name="predictor"
+        weights = block_weights(
+            dim=x.shape[-1],
+            num_heads=self.num_heads,
+            window_size=self.window_size,
+            query_frames=1,
+            mlp_ratio=self.mlp_ratio,
         )
-        mask = predictor(change, self.windows_of(shape))
-        mask = jnp.where(first | (not self.use_mask), 1.0, mask)
-        return mask.reshape(-1, *mask.shape[2:])
+        windows = make_windows(
+            x,
+            neighbors,
+            window_size=self.window_size,
+            shifted=self.shifted,
+            drop_path=drop_path,
+            dtype=self.dtype,
+        )
+        mask = self.predict_mask(windows.normed, memory, weights.norm1, x.shape)
+        outputs = memory.attn, memory.hidden
+        if self.gating == "dense" or not self.use_mask or self.train:
+            inputs = windows, mask, *outputs
+            attn, hidden = map_windows(refine_gated, weights, inputs, train=self.train)
+        else:
+            queries = windows.inside[:, -mask.shape[1] :]  # nothing reads the outputs of padding
+            kept = (mask[..., 0] > 0) & queries
+            attn, hidden = compute_kept(refine, weights.folded(), windows, kept, outputs)
+        y = merge_windows(
+            windows.plus(attn, hidden),
+            x.shape,
+            window_size=self.window_size,
+            shifted=self.shifted,
+        )
+        memory = Memory(jnp.array(True), windows.normed, attn, hidden)
+        return y, jax.lax.stop_gradient(memory)
 
-    def windows_of(self, shape: tuple[int, ...]) -> int:
-        """How many windows a frame has, of clips of shape (b, h, w, c)."""
-        _, wh, ww = self.window_size
-        return count((1, shape[1], shape[2]), (1, wh, ww))
+    def predict_mask(
+        self,
+        normed: Float[Array, "n tokens c"],
+        memory: Memory,
+        norm: Norm,
+        shape: tuple[int, ...],
+    ) -> Float[Array, "n tokens 1"]:
+        """Predicts which tokens are kept: 1, or dropped: 0.
+
+        Args:
+            normed: tokens of the current frame, normalized without the affine part.
+            memory: of the previous frame.
+            norm: the affine part.
+            shape: (b, 1, h, w, c) of the frame.
+
+        Source: equations 8 and 9.
+        """
+        clips, _, height, width, _ = shape
+        # The bias of the norm cancels in the difference of two frames.
+        change = jnp.abs(norm.scale) * jnp.abs(normed - memory.normed)
+        change = jax.lax.stop_gradient(change).reshape(clips, -1, *change.shape[1:])
+        real = count((1, height, width), (1, *self.window_size[1:]))
+        predictor = MaskPredictor(
+            train=self.train,
+            threshold=self.threshold,
+            keep_share=self.keep_share,
+            by_window=self.window_masks,
+            name="predictor",
+        )
+        mask = jnp.where(memory.exists & self.use_mask, predictor(change, real), 1.0)
+        if self.use_mask and not self.is_initializing():
+            self.sow("aux", "keep_ratio", mask[:, :real].mean((1, 2, 3)))
+        mask = mask.reshape(-1, *mask.shape[2:])
+        if self.use_mask and not self.is_initializing() and not self.train:
+            merged = merge_windows(mask, shape, window_size=self.window_size, shifted=self.shifted)
+            self.sow("aux", "mask", merged[:, 0, ..., 0])
+        return mask
 
 
-def refine_all(
-    weights: BlockWeights, inputs: tuple[Windows, jax.Array, jax.Array, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    """`refine`, of which a dropped token takes the last values instead; differentiable.
+def refine_gated(
+    weights: BlockWeights,
+    inputs: tuple[
+        Windows,
+        Float[Array, "w tokens 1"],
+        Float[Array, "w tokens c"],
+        Float[Array, "w tokens c"],
+    ],
+) -> tuple[Float[Array, "w tokens c"], Float[Array, "w tokens c"]]:
+    """Outputs of attention and MLP, where dropped tokens take the previous frame's instead.
 
     Args:
         weights: of the block.
-        inputs: windows, their mask (w, tokens, 1), the last outputs (w, tokens, c) of the
-            attention and the MLP.
+        inputs: windows, their mask, and the outputs of attention and MLP of the previous frame.
+
+    Source: equations 10 and 11.
     """
     windows, mask, last_attn, last_hidden = inputs
     attn = gate(mask, attention(weights, windows), last_attn)
     return attn, gate(mask, mlp(weights, windows, attn), last_hidden)
 
 
-class MIAVSR(IIAVSR):
-    """IIA-VSR with masked blocks.
+class MIAVSR(nn.Module):
+    """Four recurrent branches, alternately backward and forward, each refining the previous one.
 
     Attributes:
-        use_mask: whether the predicted masks are obeyed; without, the function is IIA-VSR's.
-        gating: "dense" computes every token and then selects; "bucketed" computes kept tokens
-            alone, with the same result, and counts outside training.
-        threshold: of the masks' logits, outside training; the published one is 0. Above it less
-            is computed, without training anew.
-        keep_share: 0, or the share of a clip's tokens that each block computes, those of the
-            highest logits, in place of all above the threshold.
-        window_masks: whether a window's tokens are computed all or none.
+        dim: channels of the features.
+        depths: blocks of each residual group of a branch.
+        num_heads: attention heads of each group.
+        window_size: (3, wh, ww).
+        mlp_ratio: hidden width of the MLPs over `dim`.
+        mid_channels: channels at the start of the upsampling head.
+        features_hr: channels at full resolution.
+        scale: 1, 3 or a power of two.
+        drop_path: highest rate of stochastic depth; active where an rng "droppath" is given.
+        align: whether earlier frames are patch-aligned by SpyNet's flow. Without alignment there
+            is no SpyNet.
+        dtype: of the computation; flows, logits, statistics and the output are float32.
+        remat: whether the backward pass recomputes each step's activations and, within a step, each
+            block's.
+        unroll: frames per iteration of the compiled loop.
+        use_mask: whether the predicted masks apply; without them the function is IIA-VSR's.
+        gating: "dense" computes every token and then selects; "bucketed" computes the kept tokens
+            only, with the same result, and has an effect outside training only.
+        threshold: of the masks' logits, outside training; the official code's is 0. A higher one
+            keeps fewer tokens, without retraining.
+        keep_share: 0, or the fraction of a clip's tokens that each block keeps, those of the
+            highest logits, instead of all above the threshold.
+        window_masks: whether the tokens of a window are kept or dropped together.
 
     Raises:
-        ValueError: a field that cannot be.
+        ValueError: `gating` or `keep_share` is invalid.
     """
 
+    dim: int = 120
+    depths: tuple[int, ...] = (6, 6, 6, 6)
+    num_heads: tuple[int, ...] = (6, 6, 6, 6)
+    window_size: Size = (3, 8, 8)
+    mlp_ratio: float = 2.0
+    mid_channels: int = 64
+    features_hr: int = 64
+    scale: int = 4
+    drop_path: float = 0.1
+    align: bool = True
+    dtype: Any = jnp.float32
+    remat: bool = False
+    unroll: int = 1
     use_mask: bool = True
     gating: str = "dense"
     threshold: float = 0.0
     keep_share: float = 0.0
     window_masks: bool = False
 
-    block: ClassVar[type[IIABlock]] = MIABlock
+    lookahead: ClassVar[int | None] = None  # the last frame influences the first
 
     def __post_init__(self) -> None:
         if self.gating not in ("dense", "bucketed"):
-            raise ValueError(f"gating={self.gating!r} is neither 'dense' nor 'bucketed'")
+            raise ValueError(f"gating={self.gating!r} must be 'dense' or 'bucketed'")
         if not 0 <= self.keep_share <= 1:
-            raise ValueError(f"keep_share={self.keep_share} is no share: 0 to 1")
+            raise ValueError(f"keep_share={self.keep_share!r} must be between 0 and 1")
         super().__post_init__()
 
-    def make_block(self, train: bool) -> Callable[..., nn.Module]:
-        return functools.partial(
-            super().make_block(train),
+    @nn.compact
+    def __call__(
+        self, lq: Float[AnyArray, "b t h w 3"], train: bool = False
+    ) -> Float32[Array, "b t {self.scale}*h {self.scale}*w 3"]:
+        """Upscales clips.
+
+        Args:
+            lq: (b, t, h, w, 3) RGB in [0, 1]; h and w at least 64 if frames are aligned.
+            train: whether gradients are taken.
+
+        Returns:
+            (b, t, scale*h, scale*w, 3) float32, not clipped.
+
+        Raises:
+            ValueError: frames are too small for SpyNet.
+        """
+        lq = check_lq(lq)
+        flows = flows_for_patch_alignment(self, lq) if self.align else {}
+        feats = conv(lq, self.dim, name="conv_first", dtype=self.dtype)
+        for branch in BRANCHES:
+            direction = branch.partition("_")[0]
+            feats = propagate(
+                self.branch(branch, train),
+                feats,
+                flows.get(direction),
+                reverse=direction == "backward",
+                unroll=self.unroll,
+                memory=initial_memory(feats[:, :1], self.window_size),
+            )
+            self.sow("intermediates", f"feat_{branch}", feats)
+        x = conv(feats, self.mid_channels, name="conv_before_upsample", dtype=self.dtype)
+        head = PixelShuffleHead(
+            scale=self.scale, features_hr=self.features_hr, dtype=self.dtype, name="head"
+        )
+        size = (self.scale * lq.shape[2], self.scale * lq.shape[3])
+        return frame_by_frame(head, x, train) + resize(lq.astype(jnp.float32), size)
+
+    def branch(self, name: str, train: bool) -> PropagationCell:
+        """A branch, as a submodule."""
+        cell, block = PropagationCell, MIABlock
+        if self.remat:
+            cell, block = nn.remat(cell, prevent_cse=False), nn.remat(block)
+        make_block = functools.partial(
+            block,
+            window_size=self.window_size,
+            mlp_ratio=self.mlp_ratio,
+            train=train,
+            dtype=self.dtype,
             use_mask=self.use_mask,
             gating=self.gating,
             threshold=self.threshold,
             keep_share=self.keep_share,
             window_masks=self.window_masks,
+        )
+        return cell(
+            make_block=make_block,
+            arrange=arrange,
+            query_frames=1,
+            current=0,
+            window_size=self.window_size,
+            depths=self.depths,
+            num_heads=self.num_heads,
+            drop_path=self.drop_path,
+            scan_blocks=train,
+            dtype=self.dtype,
+            name=name,
         )

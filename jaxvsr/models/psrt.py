@@ -1,53 +1,198 @@
-"""PSRT-recurrent: aligned frames are refined together, each looking at all of them.
+"""PSRT-recurrent: three patch-aligned frames attend to each other, and all of them are refined.
 
-Source: Shi et al., "Rethinking Alignment in Video Super-Resolution Transformers", NeurIPS 2022.
-IIA-VSR (iiavsr.py) refines the current frame only; the recurrence, patch alignment, SpyNet and the
-head are the same.
+Source: Shi et al., "Rethinking Alignment in Video Super-Resolution Transformers", NeurIPS 2022,
+section 4.
 """
 
-from typing import ClassVar
+import functools
+from typing import Any, ClassVar
 
-import jax
+import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Float32, Int
 
-from jaxvsr.models.iiavsr import IIAVSR, IIABlock, PropagationCell
+from jaxvsr.layers.blocks import conv
+from jaxvsr.layers.patch_aligned_recurrence import PropagationCell, propagate
+from jaxvsr.layers.propagation import BRANCHES, frame_by_frame
+from jaxvsr.layers.upsample import PixelShuffleHead, resize
+from jaxvsr.layers.window_transformer import (
+    block_weights,
+    make_windows,
+    map_windows,
+    merge_windows,
+    refine,
+)
+from jaxvsr.layers.windows import Size
+from jaxvsr.models.inputs import AnyArray, check_lq
+from jaxvsr.models.spynet import flows_for_patch_alignment
 
 
-class PSRTBlock(IIABlock):
-    """Multi-frame self-attention block: in windows over three frames, every token asks.
+class PSRTBlock(nn.Module):
+    """Multi-frame self-attention block (MFSAB): attention in windows over three frames, and an MLP.
 
-    It refines frames (b, 3, h, w, c), and looks at no others.
+    Attributes:
+        num_heads: attention heads.
+        window_size: (3, wh, ww).
+        shifted: whether windows are shifted by half their size, in space.
+        mlp_ratio: hidden width of the MLP over the number of channels.
+        train: whether gradients are taken.
+        dtype: of the computation.
     """
 
-    query_frames: ClassVar[int] = 3
+    num_heads: int
+    window_size: Size
+    shifted: bool
+    mlp_ratio: float
+    train: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b 3 h w c"], neighbors: None = None, drop_path: ArrayLike = 0.0
+    ) -> Float[Array, "b 3 h w c"]:
+        """Refines three frames.
+
+        Args:
+            x: the frames.
+            neighbors: None; there are no other frames.
+            drop_path: rate of stochastic depth.
+        """
+        weights = block_weights(
+            dim=x.shape[-1],
+            num_heads=self.num_heads,
+            window_size=self.window_size,
+            query_frames=3,
+            mlp_ratio=self.mlp_ratio,
+        )
+        windows = make_windows(
+            x,
+            neighbors,
+            window_size=self.window_size,
+            shifted=self.shifted,
+            drop_path=drop_path,
+            dtype=self.dtype,
+        )
+        attn, hidden = map_windows(refine, weights, windows, train=self.train)
+        return merge_windows(
+            windows.plus(attn, hidden),
+            x.shape,
+            window_size=self.window_size,
+            shifted=self.shifted,
+        )
 
 
-class PSRTCell(PropagationCell):
-    """One step of a branch: [one step before, current, two steps before] are refined together."""
+def arrange(
+    step: Int[Array, ""],
+    feat_current: Float[Array, "b h w c"],
+    feat_n1: Float[Array, "b h w c"],
+    feat_n2: Float[Array, "b h w c"],
+) -> Float[Array, "b 3 h w c"]:
+    """Stacks the frames of a window: one step before, current, two steps before.
 
-    def stack(self, step: jax.Array, current: jax.Array, n1: jax.Array, n2: jax.Array) -> jax.Array:
-        """The current frame and the aligned ones, each (b, h, w, c) -> (b, 3, h, w, c)."""
-        # At the second step n2 is the zeros that the recurrence starts with, as published.
-        n1, n2 = jnp.where(step == 0, current, n1), jnp.where(step == 0, current, n2)
-        return jnp.stack([n1, current, n2], axis=1)
-
-    def split(self, frames: jax.Array) -> tuple[jax.Array, None]:
-        """The stack (b, 3, h, w, c) -> all of it is refined, nothing else is looked at."""
-        return frames, None
-
-    def current(self, x: jax.Array) -> jax.Array:
-        """(b, 3, h, w, c) -> (b, h, w, c)."""
-        return x[:, 1]
+    At the first frame of a branch the current frame replaces both. At the second, `feat_n2` is the
+    initial zeros, as in the official code.
+    """
+    feat_n1 = jnp.where(step == 0, feat_current, feat_n1)
+    feat_n2 = jnp.where(step == 0, feat_current, feat_n2)
+    return jnp.stack([feat_n1, feat_current, feat_n2], axis=1)
 
 
-class PSRT(IIAVSR):
-    """IIA-VSR's four recurrent branches, of blocks and cells in which all three frames are refined.
+class PSRT(nn.Module):
+    """Four recurrent branches, alternately backward and forward, each refining the previous one.
 
-    Attributes: IIAVSR's; the published network has three groups.
+    Attributes:
+        dim: channels of the features.
+        depths: blocks of each residual group of a branch.
+        num_heads: attention heads of each group.
+        window_size: (3, wh, ww).
+        mlp_ratio: hidden width of the MLPs over `dim`.
+        mid_channels: channels at the start of the upsampling head.
+        features_hr: channels at full resolution.
+        scale: 1, 3 or a power of two.
+        drop_path: highest rate of stochastic depth; active where an rng "droppath" is given.
+        align: whether earlier frames are patch-aligned by SpyNet's flow. Without alignment there
+            is no SpyNet.
+        dtype: of the computation; flows, statistics and the output are float32.
+        remat: whether the backward pass recomputes each step's activations and, within a step, each
+            block's.
+        unroll: frames per iteration of the compiled loop.
     """
 
+    dim: int = 120
     depths: tuple[int, ...] = (6, 6, 6)
     num_heads: tuple[int, ...] = (6, 6, 6)
+    window_size: Size = (3, 8, 8)
+    mlp_ratio: float = 2.0
+    mid_channels: int = 64
+    features_hr: int = 64
+    scale: int = 4
+    drop_path: float = 0.1
+    align: bool = True
+    dtype: Any = jnp.float32
+    remat: bool = False
+    unroll: int = 1
 
-    block: ClassVar[type[IIABlock]] = PSRTBlock
-    cell: ClassVar[type[PropagationCell]] = PSRTCell
+    lookahead: ClassVar[int | None] = None  # the last frame influences the first
+
+    @nn.compact
+    def __call__(
+        self, lq: Float[AnyArray, "b t h w 3"], train: bool = False
+    ) -> Float32[Array, "b t {self.scale}*h {self.scale}*w 3"]:
+        """Upscales clips.
+
+        Args:
+            lq: (b, t, h, w, 3) RGB in [0, 1]; h and w at least 64 if frames are aligned.
+            train: whether gradients are taken.
+
+        Returns:
+            (b, t, scale*h, scale*w, 3) float32, not clipped.
+
+        Raises:
+            ValueError: frames are too small for SpyNet.
+        """
+        lq = check_lq(lq)
+        flows = flows_for_patch_alignment(self, lq) if self.align else {}
+        feats = conv(lq, self.dim, name="conv_first", dtype=self.dtype)
+        for branch in BRANCHES:
+            direction = branch.partition("_")[0]
+            feats = propagate(
+                self.branch(branch, train),
+                feats,
+                flows.get(direction),
+                reverse=direction == "backward",
+                unroll=self.unroll,
+            )
+            self.sow("intermediates", f"feat_{branch}", feats)
+        x = conv(feats, self.mid_channels, name="conv_before_upsample", dtype=self.dtype)
+        head = PixelShuffleHead(
+            scale=self.scale, features_hr=self.features_hr, dtype=self.dtype, name="head"
+        )
+        size = (self.scale * lq.shape[2], self.scale * lq.shape[3])
+        return frame_by_frame(head, x, train) + resize(lq.astype(jnp.float32), size)
+
+    def branch(self, name: str, train: bool) -> PropagationCell:
+        """A branch, as a submodule."""
+        cell, block = PropagationCell, PSRTBlock
+        if self.remat:
+            cell, block = nn.remat(cell, prevent_cse=False), nn.remat(block)
+        make_block = functools.partial(
+            block,
+            window_size=self.window_size,
+            mlp_ratio=self.mlp_ratio,
+            train=train,
+            dtype=self.dtype,
+        )
+        return cell(
+            make_block=make_block,
+            arrange=arrange,
+            query_frames=3,
+            current=1,
+            window_size=self.window_size,
+            depths=self.depths,
+            num_heads=self.num_heads,
+            drop_path=self.drop_path,
+            scan_blocks=train,
+            dtype=self.dtype,
+            name=name,
+        )

@@ -16,7 +16,12 @@ from jaxtyping import Array, Float, Float32, Int32
 from jaxvsr.distributed import spatial_sharding
 from jaxvsr.layers.blocks import MLP, Conv, conv, dense, gelu, layer_norm, leaky_relu, strided_conv
 from jaxvsr.layers.deform import deform_attention
-from jaxvsr.layers.propagation import frame_by_frame, scan_frames, second_order_flows
+from jaxvsr.layers.propagation import (
+    BRANCHES,
+    frame_by_frame,
+    scan_frames,
+    second_order_flows,
+)
 from jaxvsr.layers.transformer import WindowBlock
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
 from jaxvsr.layers.warp import flow_warp
@@ -24,10 +29,9 @@ from jaxvsr.layers.windows import Size
 from jaxvsr.models.inputs import AnyArray, check_lq
 from jaxvsr.models.spynet import SpyNet, clip_flows
 
-BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
 CLIP = 2  # frames per clip
 REDUCTION = 4  # downsampling factor if the output has the size of the input
-MIN_SIZE = 128  # frames of this height or width are too small to be downsampled before SpyNet
+MIN_FULL_SIZE = 128  # frames of this height or width are too small to be downsampled before SpyNet
 
 Flows = tuple[Float[Array, "b *clips 2 h w 2"], Float[Array, "b *clips 2 h w 2"]]
 
@@ -327,10 +331,10 @@ class ClipRecurrence(nn.Module):
             )
         if self.scale != 1:
             return lq
-        if min(h, w) <= MIN_SIZE:
+        if min(h, w) <= MIN_FULL_SIZE:
             raise ValueError(
-                f"frames of {h}x{w} pixels are too small; expected more than {MIN_SIZE} in height "
-                "and width"
+                f"frames of {h}x{w} pixels are too small; expected more than {MIN_FULL_SIZE} in "
+                "height and width"
             )
         bottom, right = (
             -side % window if side % REDUCTION else 0

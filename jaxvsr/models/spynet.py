@@ -4,6 +4,7 @@ Source: Ranjan and Black, "Optical Flow Estimation using a Spatial Pyramid Netwo
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32
 
@@ -15,6 +16,7 @@ from jaxvsr.layers.warp import flow_warp
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet
 STD = (0.229, 0.224, 0.225)
 LEVELS = 6
+MIN_SIZE = 64  # pixels per side that the official networks on SpyNet's flow require
 
 
 class FlowRefinement(nn.Module):
@@ -120,3 +122,38 @@ def clip_flows(
     merged = (2 * b * (t - 1), h, w, 3)
     flows = spynet(ref.reshape(merged), supp.reshape(merged)).reshape(b, 2, t - 1, h, w, 2)
     return flows[:, 0], flows[:, 1]
+
+
+def validate_size(height: int, width: int) -> None:
+    """Raises ValueError if frames are smaller than the networks on SpyNet's flow require."""
+    if min(height, width) < MIN_SIZE:
+        raise ValueError(
+            f"frames of {height}x{width} pixels are too small for SpyNet: expected at least "
+            f"{MIN_SIZE}x{MIN_SIZE} (or set align=False)"
+        )
+
+
+def flows_for_patch_alignment(
+    module: nn.Module, lq: Float[Array, "b t h w 3"]
+) -> dict[str, Float[Array, "b t-1 h w 2"]]:
+    """Flows between neighboring frames, by a SpyNet that is a submodule of the calling module.
+
+    Sows them into "aux". No gradient reaches SpyNet, since patch alignment rounds the flow.
+
+    Args:
+        module: the calling module.
+        lq: RGB in [0, 1].
+
+    Returns:
+        "forward": from each frame but the first to the previous one; "backward": from each but the
+        last to the next one.
+
+    Raises:
+        ValueError: frames are too small.
+    """
+    validate_size(*lq.shape[2:4])
+    forward, backward = jax.lax.stop_gradient(clip_flows(SpyNet(name="spynet"), lq))
+    if not module.is_initializing():
+        module.sow("aux", "flows_forward", forward)
+        module.sow("aux", "flows_backward", backward)
+    return {"forward": forward, "backward": backward}

@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter
 from jaxvsr.console import compiling, counted
 from jaxvsr.evaluation import pictures
 from jaxvsr.layers.gating import MaskPredictor
+from jaxvsr.layers.window_transformer import split_windows
 
 Program = Callable[[jax.Array], Any]
 
@@ -76,7 +77,9 @@ def forced_masks(mask: jax.Array) -> Iterator[None]:
             return call(*args, **kwargs)
         clips, each, tokens, _ = args[0].shape
         block: Any = context.module.parent
-        windows = block.partition(mask[None, :, :, None])
+        windows = split_windows(
+            mask[None, None, ..., None], window_size=block.window_size, shifted=block.shifted
+        )
         return jnp.broadcast_to(windows[None], (clips, each, tokens, 1))
 
     with nn.intercept_methods(intercept):

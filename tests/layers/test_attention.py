@@ -6,7 +6,8 @@ import pytest
 import reference
 
 from jaxvsr.layers.attention import WindowAttention, relative_position_index
-from jaxvsr.models.iiavsr import IIABlock, neighbours
+from jaxvsr.layers.window_transformer import neighbor_windows
+from jaxvsr.models.iiavsr import IIABlock
 from jaxvsr.models.psrt import PSRTBlock
 from jaxvsr.weights.iiavsr import IIAVSR as RULES
 from jaxvsr.weights.rules import take_over
@@ -19,8 +20,8 @@ class CurrentBlock(IIABlock):
 
     @nn.compact
     def __call__(self, x):
-        cond = neighbours(x[:, :2], WINDOW, self.dtype)
-        return IIABlock.__call__(self, x[:, 2], cond, (), jnp.array(False))[0]
+        neighbors = neighbor_windows(x[:, :2], WINDOW, self.dtype)
+        return IIABlock.__call__(self, x[:, 2:], neighbors)[:, 0]
 
 
 class AllBlock(PSRTBlock):
@@ -28,7 +29,7 @@ class AllBlock(PSRTBlock):
 
     @nn.compact
     def __call__(self, x):
-        return PSRTBlock.__call__(self, x, None, (), jnp.array(False))[0]
+        return PSRTBlock.__call__(self, x)
 
 
 def official_name(block):
@@ -40,7 +41,12 @@ def official_name(block):
 def test_block_golden(kind, shifted):
     manifest, tensors, arrays = reference.load("op_window_block")
     block = (AllBlock if kind == "psrt" else CurrentBlock)(
-        3, WINDOW, bool(shifted), 2.0, False, jnp.float32
+        num_heads=3,
+        window_size=WINDOW,
+        shifted=bool(shifted),
+        mlp_ratio=2.0,
+        train=False,
+        dtype=jnp.float32,
     )
     name = f"{kind}{shifted}"
     own = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(name)}

@@ -9,9 +9,9 @@ import pytest
 import reference
 
 from jaxvsr import models, weights
+from jaxvsr.layers.propagation import BRANCHES
 from jaxvsr.layers.sown import keep_ratio
 from jaxvsr.layers.upsample import resize
-from jaxvsr.models.iiavsr import BRANCHES
 from jaxvsr.training.losses import charbonnier
 from jaxvsr.weights.iiavsr import IIAVSR as RULES
 

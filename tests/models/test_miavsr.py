@@ -8,9 +8,9 @@ import reference
 
 from jaxvsr import models
 from jaxvsr.layers.sown import keep_ratio
+from jaxvsr.layers.window_transformer import neighbor_windows
 from jaxvsr.layers.windows import partition
-from jaxvsr.models.iiavsr import neighbours
-from jaxvsr.models.miavsr import MIABlock
+from jaxvsr.models.miavsr import MIABlock, initial_memory
 from jaxvsr.weights.iiavsr import IIAVSR as RULES
 from jaxvsr.weights.rules import take_over
 
@@ -20,13 +20,13 @@ WINDOW = (3, 8, 8)
 def run_block(block, params, u):
     """Three successive calls: outputs, masks and kept shares of each step."""
     outputs, sown = [], []
-    state = MIABlock.initial_state(u[0][:, 2], WINDOW)
-    for t, clip in enumerate(u):
-        variables, cond = {"params": params}, neighbours(clip[:, :2], WINDOW, block.dtype)
-        (y, state), aux = block.apply(
-            variables, clip[:, 2], cond, state, jnp.array(t == 0), mutable="aux"
+    memory = initial_memory(u[0][:, 2:], WINDOW)
+    for clip in u:
+        neighbors = neighbor_windows(clip[:, :2], WINDOW, block.dtype)
+        (y, memory), aux = block.apply(
+            {"params": params}, clip[:, 2:], neighbors, 0.0, memory, mutable="aux"
         )
-        outputs.append(y)
+        outputs.append(y[:, 0])
         sown.append(aux["aux"])
     return outputs, sown
 
@@ -46,12 +46,19 @@ def test_block_golden(shifted, size):
     u1 = u0 + tensors[f"du1_{size}"]
     u = (u0, u1, u1 + tensors[f"du2_{size}"])
     hard, gated, soft = (
-        MIABlock(3, WINDOW, bool(shifted), 2.0, train, jnp.float32, gating=gating)
+        MIABlock(
+            num_heads=3,
+            window_size=WINDOW,
+            shifted=bool(shifted),
+            mlp_ratio=2.0,
+            train=train,
+            dtype=jnp.float32,
+            gating=gating,
+        )
         for train, gating in ((False, "dense"), (False, "bucketed"), (True, "bucketed"))
     )
-    state = MIABlock.initial_state(u0[:, 2], WINDOW)
-    cond = neighbours(u0[:, :2], WINDOW, jnp.float32)
-    example = (u0[:, 2], cond, state, jnp.array(True))
+    neighbors = neighbor_windows(u0[:, :2], WINDOW, jnp.float32)
+    example = (u0[:, 2:], neighbors, 0.0, initial_memory(u0[:, 2:], WINDOW))
     expected = jax.eval_shape(hard.init, jax.random.key(0), *example)["params"]
     params = take_over(expected, RULES, own, reference.torch_kernel)
 

@@ -8,9 +8,9 @@ import recurrent
 import reference
 
 from jaxvsr import models, weights
+from jaxvsr.layers.propagation import BRANCHES
 from jaxvsr.layers.upsample import resize
-from jaxvsr.models.iiavsr import BRANCHES
-from jaxvsr.models.psrt import PSRTBlock, PSRTCell
+from jaxvsr.models.psrt import PSRTBlock, arrange
 from jaxvsr.training.losses import charbonnier
 from jaxvsr.weights.psrt import PSRT as RULES
 from jaxvsr.weights.rules import take_over
@@ -87,12 +87,10 @@ def test_dead_layers_and_buffers_are_passed_over_and_nothing_else():
 
 @pytest.mark.parametrize(("step", "expected"), [(0, (5, 5, 5)), (1, (1, 5, 0)), (2, (1, 5, 2))])
 def test_what_stands_in_for_the_frames_not_met_yet(step, expected):
-    cell = PSRTCell(None, (3, 8, 8), (), (), 0.0, False, jnp.float32)
     current, n1, n2 = (jnp.full((1, 2, 2, 1), x) for x in (5.0, 1.0, 2.0))
     n2 = n2 if step > 1 else jnp.zeros_like(n2)
-    frames = cell.stack(jnp.int32(step), current, n1, n2)
+    frames = arrange(jnp.int32(step), current, n1, n2)
     np.testing.assert_array_equal(frames[0, :, 0, 0, 0], expected)
-    np.testing.assert_array_equal(cell.current(frames), current)
 
 
 @pytest.fixture(scope="module")
@@ -115,11 +113,18 @@ def test_bfloat16_is_near_and_returns_float32(tiny):
 
 def test_drop_path_takes_a_clip_whole():
     """Of a clip's three frames a block's attention and MLP are left out all, or none."""
-    block = PSRTBlock(2, (3, 8, 8), True, 2.0, True, jnp.float32)
+    block = PSRTBlock(
+        num_heads=2,
+        window_size=(3, 8, 8),
+        shifted=True,
+        mlp_ratio=2.0,
+        train=True,
+        dtype=jnp.float32,
+    )
     x = jnp.asarray(np.random.default_rng(0).normal(size=(32, 3, 8, 8, 4)), jnp.float32)
     rngs = {"params": jax.random.key(0), "droppath": jax.random.key(1)}
-    run = jax.jit(lambda x: block.init_with_output(rngs, x, None, (), jnp.array(False), 0.5))
-    (y, _), _ = run(x)
+    run = jax.jit(lambda x: block.init_with_output(rngs, x, None, 0.5))
+    y, _ = run(x)
     untouched = (y == x).all((2, 3, 4))
     assert (untouched.all(1) == untouched.any(1)).all()
     assert 2 <= untouched.all(1).sum() <= 16  # a quarter is expected

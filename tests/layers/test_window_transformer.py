@@ -1,4 +1,4 @@
-"""A block on folded weights, beside the plain form: norm, pad, cut, attend, add."""
+"""The shared block against its plain form: norm, pad, partition, attend, add."""
 
 import flax.linen as nn
 import jax
@@ -9,15 +9,16 @@ import reference
 
 from jaxvsr.layers.attention import relative_position_index
 from jaxvsr.layers.blocks import MLP, layer_norm
+from jaxvsr.layers.window_transformer import neighbor_windows
 from jaxvsr.layers.windows import inside_frame, merge, partition, shift_regions
-from jaxvsr.models.iiavsr import IIABlock, neighbours
+from jaxvsr.models.iiavsr import IIABlock
 from jaxvsr.models.psrt import PSRTBlock
 
 WINDOW = (3, 8, 8)
 
 
 class PlainAttention(nn.Module):
-    """In windows, of which the last `frames` frames ask."""
+    """Attention in windows, with queries from the last `frames` frames."""
 
     frames: int
 
@@ -38,7 +39,7 @@ class PlainAttention(nn.Module):
 
 
 class PlainBlock(nn.Module):
-    """As the paper has it, on a clip (b, 3, h, w, c) whose last `frames` frames are refined."""
+    """The paper's block on a clip (b, 3, h, w, c) whose last `frames` frames are refined."""
 
     frames: int
     shifted: bool
@@ -57,7 +58,7 @@ class PlainBlock(nn.Module):
 
 @pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("frames", [1, 3])
-def test_folded_weights_equal_the_plain_form(frames, shifted):
+def test_block_equals_the_plain_form(frames, shifted):
     clip = 3 + 2 * jax.random.normal(jax.random.key(0), (2, 3, 13, 21, 12))
     plain = PlainBlock(frames, shifted)
     shapes = jax.eval_shape(plain.init, jax.random.key(1), clip)
@@ -66,15 +67,24 @@ def test_folded_weights_equal_the_plain_form(frames, shifted):
     expected = jax.jit(plain.apply)(variables, clip)
     make = PSRTBlock if frames == 3 else IIABlock
     x, cond = (
-        (clip, None) if frames == 3 else (clip[:, 2], neighbours(clip[:, :2], WINDOW, "float32"))
+        (clip, None)
+        if frames == 3
+        else (clip[:, 2:], neighbor_windows(clip[:, :2], WINDOW, "float32"))
     )
-    for train in (False, True):  # in turns, and as a whole
-        block = make(2, WINDOW, shifted, 2.0, train, jnp.float32)
-        out, _ = jax.jit(block.apply)(variables, x, cond, (), jnp.array(False))
+    for train in (False, True):  # in chunks with folded weights, and as a whole
+        block = make(
+            num_heads=2,
+            window_size=WINDOW,
+            shifted=shifted,
+            mlp_ratio=2.0,
+            train=train,
+            dtype=jnp.float32,
+        )
+        out = jax.jit(block.apply)(variables, x, cond)
         assert reference.relative_error(out.reshape(expected.shape), expected) < 2e-6
 
 
-def test_inside_frame_is_what_is_no_padding():
+def test_inside_frame_excludes_the_padding():
     for size, shift in (((1, 13, 21), (0, 4, 4)), ((3, 16, 24), (0, 0, 0)), ((3, 9, 8), (0, 4, 4))):
         window = (size[0], 8, 8)
         expected = partition(jnp.ones((1, *size, 1)), window, shift)[0, ..., 0]
