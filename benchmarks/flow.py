@@ -1,7 +1,7 @@
 """Optical flow at low resolution: SpyNet against OpenCV's DIS and no flow.
 
-    python -m benchmarks.flow spynet.safetensors --frames calendar --reduce=4
-    python -m benchmarks.flow spynet.safetensors --frames reds/000
+    python -m benchmarks.flow --frames calendar --reduce=4
+    python -m benchmarks.flow spynet.safetensors --frames reds/000    # weights outside the package
 
 On the validation clips of dead_leaves/small: end-point error in pixels, of all pixels and of those
 that are visible in the other frame. On folders of PNG frames: mean absolute difference, on 0..255,
@@ -24,6 +24,7 @@ from safetensors.numpy import load_file
 from jaxvsr.data.degradations import imresize
 from jaxvsr.layers.warp import flow_warp
 from jaxvsr.models.spynet import SpyNet
+from jaxvsr.weights.spynet import BUILTIN_FILE
 from tfds_builders.dead_leaves import render
 
 CLIPS, FRAMES, SIZE = 6, 10, (256, 256)  # of dead_leaves/small, split "val"
@@ -91,7 +92,13 @@ def differences(flows: dict[str, Flow], folder: pathlib.Path, reduce: int) -> li
 def main() -> None:
     """Measures what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("weights", type=pathlib.Path, help="safetensors")
+    parser.add_argument(
+        "weights",
+        type=pathlib.Path,
+        nargs="?",
+        default=BUILTIN_FILE,
+        help="safetensors; default: those of the package",
+    )
     parser.add_argument("--frames", type=pathlib.Path, nargs="*", default=[], metavar="FOLDER")
     parser.add_argument("--reduce", type=int, default=1, help="frames by this first")
     given = parser.parse_args()

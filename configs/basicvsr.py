@@ -8,7 +8,7 @@ Scores of the paper: REDS4 31.42 dB / 0.8909, RGB; Vimeo-90K recipe with MATLAB'
 Vimeo-90K-T 37.18 / 0.9450 and Vid4 27.24 / 0.8251, Y. Vimeo-90K-T is scored with mirrored
 septuplets (`vimeo90k_t_mirror`).
 
-The recipe follows BasicSR's option files. Training starts from SpyNet's official weights:
+The recipe follows BasicSR's option files, but for SpyNet's built-in weights. The official ones:
 --config.train.spynet_weights=spynet_sintel_final-3d2a1287.pth.
 """
 
@@ -57,7 +57,7 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
 def tiny(config: ml_collections.ConfigDict) -> None:
     """Changes a small network's recipe to the embedded data set, for a quick complete run.
 
-    SpyNet is left out: it has no weights, and would take most of the time.
+    SpyNet is left out: it would take most of the time.
     """
     config.model.update(align=False, dtype="float32", remat=False)
     protocols.embedded(config)

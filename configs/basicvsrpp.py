@@ -8,8 +8,8 @@ Scores of the paper: REDS4 32.39 dB / 0.9069, RGB; Vimeo-90K recipe with MATLAB'
 Vimeo-90K-T 37.79 / 0.9500 and Vid4 27.79 / 0.8400, Y. Vimeo-90K-T is scored with mirrored
 septuplets (`vimeo90k_t_mirror`). Cost according to the paper: 0.39 TFLOP per frame of 180x320.
 
-The recipe follows the authors' configs in MMEditing. Training on REDS starts from SpyNet's
-official weights: --config.train.spynet_weights=spynet_sintel_final-3d2a1287.pth. Training on
+The recipe follows the authors' configs in MMEditing, but for SpyNet's built-in weights. The
+official ones: --config.train.spynet_weights=spynet_sintel_final-3d2a1287.pth. Training on
 Vimeo-90K starts from the network trained on REDS, and trains SpyNet from the first step.
 """
 

@@ -9,8 +9,9 @@ Vimeo-90K-T 37.47 / 0.9476 and Vid4 27.39 / 0.8279, Y. Vimeo-90K-T is scored wit
 septuplets (`vimeo90k_t_mirror`).
 
 BasicSR starts SpyNet and EDVR from trained weights and freezes both for the first 5,000 iterations.
-Here SpyNet is frozen as long; give its weights by --config.train.spynet_weights=
-spynet_sintel_final-3d2a1287.pth. EDVR starts from random weights and trains from the first step.
+Here SpyNet is frozen as long; it starts from built-in weights, or from BasicSR's by
+--config.train.spynet_weights=spynet_sintel_final-3d2a1287.pth. EDVR starts from random weights
+and trains from the first step.
 """
 
 import ml_collections

@@ -4,8 +4,9 @@
     python -m jaxvsr.main --config=configs/iiavsr.py:vimeo --workdir=W
     python -m jaxvsr.main --config=configs/iiavsr.py:tiny --workdir=W     # minutes on two cores
 
-SpyNet gets no gradient, since patch alignment rounds its flow, so it needs trained weights:
---config.train.spynet_weights=spynet_sintel_final-3d2a1287.pth, from the authors' repository
+SpyNet gets no gradient, since patch alignment rounds its flow: it keeps its built-in weights, or
+the official ones of the paper's recipe: --config.train.spynet_weights=
+spynet_sintel_final-3d2a1287.pth, from the authors' repository
 (https://github.com/LabShuHangGU/MIA-VSR).
 """
 

@@ -9,8 +9,9 @@ Y); Vimeo-90K recipe: Vimeo-90K-T 38.22 / 0.9532 and Vid4 28.20 / 0.8507, Y.
 Cost according to the paper: 8 GPUs with 3 clips each; 1.61 TFLOP per frame of 180x320. On 8 TPUs
 with 16 GiB, set --config.train.accumulate=3 (docs/tpu.md).
 
-SpyNet gets no gradient, since patch alignment rounds its flow, so it needs trained weights:
---config.train.spynet_weights=spynet_sintel_final-3d2a1287.pth, from the authors' repository
+SpyNet gets no gradient, since patch alignment rounds its flow: it keeps its built-in weights, or
+the official ones of the paper's recipe: --config.train.spynet_weights=
+spynet_sintel_final-3d2a1287.pth, from the authors' repository
 (https://github.com/LabShuHangGU/MIA-VSR).
 """
 
@@ -72,7 +73,7 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
 def tiny(config: ml_collections.ConfigDict) -> None:
     """Changes the recipe to a small network and the embedded data set, for a quick complete run.
 
-    SpyNet is left out: it has no weights, and would take most of the time.
+    SpyNet is left out: it would take most of the time.
     """
     config.model.update(
         dim=16,

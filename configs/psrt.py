@@ -8,8 +8,9 @@ Scores of the paper (comparison with other systems): REDS4 32.72 dB / 0.9106, RG
 Vimeo-90K-T 38.27 / 0.9536 and Vid4 28.07 / 0.8485, Y.
 Cost according to the paper: 8 GPUs with 1 clip each; 2.39 T multiply-adds per frame of 180x320.
 
-SpyNet gets no gradient, since patch alignment rounds its flow, so it needs trained weights:
---config.train.spynet_weights=spynet_sintel_final-3d2a1287.pth, the file of the authors' settings
+SpyNet gets no gradient, since patch alignment rounds its flow: it keeps its built-in weights, or
+the official ones of the paper's recipe: --config.train.spynet_weights=
+spynet_sintel_final-3d2a1287.pth, the file of the authors' settings
 (https://github.com/XPixelGroup/RethinkVSRAlignment).
 """
 

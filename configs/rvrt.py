@@ -17,10 +17,11 @@ https://arxiv.org/abs/2206.02146. The weights, for non-commercial use, are on
 https://github.com/JingyunLiang/RVRT/releases, the authors' settings in https://github.com/cszn/KAIR
 (options/rvrt). Cost according to the paper: 8 GPUs with 1 clip each.
 
-Training starts from SpyNet's official weights: --config.train.spynet_weights=
-spynet_sintel_final-3d2a1287.pth. SpyNet is frozen for 30,000 iterations. 002 and 003 start from 001
-and train SpyNet from the first step. In evaluation, clips with an odd number of frames repeat the
-last one, and tiles have the size of the authors' test script.
+Training starts from SpyNet's built-in weights, that of the paper from the official ones:
+--config.train.spynet_weights=spynet_sintel_final-3d2a1287.pth. SpyNet is frozen for 30,000
+iterations. 002 and 003 start from 001 and train SpyNet from the first step. In evaluation, clips
+with an odd number of frames repeat the last one, and tiles have the size of the authors' test
+script.
 
 Prepare DVD, GoPro and DAVIS as clips of your own, under these names (docs/data.md).
 """
@@ -107,7 +108,7 @@ def same_size(config: ml_collections.ConfigDict, dataset: str) -> None:
 def tiny(config: ml_collections.ConfigDict) -> None:
     """Changes the recipe to a small network and the embedded data set, for a quick complete run.
 
-    SpyNet is left out: it has no weights, and would take most of the time.
+    SpyNet is left out: it would take most of the time.
     """
     config.model.update(
         dim=16,

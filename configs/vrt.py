@@ -19,10 +19,10 @@ https://github.com/JingyunLiang/VRT/releases, the authors' settings in https://g
 (options/vrt). Cost according to the paper: 8 GPUs with 1 clip each; 1.37 T multiply-adds per frame
 of 180x320.
 
-Training starts from SpyNet's official weights: --config.train.spynet_weights=
-spynet_sintel_final-3d2a1287.pth. SpyNet and the deformable convolutions are frozen for 20,000
-iterations. 003 and 004 start from 002 and repeat the last frame of each septuplet, also in
-evaluation (`vimeo90k_t_repeat`).
+Training starts from SpyNet's built-in weights, that of the paper from the official ones:
+--config.train.spynet_weights=spynet_sintel_final-3d2a1287.pth. SpyNet and the deformable
+convolutions are frozen for 20,000 iterations. 003 and 004 start from 002 and repeat the last frame
+of each septuplet, also in evaluation (`vimeo90k_t_repeat`).
 
 Prepare DVD, GoPro and DAVIS as clips of your own, under these names (docs/data.md).
 """
@@ -129,8 +129,7 @@ def same_size(config: ml_collections.ConfigDict, dataset: str, tile: tuple[int, 
 def tiny(config: ml_collections.ConfigDict) -> None:
     """Changes the recipe to a small network and the embedded data set, for a quick complete run.
 
-    SpyNet and parallel warping are left out: SpyNet has no weights, and would take most of the
-    time.
+    SpyNet and parallel warping are left out: SpyNet would take most of the time.
     """
     config.model.update(
         dims=(16,) * 9,

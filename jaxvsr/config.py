@@ -18,6 +18,7 @@ SAME_WEIGHTS = (
     *("dtype", "remat", "unroll", "drop_path"),
     *("use_mask", "gating", "threshold", "keep_share", "window_masks"),
 )
+BUILTIN = "builtin"  # value of train.spynet_weights
 # Fields that may differ between the hosts of a run.
 HOSTS_OWN = ("data.dir", "data.workers")
 
@@ -68,7 +69,9 @@ def defaults() -> ml_collections.ConfigDict:
     train.seed = 0
     train.accumulate = 1  # gradient accumulation: parts per batch
     train.init_from = ""  # initial weights: a run's folder, or a file
-    train.spynet_weights = ""  # initial weights of SpyNet only: a file
+    # Initial weights of SpyNet, for networks that have one: "builtin", a file of official weights,
+    # or "" for zero flow. Ignored with init_from.
+    train.spynet_weights = BUILTIN
     train.log_every = 100
     train.profile_steps = ""  # "100:110": an XProf trace of steps 101 to 110
     train.checkpoint_every = 5000

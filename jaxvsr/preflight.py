@@ -11,7 +11,7 @@ import jax
 import ml_collections
 
 from jaxvsr import models
-from jaxvsr.config import differences
+from jaxvsr.config import BUILTIN, differences
 from jaxvsr.console import say
 from jaxvsr.data.sources import TFDSClips
 from jaxvsr.distributed.mesh import check_devices_per_frame
@@ -54,6 +54,7 @@ def preflight(config: ml_collections.ConfigDict, workdir: pathlib.Path, *, train
     check_settings(config)
     if train:
         check_batch(config)
+        check_spynet_weights(config, model, workdir)
     check_run(config, model, workdir, train)
     source = None
     if train:
@@ -123,7 +124,7 @@ def check_training_settings(config: ml_collections.ConfigDict) -> None:
     if noise and not (len(noise) == 2 and 0 <= noise[0] <= noise[1]):
         raise InputError(f"data.noise={noise} must be two levels, the lower one first, or ()")
     trace_steps(train.profile_steps)
-    if train.init_from and train.spynet_weights:
+    if train.init_from and train.spynet_weights not in ("", BUILTIN):
         raise InputError(
             "train.init_from contains SpyNet's weights: set it or train.spynet_weights, not both"
         )
@@ -174,6 +175,29 @@ def check_batch(config: ml_collections.ConfigDict) -> None:
             f"data.batch={data.batch} must be a multiple of {part}: {jax.device_count()} devices "
             f"times train.accumulate={train.accumulate}"
         )
+
+
+def check_spynet_weights(
+    config: ml_collections.ConfigDict, model: nn.Module, workdir: pathlib.Path
+) -> None:
+    """Raises InputError unless SpyNet's weights are there, where a new run needs them.
+
+    Args:
+        config: whole.
+        model: the network.
+        workdir: of the run.
+    """
+    path = config.train.spynet_weights
+    if path in ("", BUILTIN) or (workdir / "config.json").exists():
+        return
+    if not pathlib.Path(path).exists():
+        raise InputError(
+            f"train.spynet_weights={path!r} must be {BUILTIN!r}, a file of official weights, or "
+            "'' for zero flow"
+        )
+    shapes = jax.eval_shape(model.init, jax.random.key(0), models.example(model))
+    if "spynet" not in shapes.get("params", {}):
+        raise InputError(f"train.spynet_weights={path!r}, but the model has no SpyNet: unset it")
 
 
 def check_run(

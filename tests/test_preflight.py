@@ -19,6 +19,7 @@ from jaxvsr.preflight import (
     check_run,
     check_samples,
     check_settings,
+    check_spynet_weights,
     create_model,
 )
 
@@ -112,6 +113,21 @@ def test_a_batch_is_divided_among_devices_and_parts(monkeypatch):
     with pytest.raises(InputError, match="a multiple of 12: 3 devices times train.accumulate=4"):
         check_batch(tiny(**{"data.batch": 6, "train.accumulate": 4}))
     check_batch(tiny(**{"data.batch": 12, "train.accumulate": 4}))
+
+
+def test_weights_of_spynet_are_there_where_a_new_run_needs_them(tmp_path):
+    config = tiny(**{"train.init_from": "run"})
+    assert config.train.spynet_weights == "builtin"  # also of models without SpyNet
+    check_settings(config)
+    check_spynet_weights(config, create_model(config), tmp_path)
+    config = tiny(**{"train.spynet_weights": str(tmp_path / "flow.pth")})
+    with pytest.raises(InputError, match="flow.pth' must be 'builtin', a file of official weights"):
+        check_spynet_weights(config, create_model(config), tmp_path)
+    (tmp_path / "flow.pth").touch()
+    with pytest.raises(InputError, match="flow.pth', but the model has no SpyNet"):
+        check_spynet_weights(config, create_model(config), tmp_path)
+    save_config(config, tmp_path)  # a resumed run needs none
+    check_spynet_weights(config, create_model(config), tmp_path)
 
 
 def test_the_folder_of_a_run(tmp_path, capsys):

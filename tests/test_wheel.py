@@ -70,6 +70,7 @@ def test_nothing_but_the_package_is_installed(installed, folder):
     assert pathlib.Path(file).is_relative_to(installed) and version == jaxvsr.__version__
     assert rest.strip() == "[None, None, None]"
     package = pathlib.Path(file).parent
+    assert (package / "weights" / "spynet.safetensors").exists()
     assert (package / "py.typed").exists() and not list(package.rglob("*_test.py"))
 
 

@@ -16,7 +16,7 @@ import ml_collections
 import optax
 
 from jaxvsr import flops
-from jaxvsr.config import save_config
+from jaxvsr.config import BUILTIN, save_config
 from jaxvsr.console import say
 from jaxvsr.data import pipeline
 from jaxvsr.data.sources import TFDSClips
@@ -31,6 +31,7 @@ from jaxvsr.training.summaries import Summaries
 from jaxvsr.training.telemetry import Progress
 from jaxvsr.weights import from_file, spynet_from_torch
 from jaxvsr.weights.files import read
+from jaxvsr.weights.spynet import builtin_spynet
 
 # Scores variables at a step and logs the scores. Returns the PSNR in dB, or None if its last
 # argument, a function, returned True, which means to stop.
@@ -181,17 +182,19 @@ def _given_variables(config: ml_collections.ConfigDict, model: nn.Module, params
                 value = there[field]
                 like.optim[field] = tuple(value) if isinstance(value, list) else value
         return load_best(like, model, path)[1]
+    if "spynet" not in params:
+        return {}
     path = config.train.spynet_weights
-    if path and "spynet" not in params:
-        raise InputError("train.spynet_weights is set, but the model has no SpyNet")
-    if path:
-        try:
-            return {"params": {"spynet": spynet_from_torch(read(path))}}
-        except InputError as error:
-            raise InputError(f"train.spynet_weights: {error}") from error
-    if "spynet" in params:
+    if not path:
         say("SpyNet has no initial weights and estimates zero flow: see train.spynet_weights")
-    return {}
+        return {}
+    say(f"SpyNet starts from {'built-in weights' if path == BUILTIN else path}")
+    if path == BUILTIN:
+        return {"params": {"spynet": builtin_spynet()}}
+    try:
+        return {"params": {"spynet": spynet_from_torch(read(path))}}
+    except InputError as error:
+        raise InputError(f"train.spynet_weights: {error}") from error
 
 
 @contextmanager

@@ -1,6 +1,14 @@
-"""Names of SpyNet in BasicSR (XPixelGroup/BasicSR, archs/spynet_arch.py)."""
+"""SpyNet: names in BasicSR (XPixelGroup/BasicSR, archs/spynet_arch.py), and built-in weights."""
+
+import pathlib
+
+import numpy as np
+from flax.traverse_util import unflatten_dict
+from safetensors.numpy import load_file
 
 from jaxvsr.weights.rules import Rules
+
+BUILTIN_FILE = pathlib.Path(__file__).with_suffix(".safetensors")
 
 SPYNET = Rules(
     names=(
@@ -12,3 +20,19 @@ SPYNET = Rules(
     ),
     unused=r"^(mean|std)$",
 )
+
+
+def builtin_spynet() -> dict:
+    """Built-in weights of SpyNet: the subtree "spynet" of a model's parameters.
+
+    They were trained on the exact flow of synthetic clips; the recipe, the seed and the scores are
+    in spynet.json beside them.
+
+    Returns:
+        A tree of float32 NumPy arrays.
+
+    Source: `benchmarks.train_spynet`.
+    """
+    halves = load_file(BUILTIN_FILE)
+    tensors = {place: value.astype(np.float32) for place, value in halves.items()}
+    return unflatten_dict(tensors, sep="/")["params"]

@@ -24,6 +24,7 @@ from jaxvsr.training.optimizer import make_optimizer
 from jaxvsr.training.state import initial_state
 from jaxvsr.training.step import make_loss, make_step
 from jaxvsr.training.telemetry import Progress
+from jaxvsr.weights.spynet import builtin_spynet
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +255,7 @@ def test_a_trace_of_the_steps_that_were_asked_for(whole):
         ({"train.steps": 0}, "train.steps=0 must be at least 1"),
         ({"eval.channel": "cb"}, "eval.channel='cb'"),
         ({"eval.frames": (3,)}, "name frame 3, but clip .00000. has 3"),
-        ({"train.spynet_weights": "/nowhere.npz"}, "no SpyNet"),
+        ({"train.spynet_weights": "builtins"}, "must be 'builtin', a file of official weights, or"),
         ({"model.name": "swnr"}, "'swnr'; did you mean 'swrn'"),
     ],
 )
@@ -296,3 +297,25 @@ def test_spynet_takes_its_weights_and_the_average_too(tmp_path):
     config.train.spynet_weights = str(tmp_path / "none.npz")
     with pytest.raises(InputError, match="no file of weights .*none.npz"):
         loop.first_state(config, model, optimizer, checkpoints, mesh)
+
+
+def test_spynet_starts_from_builtin_weights_or_zero_flow(tmp_path, capsys):
+    config = miavsr.get_config("tiny")
+    config.model.align = True
+    model = models.create(**config.model)
+    optimizer, _ = make_optimizer(config.optim, 10)
+    given = Checkpoints(tmp_path), make_mesh()
+
+    state, _ = loop.first_state(config, model, optimizer, *given)
+    for params in (state.weights.params, state.weights.ema):
+        jax.tree.map(np.testing.assert_array_equal, params["spynet"], builtin_spynet())
+    assert capsys.readouterr().out == "SpyNet starts from built-in weights\n"
+
+    config.train.spynet_weights = ""
+    state, _ = loop.first_state(config, model, optimizer, *given)
+    assert not np.any(state.weights.params["spynet"]["level_5"]["conv_4"]["kernel"])
+    assert "zero flow" in capsys.readouterr().out
+
+    config = miavsr.get_config("tiny")  # without SpyNet
+    loop.first_state(config, models.create(**config.model), optimizer, *given)
+    assert capsys.readouterr().out == ""
