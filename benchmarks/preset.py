@@ -1,6 +1,6 @@
 """Scores of built-in weights on frames, beside bicubic interpolation.
 
-    python -m benchmarks.preset swrn video --frames FOLDER VIDEO ... --crf 23 28 35
+    python -m benchmarks.preset swrn swrn-x2 --frames FOLDER VIDEO ... --crf 23 28 35
     python -m benchmarks.preset swrn --make_of=RUN         # writes the run's best weights
 
 The frames of the folders and videos are the ground truth; the input is their bicubic reduction,
