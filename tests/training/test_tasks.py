@@ -178,7 +178,7 @@ def test_frames_are_chosen_in_training():
     values = batch["lq"][:, :, 0, 0, 0] // 20 * 20
     np.testing.assert_array_equal(values, [[60, 80, 120, 140]] * 2)
     np.testing.assert_array_equal(batch["gt"][:, 0, 0, 0, 0] // 20 * 20, [100, 100])
-    frames = {key: batch[key] for key in ("lq", "gt")}
+    frames = {key: jnp.asarray(batch[key]) for key in ("lq", "gt")}
     compute = make_loss(Middle(), defaults().loss)
     assert float(compute(PARAMS, {}, frames, jax.random.key(0))[0]) < 1e-5
     shapes = batch_shapes(data, 1)

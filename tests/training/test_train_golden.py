@@ -1,14 +1,16 @@
 """Six iterations of the published training, against BasicSR's own."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
 
-from jaxvsr import models, train, weights
+from jaxvsr import models, weights
 from jaxvsr.config import defaults
 from jaxvsr.training.optimizer import make_optimizer
 from jaxvsr.training.state import Weights, initial_state
+from jaxvsr.training.step import make_loss, make_step
 from jaxvsr.weights import TORCH
 from jaxvsr.weights.rules import places
 
@@ -40,8 +42,8 @@ def run():
         opt_state=jax.jit(optimizer.init)(params),
         rng=jax.random.key(0),
     )
-    step = jax.jit(train.make_step(train.make_loss(model, config.loss), optimizer, 1, 0.999))
-    batch = {key: arrays[key] for key in ("lq", "gt")}
+    step = jax.jit(make_step(make_loss(model, config.loss), optimizer, 1, 0.999))
+    batch = {key: jnp.asarray(arrays[key]) for key in ("lq", "gt")}
     history = []
     for iteration in range(manifest["config"]["iterations"]):
         state, metrics = step(state, batch)
