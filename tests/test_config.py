@@ -4,7 +4,7 @@ import importlib
 import ml_collections
 import pytest
 
-from configs import protocols
+from configs import miavsr, protocols
 from jaxvsr import models
 from jaxvsr.config import (
     closest_field,
@@ -79,82 +79,19 @@ def test_an_unknown_variant_names_the_closest(name):
         load(name, mistyped)
 
 
-def test_the_published_recipe_of_miavsr():
-    config = load("miavsr")
-    assert (config.data.frames, config.data.crop, config.data.batch) == (16, 256, 24)
-    optim = config.optim
-    assert (optim.lr, optim.lr_end, optim.b1, optim.b2, optim.ema) == (2e-4, 1e-7, 0.9, 0.99, 0.999)
-    assert (optim.flow_lr_mul, optim.fix_flow, config.train.steps) == (0.125, 5000, 600_000)
-    assert (config.loss.eps, config.loss.sparsity) == (1e-12, 1e-4)
-    vimeo = load("miavsr", "vimeo")
-    assert (vimeo.data.frames, vimeo.data.mirror, vimeo.train.steps) == (7, True, 300_000)
-    assert (vimeo.optim.lr, vimeo.optim.flow_lr_mul) == (1e-4, 0.25)
-
-
-def test_the_published_recipe_of_basicvsr():
-    config = load("basicvsr")
-    assert (config.data.frames, config.data.crop, config.data.batch) == (15, 256, 8)
-    optim = config.optim
-    assert (optim.lr, optim.lr_end, optim.b1, optim.b2, optim.ema) == (2e-4, 1e-7, 0.9, 0.99, 0.999)
-    assert (optim.flow_lr_mul, optim.fix_flow, config.train.steps) == (0.125, 5000, 300_000)
-    vimeo = load("basicvsr", "vimeo")
-    assert (vimeo.data.frames, vimeo.data.mirror, vimeo.eval.input) == (7, True, "mirror")
-
-
-def test_the_published_recipes_of_rvrt():
-    config = load("rvrt")
-    assert (config.data.frames, config.data.crop, config.data.batch) == (30, 256, 8)
-    assert (config.optim.lr, config.optim.flow_lr_mul, config.optim.fix_flow) == (
-        4e-4,
-        0.25,
-        30_000,
-    )
-    assert (config.loss.eps, config.train.steps, config.eval.tile) == (1e-9, 600_000, (0, 128, 128))
-    blurred = load("rvrt", "003")
-    assert (blurred.data.mirror, blurred.optim.lr, blurred.optim.fix_flow) == (True, 2e-4, 0)
-    assert blurred.eval.dataset == blurred.data.dataset == "vimeo90k/bd"
-    assert load("rvrt", "004").model.to_dict() == load("rvrt", "005").model.to_dict()
-    light = load("rvrt_light", "vimeo")
-    assert (light.optim.lr, light.loss.eps, light.eval.input) == (2e-4, 1e-12, "mirror")
-
-
-def test_the_published_recipe_of_basicvsrpp():
-    config = load("basicvsrpp")
-    assert (config.data.frames, config.data.crop, config.data.batch) == (30, 256, 8)
-    assert (config.optim.lr, config.optim.flow_lr_mul, config.optim.fix_flow) == (1e-4, 0.25, 5000)
-    vimeo = load("basicvsrpp", "vimeo")
-    assert (vimeo.data.mirror, vimeo.optim.fix_flow, vimeo.train.steps) == (True, 0, 300_000)
-
-
-def test_the_published_recipe_of_psrt():
-    config = load("psrt")
-    assert config.model.depths == config.model.num_heads == (6, 6, 6)
-    assert (config.data.frames, config.data.crop, config.data.batch) == (16, 256, 8)
-    assert (config.optim.lr, config.train.steps, config.loss.sparsity) == (2e-4, 600_000, 0)
-    vimeo = load("psrt", "vimeo,vid4")
-    assert (vimeo.data.frames, vimeo.data.mirror, vimeo.data.batch) == (7, True, 8)
-    assert (vimeo.optim.lr, vimeo.train.steps) == (1e-4, 300_000)
-
-
-def test_the_published_recipe_of_iconvsr():
-    reds, vimeo = load("iconvsr"), load("iconvsr", "vimeo")
-    assert (reds.model.keyframe_stride, reds.model.temporal_padding) == (5, 2)
-    assert (vimeo.model.keyframe_stride, vimeo.model.temporal_padding) == (5, 3)
-    assert reds.optim.to_dict() == load("basicvsr").optim.to_dict()
-
-
-def test_the_published_recipe_of_vrt():
-    config = load("vrt")
-    assert (config.data.frames, config.data.crop, config.data.batch) == (6, 256, 8)
-    optim = config.optim
-    assert (optim.lr, optim.lr_end, optim.b1, optim.b2, optim.ema) == (4e-4, 1e-7, 0.9, 0.99, 0)
-    assert (optim.flow_lr_mul, optim.fix_flow, config.train.steps) == (0.125, 20_000, 300_000)
-    assert (optim.flow_params, config.loss.eps) == (("spynet", "deform"), 1e-9)
-    assert (load("vrt", "002").data.frames, load("vrt", "003").data.frames) == (16, 7)
-    assert load("vrt", "004,vid4_bd").data.dataset == "vimeo90k/bd"
-    for variant in ("005", "006", "007", "008", "009"):
-        config = load("vrt", variant)
-        assert (config.model.scale, config.data.crop) == (1, 192)
+def test_recipes_share_what_they_are_said_to_share():
+    for variant in ("reds", "vimeo"):
+        icon, basic = load("iconvsr", variant), load("basicvsr", variant)
+        assert all(icon[section] == basic[section] for section in ("data", "optim", "train"))
+        mia, iia, psrt = (load(name, variant) for name in ("miavsr", "iiavsr", "psrt"))
+        assert mia.optim == iia.optim == psrt.optim and mia.train == iia.train
+        assert set(mia.model) - set(iia.model) == {*miavsr.MASKS}
+    for name, variants in {"vrt": ("005", "006", "007"), "rvrt": ("004", "005")}.items():
+        models_of_tasks = [load(name, variant).model for variant in variants]
+        assert all(model == models_of_tasks[0] for model in models_of_tasks)
+    for name, variant in (("vrt", "004"), ("rvrt", "003")):  # BD is trained and scored
+        config = load(name, variant)
+        assert config.eval.dataset == config.data.dataset == "vimeo90k/bd"
 
 
 def test_closest_field_goes_by_the_whole_path():

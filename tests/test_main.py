@@ -24,7 +24,7 @@ TINY = "--config=configs/swrn.py:tiny"
         ([TINY, "train.steps=7"], "unexpected argument 'train.steps=7'"),
         ([TINY, "--mode=test"], "should be one of"),
         ([TINY, "--mode=eval"], "W holds no run"),
-        ([TINY, "--process=1"], "--coordinator, --processes and --process belong together"),
+        ([TINY, "--process=1"], "--coordinator, --processes and --process must be given together"),
         ([TINY, "--distributed"], "cannot be connected by the scheduler's environment: "),
         ([TINY, "--config.data.dir=nowhere"], "'dead_leaves/small' is not prepared in nowhere"),
     ],

@@ -112,6 +112,6 @@ def test_a_disk_that_fills_up_is_explained(Checkpoints, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise ValueError("RESOURCE_EXHAUSTED: ... write: No space left on device")
 
-    monkeypatch.setattr(checkpoints._manager, "save", full)
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
     with pytest.raises(InputError, match="disk of .* is full.*start again to resume"):
         checkpoints.save(make_state(1), position=1)

@@ -1,4 +1,4 @@
-"""What the profiler says, against counts by hand, and what it says of wrong command lines."""
+"""The command profile: its outputs, and errors of wrong command lines."""
 
 import contextlib
 import functools
@@ -10,18 +10,21 @@ import types
 
 import jax
 import numpy as np
+import profiled
 import pytest
 from PIL import Image
 
-from jaxvsr import cli, flops, models, profile
+from jaxvsr import cli, profile
 from jaxvsr.config import load_config, save_config
-from jaxvsr.profiling import measuring, tables, topologies
+from jaxvsr.preflight import create_model
+from jaxvsr.profiling import tables, topologies
+from jaxvsr.training.checkpoints import Checkpoints
+from jaxvsr.training.state import initial_weights
 
-REPOSITORY = pathlib.Path(__file__).parents[2]
+REPOSITORY = pathlib.Path(__file__).parents[1]
 SWRN = "--config=configs/swrn.py"
 SMALL = ["--size=16x24", "--frames=3", "--rounds=1"]
 MIA = "--config=configs/miavsr.py:tiny"
-HEIGHT, WIDTH = 16, 24
 
 
 def main(words):
@@ -32,138 +35,6 @@ def main(words):
 @pytest.fixture(autouse=True)
 def in_the_repository(monkeypatch):
     monkeypatch.chdir(REPOSITORY)
-
-
-@functools.cache
-def swrn():
-    model = models.create("swrn", dim=4, num_blocks=1)
-    lq = np.zeros((2, 3, HEIGHT, WIDTH, 3), np.float32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), lq)
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    return measuring.profile([measuring.Subject("swrn", model, lq, variables=zeros)], rounds=2)[0]
-
-
-def conv(c_in, c_out, side=3):
-    """Parameters and FLOPs a frame."""
-    return side**2 * c_in * c_out + c_out, 2 * side**2 * c_in * c_out * HEIGHT * WIDTH
-
-
-def test_layers_are_as_counted_by_hand():
-    found = {layer.name: (layer.parameters, layer.flops) for layer in swrn().layers}
-    resized = 2 * (4 * HEIGHT) * HEIGHT * WIDTH * 3 + 2 * (4 * WIDTH) * WIDTH * (4 * HEIGHT) * 3
-    branches = {
-        f"cell/{name}_{side}{end}": conv(c_in, 4)
-        for side in ("forward", "backward")
-        for name, end, c_in in (("conv_first", "", 10), ("trunk", "_0", 4), ("conv_hidden", "", 4))
-    }
-    assert found == branches | {
-        "cell/conv_fusion": conv(8, 4),
-        "cell/trunk_fusion_0": conv(4, 4),
-        "cell/conv_last": conv(4, 48),
-        "": (0, resized),  # the bilinear enlargement
-    }
-
-
-def test_layers_are_together_the_whole():
-    profile = swrn()
-    model, lq = profile.subject.model, profile.subject.lq
-    variables = jax.eval_shape(model.init, jax.random.key(0), lq)
-    assert profile.parameters == sum(leaf.size for leaf in jax.tree.leaves(variables))
-    assert profile.flops == flops.count(model.apply, variables, lq) / 6
-    for depth in (1, 2, 3):
-        layers = measuring.grouped(profile.layers, depth)
-        assert sum(layer.parameters for layer in layers) == profile.parameters
-        assert sum(layer.flops for layer in layers) == pytest.approx(profile.flops, rel=1e-12)
-        assert len({layer.name for layer in layers}) == len(layers)
-    assert [layer.name for layer in measuring.grouped(profile.layers, 1)] == ["", "cell"]
-
-
-def test_times_and_memory_are_measured():
-    profile = swrn()
-    assert len(profile.seconds) == 2 and min(profile.seconds) > 0
-    assert profile.frame_seconds == pytest.approx(np.mean(profile.seconds) / 6)
-    assert profile.mfu == profile.flops / profile.frame_seconds / profile.peak
-    # Input and output, and something for what is between.
-    bytes_at_least = 4 * profile.subject.lq.size * (1 + 16)
-    assert bytes_at_least < profile.memory < 100 * bytes_at_least
-    assert profile.masked_flops is None and profile.keep_ratios == {}
-
-
-@functools.cache
-def masked():
-    """A small MIA-VSR in which the second block of two computes every token and the first, from
-    the second frame on, none: the predictors' biases alone decide."""
-    fields = {"dim": 8, "depths": (2,), "num_heads": (2,), "window_size": (3, 4, 4)}
-    model = models.create("miavsr", **fields, align=False)
-    lq = np.random.default_rng(0).random((1, 4, HEIGHT, WIDTH, 3), np.float32)
-
-    def value(path, leaf):
-        place = jax.tree_util.keystr(path, simple=True, separator="/")
-        bias = place.endswith("predictor/linear/bias")
-        return np.full(leaf.shape, (1 if "block_1" in place else -1) if bias else 0, np.float32)
-
-    shapes = jax.eval_shape(model.init, jax.random.key(0), lq)
-    variables = jax.tree_util.tree_map_with_path(value, shapes)
-    return measuring.profile([measuring.Subject("mia", model, lq, variables=variables)], rounds=1)[
-        0
-    ]
-
-
-def test_what_masks_spare_is_as_counted_by_hand():
-    """Queries, attention and MLP are spared, but not keys, values and the predictor."""
-    profile = masked()
-    branches = ("backward_1", "forward_1", "backward_2", "forward_2")
-    assert profile.keep_ratios == {
-        f"{branch}/group_0/block_{block}": block for branch in branches for block in (0, 1)
-    }
-    dim, tokens, keys = 8, HEIGHT * WIDTH, 3 * 4 * 4
-    # The query, logits, values by weights, projection, and the MLP's two layers.
-    by_token = 2 * dim * (dim + keys + keys + dim + 2 * dim + 2 * dim)
-    # Of four frames each branch computes the first in whole.
-    spared = len(branches) * 3 / 4 * tokens * by_token
-    # A little may be done to weights, inside of blocks and for no token.
-    assert profile.flops - profile.masked_flops == pytest.approx(spared, rel=1e-2)
-    for layer in profile.layers:
-        if "block_0" not in layer.name:
-            assert layer.masked_flops == layer.flops
-
-
-def test_tables_show_layers_that_sum_to_the_whole():
-    text = tables.report(swrn(), depth=2, rows=3)
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
-    start = next(i for i, row in enumerate(rows) if row[:1] == ["layer"])
-    shown = rows[start + 2 :]
-    assert [row[0] for row in shown[-2:]] == ["(7 others)", "total"]
-    numbers = [[float(cell.replace(",", "")) for cell in row[1:]] for row in shown]
-    *parts, whole = np.array(numbers)
-    np.testing.assert_allclose(sum(parts), whole, rtol=0.01)
-    assert whole[0] == swrn().parameters and whole[1] == 100
-
-
-def test_the_table_of_layers_is_as_deep_as_gives_some():
-    assert "cell/conv_last" in tables.report(swrn(), None, 20)
-    assert "cell/conv_last" not in tables.report(swrn(), 1, 20)
-
-
-def test_masks_are_shown_by_branch_and_block_with_what_they_were_computed_on():
-    text = tables.report(masked(), 1, 5)
-    row = next(line for line in text.splitlines() if line.startswith("| backward_1/group_0"))
-    assert [cell.strip() for cell in row.split("|")[2:-1]] == ["0", "100", "50"]
-    assert (
-        "Masks of random noise; weights: untrained. Masks of an untrained model have no meaning"
-        in text
-    )
-
-
-def test_a_comparison_has_a_row_a_model_and_says_what_masks_spare():
-    lines = tables.comparison([masked(), swrn()]).splitlines()
-    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[0] == "|"]
-    heads, _, mia, small = (dict(zip(table[0], row, strict=True)) for row in table)
-    assert list(heads)[:3] == ["model", "parameters", "GFLOPs"]
-    assert (mia["model"], small["model"]) == ("mia", "swrn")
-    assert float(mia["with masks"]) < float(mia["GFLOPs"]) and small["with masks"] == ""
-    assert mia["relative time"] == "1.00" and float(small["relative time"]) > 0
-    assert float(mia["ms"]) > 0 and int(mia["memory (MiB)"]) >= 0
 
 
 def test_models_are_compared_on_the_same_clip(capsys, tmp_path):
@@ -187,7 +58,7 @@ def test_models_are_compared_on_the_same_clip(capsys, tmp_path):
     assert bicubic["parameters"] == bicubic["statistics"] == 0
     for model in found["models"]:
         assert len(model["seconds_of_calls"]) == 1 and model["memory_bytes"] > 0
-    assert set(swrn) == set(bicubic) == set(tables.plain(masked()))
+    assert set(swrn) == set(bicubic) == set(tables.plain(profiled.masked()))
 
 
 def test_without_rounds_nothing_runs(capsys):
@@ -211,33 +82,34 @@ def test_the_clip_can_be_ones_own(tmp_path, capsys):
     assert "has 4 frames of 20x30, fewer or smaller than 5 of 20x30" in capsys.readouterr().err
 
 
-def test_a_runs_weights_are_taken(tmp_path, monkeypatch):
-    from jaxvsr.training.checkpoints import Checkpoints
-    from jaxvsr.training.optimizer import make_optimizer
-    from jaxvsr.training.state import initial_state
+def test_a_runs_weights_are_taken(tmp_path):
+    """Those of predictors whose biases keep every token, or none."""
+    fields = {"dim": 4, "depths": (2,), "mid_channels": 4, "features_hr": 4}
+    overrides = {f"model.{field}": str(value) for field, value in fields.items()}
+    config = load_config("configs/miavsr.py:tiny", overrides)
+    model = create_model(config)
+    shapes = jax.eval_shape(functools.partial(initial_weights, model, ema=True), jax.random.key(0))
+    words = [f"--config.{field}={value}" for field, value in overrides.items()]
+    words += ["--size=12x20", "--frames=2", "--rounds=1"]
+    for kept, run in ((1.0, tmp_path / "all"), (0.0, tmp_path / "none")):
 
-    fields = {"model.dim": "4", "model.num_blocks": "1"}
-    config = load_config("configs/swrn.py", fields)
-    optimizer, _ = make_optimizer(config.optim, 1)
-    state = initial_state(models.create(**config.model), optimizer, seed=3, ema=False)
-    save_config(config, tmp_path)
-    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
-        checkpoints.save(state, 0)
-    measured, profile = [], swrn()
-    monkeypatch.setattr(
-        measuring, "profile", lambda subjects, rounds: measured.extend(subjects) or [profile]
-    )
-    words = [f"--config.{field}={value}" for field, value in fields.items()]
-    assert main([SWRN, *words, f"--workdir={tmp_path}"]) == 0
-    (subject,) = measured
-    assert subject.weights == f"step 0 of {tmp_path}"
-    jax.tree.map(np.testing.assert_array_equal, subject.variables, state.weights.variables)
+        def value(path, leaf, kept=kept):
+            bias = jax.tree_util.keystr(path, simple=True).endswith("predictorlinearbias")
+            return jax.numpy.full(leaf.shape, (2 * kept - 1) if bias else 0.0)
+
+        run.mkdir()
+        save_config(config, run)
+        with contextlib.closing(Checkpoints(run)) as checkpoints:
+            checkpoints.save_weights(jax.tree_util.tree_map_with_path(value, shapes))
+        path = run / "costs.json"
+        assert main([MIA, *words, f"--workdir={run}", f"--json={path}"]) == 0
+        (found,) = json.loads(path.read_text())["models"]
+        assert found["weights"] == f"step 0 of {run}"
+        assert set(found["keep_ratios"].values()) == {kept}
 
 
-def test_gatings_are_swept_over_the_share_that_is_kept(tmp_path, monkeypatch, capsys):
+def test_gatings_are_swept_over_the_fraction_that_is_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("jaxvsr.profile.KEEP_RATIOS", (0.5,))
-    costs = [swrn()]  # of anything: what a sweep is beside
-    monkeypatch.setattr(measuring, "profile", lambda subjects, rounds: costs)
     small = {"dim": 4, "depths": (1,), "num_heads": (1,), "mid_channels": 4, "features_hr": 4}
     words = [f"--config.model.{field}={value}" for field, value in small.items()]
     words += ["--size=12x20", "--frames=2", "--rounds=1", f"--json={tmp_path / 'costs.json'}"]

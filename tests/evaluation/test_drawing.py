@@ -1,0 +1,51 @@
+"""Pictures of an evaluation."""
+
+import jax.numpy as jnp
+import numpy as np
+from scored import Source, protocol, repeat_pixels, score
+
+from jaxvsr import models
+from jaxvsr.evaluation import drawing
+
+
+def test_the_picture_shows_the_middle_frame_side_by_side():
+    def with_masks(variables, lq):
+        return repeat_pixels(variables, lq)[0], jnp.full(lq.shape[:4], 0.25)
+
+    plain, masked = score().picture, score(with_masks).picture
+    assert plain.dtype == np.uint8
+    gap = 4
+    assert plain.shape[1] == 4 * 64 + 3 * gap and masked.shape[1] == 5 * 64 + 4 * gap
+    frames = Source().read(0, range(3))
+    height = plain.shape[0] - 48
+    panel = plain[height:, 3 * (64 + gap) :]
+    np.testing.assert_array_equal(panel, frames["gt"][1])
+    np.testing.assert_array_equal(plain[height:, :64][::4, ::4], frames["lq"][1])
+
+
+def test_masks_are_drawn_of_the_first_clip_or_a_tile_of_it(monkeypatch):
+    seen = []
+
+    def masks_of(model, variables, lq):
+        seen.append(lq.shape)
+        return {"forward_1/group_0/block_0": np.ones(lq.shape[:3], bool)}
+
+    monkeypatch.setattr(drawing.mask_pictures, "masks_of", masks_of)
+    variables = {"params": jnp.zeros(())}
+    for tile, expected in (((0, 0, 0), (3, 12, 16, 3)), ((2, 8, 0), (2, 8, 16, 3))):
+        model = models.create("miavsr")
+        drawn, film = drawing.draw_masks(model, Source(), protocol(tile=tile), variables)
+        assert seen[-1] == expected and len(film) == expected[0]
+        assert drawn["masks"].shape[0] == 22 + 10 * expected[1]  # small frames are repeat_pixelsd
+    without = models.create("iiavsr")
+    assert drawing.draw_masks(without, Source(), protocol(), variables) == ({}, [])
+
+
+def test_a_profile_is_a_column_over_time():
+    gt = np.random.default_rng(0).integers(0, 256, (5, 16, 24, 3), np.uint8)
+    lq, sr = gt[:, ::4, ::4], gt // 2
+    picture = drawing.temporal_profile(4, lq, gt, sr)[-16:]
+    frame = 24 // (2 * 5) + 1  # pixels that a frame takes
+    assert picture.shape == (16, 24 + 3 * (4 + 5 * frame), 3)
+    last = picture[:, -5 * frame :: frame]
+    np.testing.assert_array_equal(last, gt[:, :, 12].swapaxes(0, 1))

@@ -1,0 +1,62 @@
+"""Scores as tables, CSV and JSON."""
+
+import csv
+import json
+
+import jax.numpy as jnp
+import reference
+from scored import Source, protocol, repeat_pixels, score
+
+from jaxvsr.data.sources import Clip
+from jaxvsr.evaluation import scoring
+from jaxvsr.evaluation.protocol import METRICS
+
+
+def test_the_table_says_what_was_scored():
+    table = score(baseline=True).table()
+    assert table.startswith("made up val: 3 clips, all frames, RGB\n")
+    assert "| bicubic " in table and "| model " in table and "PSNR" in table
+    assert "| bicubic " not in score().table()
+    changes = {"tile": (2, 0, 0), "input": "mirror"}
+    assert score(protocol=changes).title().endswith("RGB, input mirror, in tiles of 2x0x0")
+    title = score(dtype="bfloat16").title()
+    assert title == "made up val: 3 clips, all frames, RGB, computed in bfloat16"
+
+
+def test_files_of_a_score(tmp_path):
+    result = score(baseline=True, name="tiny")
+    origin = {"checkpoint": "step 7", "config": {"model": {"name": "tiny"}}}
+    path = result.save(tmp_path / "eval", "set", origin)
+    text, table, values = (path.with_suffix(suffix) for suffix in (".md", ".csv", ".json"))
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 8 and list(rows[0]) == ["method", "clip", "frame", "psnr", "ssim"]
+    (row,) = (r for r in rows if (r["method"], r["clip"], r["frame"]) == ("tiny", "c", "1"))
+    assert float(row["psnr"]) == result.scores["tiny"]["psnr"]["c"][1]
+    found = json.loads(values.read_text())
+    assert found["scores"]["bicubic"]["ssim"]["mean"] == result.mean("bicubic", "ssim")
+    assert found["scores"]["tiny"]["psnr"]["clips"].keys() == {"a", "b", "c"}
+    assert found["checkpoint"] == "step 7" and found["config"] == {"model": {"name": "tiny"}}
+    assert found["protocol"]["channel"] == "rgb" and "every" not in found["protocol"]
+    assert result.table() in text.read_text() and "- checkpoint: step 7" in text.read_text()
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_every_metric_reaches_the_tables(tmp_path):
+    changes = {
+        "metrics": METRICS,
+        "niqe_parameters": str(reference.GOLDEN / "niqe_parameters.npz"),
+        "clips": 1,
+    }
+
+    class Large(Source):
+        clips = (Clip("a", 3, 96, 192),)
+
+    settings = protocol(**changes)
+    result = scoring.evaluate(repeat_pixels, Large(), settings, {"params": jnp.zeros(())})
+    assert all(f" {head} " in result.table() for head in ("PSNR (dB)", "SSIM", "GMSD ↓", "NIQE ↓"))
+    header, first, *_, last = result.csv().splitlines()
+    assert header == "method,clip,frame,psnr,ssim,gmsd,niqe,tof"
+    # tOF is of a frame and the one before.
+    assert first.startswith("model,a,0,") and first.endswith(",")
+    assert last.startswith("model,a,2,") and float(last.split(",")[-1]) > 0

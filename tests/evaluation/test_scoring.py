@@ -1,0 +1,79 @@
+"""Scores of a model over clips."""
+
+import dataclasses
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scored import Source, protocol, repeat_pixels, score
+
+from jaxvsr import metrics
+from jaxvsr.data.degradations import imresize
+from jaxvsr.evaluation import scoring
+
+
+def test_scores_are_those_of_the_metrics():
+    result = score(baseline=True)
+    for i, clip in enumerate(Source.clips):
+        frames = Source().read(i, range(clip.length))
+        outputs = {
+            "model": frames["lq"].repeat(4, axis=1).repeat(4, axis=2),
+            "bicubic": imresize(frames["lq"], 4),
+        }
+        for method, sr in outputs.items():
+            scores = result.scores[method]
+            np.testing.assert_array_equal(scores["psnr"][clip.name], metrics.psnr(sr, frames["gt"]))
+            np.testing.assert_array_equal(scores["ssim"][clip.name], metrics.ssim(sr, frames["gt"]))
+    clips = [values.mean() for values in result.scores["model"]["psnr"].values()]
+    assert result.mean("model", "psnr") == pytest.approx(np.mean(clips))
+
+
+def test_kinds_of_clips_are_scored_apart(monkeypatch, tmp_path):
+    assert score().kinds == []
+    kinds = ("tripod", "moving", "tripod")
+    clips = tuple(
+        dataclasses.replace(clip, kind=kind) for clip, kind in zip(Source.clips, kinds, strict=True)
+    )
+    monkeypatch.setattr(Source, "clips", clips)
+    result = score(baseline=True)
+    assert result.kinds == ["tripod", "moving"]
+    by_clip = {clip: x.mean() for clip, x in result.scores["model"]["psnr"].items()}
+    assert result.mean("model", "psnr", "moving") == by_clip["b"]
+    mean = result.mean("model", "psnr", "tripod")
+    assert mean == pytest.approx((by_clip["a"] + by_clip["c"]) / 2)
+    assert f"| model, tripod   |   {mean:.4f} |" in result.table()
+    path = result.save(tmp_path, "set", {"checkpoint": "step 7", "config": {}})
+    found = json.loads(path.with_suffix(".json").read_text())
+    assert found["scores"]["model"]["psnr"]["kinds"]["tripod"] == mean
+
+
+def test_the_protocol_is_obeyed():
+    some = score(protocol={"frames": (1,), "clips": 2, "crop": 4, "channel": "y"})
+    assert list(some.scores["model"]["psnr"]) == ["a", "b"]
+    frames = Source().read(0, range(3))
+    sr = frames["lq"].repeat(4, axis=1).repeat(4, axis=2)
+    expected = metrics.psnr(sr[[1]], frames["gt"][[1]], 4, "y")
+    np.testing.assert_array_equal(some.scores["model"]["psnr"]["a"], expected)
+    assert some.title() == "made up val: 2 clips, frames 1, Y, a border of 4 left out"
+
+
+def test_it_can_be_stopped():
+    with pytest.raises(scoring.Stopped):
+        score(stop=lambda: True)
+
+
+def test_the_drawn_frames_are_the_best_the_median_and_the_worst(monkeypatch):
+    chosen = {}
+
+    def keep(scale, t, lq, gt, sr, computed):
+        chosen[float(metrics.psnr(sr[[t]], gt[[t]])[0])] = t
+        return gt[t]
+
+    psnr = score().scores["model"]["psnr"]
+    monkeypatch.setattr(scoring, "comparison", keep)
+    variables = {"params": jnp.zeros(())}
+    drawn = scoring.draw(repeat_pixels, Source(), protocol(), variables, psnr)
+    assert list(drawn) == ["best", "median", "worst", "profile"]
+    ranked = sorted(np.concatenate(list(psnr.values())))
+    assert sorted(chosen) == [ranked[0], ranked[4], ranked[-1]]

@@ -1,0 +1,85 @@
+"""The training step: loss, gradients, update."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvsr import models
+from jaxvsr.config import defaults
+from jaxvsr.training.optimizer import make_optimizer
+from jaxvsr.training.state import initial_state
+from jaxvsr.training.step import make_loss, make_step
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A tiny masked network's loss and state, and a batch."""
+    model = models.create(
+        "miavsr", dim=8, depths=(2,), num_heads=(2,), mid_channels=8, features_hr=8, align=False
+    )
+    config = defaults()
+    config.loss.sparsity = 1e-3
+    config.optim.lr = 1e-2
+    optimizer, _ = make_optimizer(config.optim, 100)
+    rng = np.random.default_rng(0)
+    batch = {
+        "lq": rng.integers(0, 256, (4, 3, 8, 8, 3), np.uint8),
+        "gt": rng.integers(0, 256, (4, 3, 32, 32, 3), np.uint8),
+    }
+    state = jax.jit(lambda: initial_state(model, optimizer, seed=0, ema=True))()
+    return model, config, optimizer, state, batch
+
+
+def test_parts_of_a_batch_add_up_to_it(small):
+    _, config, optimizer, _, batch = small
+    # A model without noise, which each part draws for itself.
+    model = models.create("swrn", dim=4, num_blocks=1)
+    loss = make_loss(model, config.loss)
+    state = jax.jit(lambda: initial_state(model, optimizer, seed=0, ema=True))()
+    results = [jax.jit(make_step(loss, optimizer, parts, 0.9))(state, batch) for parts in (1, 2, 4)]
+    for next_state, metrics in results[1:]:
+        for name, value in results[0][1].items():
+            np.testing.assert_allclose(metrics[name], value, rtol=1e-4)
+        assert metrics["finite"].all()
+        moved = jax.tree.map(
+            lambda a, b: np.abs(a - b).max(),
+            *(s.weights.params for s in (next_state, results[0][0])),
+        )
+        assert max(jax.tree.leaves(moved)) < 1e-4
+
+
+def test_a_step_is_the_published_arithmetic(small):
+    model, config, optimizer, state, batch = small
+    compute = make_loss(model, config.loss)
+    step = jax.jit(make_step(compute, optimizer, 1, 0.9))
+    after, metrics = step(state, batch)
+    loss, pixel, ratio = (float(metrics[k]) for k in ("loss", "pixel_loss", "keep_ratio"))
+    assert loss == pytest.approx(pixel + 1e-3 * ratio, rel=1e-6) and 0 < ratio < 1
+    before, params, ema = state.weights.params, after.weights.params, after.weights.ema
+    expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, before, params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), ema, expected)
+    # Adam's first step goes against the gradient; its length is the rate, less where eps counts.
+    rng = jax.random.split(jax.random.fold_in(state.rng, state.step), 1)[0]
+    grads, _ = jax.jit(jax.grad(compute, has_aux=True))(before, {}, batch, rng)
+    grad = np.float64(grads["conv_first"]["kernel"])
+    moved = params["conv_first"]["kernel"] - before["conv_first"]["kernel"]
+    np.testing.assert_allclose(moved, -1e-2 * grad / (np.abs(grad) + 1e-8), atol=2e-5)
+    # Each step draws anew, and the same one the same.
+    again, _ = step(state, batch)
+    jax.tree.map(np.testing.assert_array_equal, again.weights.params, params)
+    _, other = step(state.replace(step=state.step + 1), batch)
+    assert other["keep_ratio"] != metrics["keep_ratio"]
+
+
+@pytest.mark.slow
+def test_training_in_bfloat16_stays_near(small):
+    model, config, optimizer, state, batch = small
+    exact, rounded = (
+        make_loss(model.clone(dtype=dtype, use_mask=False), config.loss)
+        for dtype in ("float32", "bfloat16")
+    )
+    after, metrics = jax.jit(make_step(rounded, optimizer, 1, 0.9))(state, batch)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(after.weights.params))
+    loss, _ = jax.jit(exact)(state.weights.params, {}, batch, state.rng)
+    assert loss != metrics["loss"] == pytest.approx(float(loss), rel=1e-2)

@@ -1,0 +1,76 @@
+"""Logs of a run, and how they go on after it was killed."""
+
+import contextlib
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from jaxvsr.errors import InputError
+from jaxvsr.training.summaries import Summaries, make_workdir
+
+
+def write(workdir, step, values):
+    with contextlib.closing(Summaries(workdir, step)) as summaries:
+        for done, value in values.items():
+            summaries.scalars(done, {"loss": value})
+
+
+def lines(workdir):
+    found = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return {line["step"]: line["loss"] for line in found}
+
+
+def test_numbers_are_kept_to_the_last_digit_and_sent_to_tensorboard(tmp_path):
+    values = {1: 1 / 3, 2: np.float32(0.1)}
+    write(tmp_path, None, values)
+    assert lines(tmp_path) == {1: 1 / 3, 2: float(np.float32(0.1))}
+    events = EventAccumulator(str(tmp_path), {"tensors": 0}).Reload()
+    assert [event.step for event in events.Tensors("loss")] == [1, 2]
+
+
+def test_lines_after_the_checkpoint_are_written_again(tmp_path):
+    write(tmp_path, 0, {1: 1.0, 2: 2.0, 3: 3.0})
+    write(tmp_path, 2, {3: 30.0})
+    assert lines(tmp_path) == {1: 1.0, 2: 2.0, 3: 30.0}
+
+
+def test_an_incomplete_line_of_a_killed_run_is_dropped(tmp_path):
+    write(tmp_path, 0, {1: 1.0})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "lo')
+    write(tmp_path, 5, {6: 6.0})
+    assert lines(tmp_path) == {1: 1.0, 6: 6.0}
+
+
+def test_scoring_appends(tmp_path):
+    write(tmp_path, 0, {1: 1.0, 2: 2.0})
+    write(tmp_path, None, {1: 10.0})
+    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 3
+
+
+def test_pictures_are_png_files_too(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8)
+    with contextlib.closing(Summaries(tmp_path, None)) as summaries:
+        path = summaries.image(7, "eval", picture)
+    assert path == tmp_path / "images" / "eval_00000007.png"
+    with Image.open(path) as found:
+        np.testing.assert_array_equal(np.asarray(found), picture)
+
+
+def test_a_folder_that_cannot_be_made_is_explained(tmp_path):
+    make_workdir(tmp_path / "a" / "b")
+    make_workdir(tmp_path / "a" / "b")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="--workdir=.*file/run cannot be created"):
+        make_workdir(tmp_path / "file" / "run")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_to_is_explained(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="cannot be written to"):
+        make_workdir(tmp_path)
