@@ -89,7 +89,7 @@ class Checkpoints:
             self._manager.save(0, args=args)
             self._manager.wait_until_finished()
 
-    def restore(self, state: TrainState, step: int) -> tuple[TrainState, int]:
+    def load(self, state: TrainState, step: int) -> tuple[TrainState, int]:
         """Reads a checkpoint to resume from it.
 
         Args:
@@ -108,7 +108,7 @@ class Checkpoints:
                 f"{self._workdir} holds only weights, no run to resume: use another --workdir and "
                 f"--config.train.init_from={self._workdir}"
             )
-        restored = self._restore(
+        restored = self._load(
             step,
             weights=ocp.args.StandardRestore(state.weights),
             training=ocp.args.StandardRestore(state.replace(weights=None)),
@@ -117,15 +117,15 @@ class Checkpoints:
         state = restored["training"].replace(weights=restored["weights"])
         return state, restored["data"]["position"]
 
-    def restore_weights(self, weights: Weights, step: int) -> Weights:
-        """Reads the weights of a checkpoint, as `restore`."""
-        return self._restore(step, weights=ocp.args.StandardRestore(weights))["weights"]
+    def load_weights(self, weights: Weights, step: int) -> Weights:
+        """Reads the weights of a checkpoint, as `load`."""
+        return self._load(step, weights=ocp.args.StandardRestore(weights))["weights"]
 
     def degradation(self, step: int) -> str:
         """Returns the name of the degradation that a checkpoint was trained on; "" if unknown."""
-        return self._restore(step, data=ocp.args.JsonRestore())["data"]["degradation"]
+        return self._load(step, data=ocp.args.JsonRestore())["data"]["degradation"]
 
-    def _restore(self, step: int, **args: Any) -> Any:
+    def _load(self, step: int, **args: Any) -> Any:
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**args))
         except (ValueError, KeyError) as error:
@@ -189,7 +189,7 @@ def load_best(
         step = checkpoints.best_step()
         if step is None:
             raise InputError(f"{workdir} holds no checkpoint yet")
-        variables = checkpoints.restore_weights(shapes, step).variables
+        variables = checkpoints.load_weights(shapes, step).variables
         return step, variables, checkpoints.degradation(step)
 
 

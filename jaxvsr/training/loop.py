@@ -144,7 +144,7 @@ def first_state(
     shapes = placed(jax.eval_shape(init), mesh)
     latest = checkpoints.latest_step()
     if latest is not None:
-        return checkpoints.restore(shapes, latest)
+        return checkpoints.load(shapes, latest)
 
     given = _given_variables(config, model, shapes.weights.params)
     everywhere = replicated(mesh)

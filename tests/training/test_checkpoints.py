@@ -42,7 +42,7 @@ def test_what_is_saved_comes_back(Checkpoints, tmp_path):
     assert checkpoints.degradation(5) == "unknown"
     checkpoints.close()
     blank = jax.eval_shape(lambda: make_state(0))
-    restored, position = Checkpoints(tmp_path).restore(blank, 5)
+    restored, position = Checkpoints(tmp_path).load(blank, 5)
     assert position == 40
     assert jax.tree.structure(restored) == jax.tree.structure(state)
     for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(state), strict=True):
@@ -50,7 +50,7 @@ def test_what_is_saved_comes_back(Checkpoints, tmp_path):
         if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
             a, b = jax.random.key_data(a), jax.random.key_data(b)
         np.testing.assert_array_equal(a, b)
-    weights = Checkpoints(tmp_path).restore_weights(blank.weights, 5)
+    weights = Checkpoints(tmp_path).load_weights(blank.weights, 5)
     np.testing.assert_array_equal(weights.variables["params"]["layer"]["kernel"], 1.5)
 
 
@@ -79,7 +79,7 @@ def test_a_step_is_saved_once(Checkpoints, tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(make_state(1, 1.0), position=1)
     checkpoints.save(make_state(1, 2.0), position=1)
-    weights = checkpoints.restore_weights(jax.eval_shape(lambda: make_state(0)).weights, 1)
+    weights = checkpoints.load_weights(jax.eval_shape(lambda: make_state(0)).weights, 1)
     np.testing.assert_array_equal(weights.params["layer"]["kernel"], 1)
 
 
@@ -89,7 +89,7 @@ def test_another_tree_is_refused(Checkpoints, tmp_path, other):
     checkpoints.save(make_state(1), position=1)
     blank = jax.eval_shape(lambda: make_state(0, **other))
     with pytest.raises(InputError, match="checkpoint of step 1 .* does not fit"):
-        checkpoints.restore(blank, 1)
+        checkpoints.load(blank, 1)
 
 
 def test_what_a_killed_run_left_half_written_is_cleared_away(Checkpoints, tmp_path):

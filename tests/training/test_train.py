@@ -112,7 +112,7 @@ def test_what_is_not_finite_stops_the_run_and_is_named(data_dir, tmp_path):
     assert step is not None and step < STEPS
     optimizer, _ = make_optimizer(config.optim, STEPS)
     fresh = initial_state(models.create(**config.model), optimizer, 0, False)
-    state, position = checkpoints.restore(fresh, step)
+    state, position = checkpoints.load(fresh, step)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.weights))
     assert position == 4 * step
 
