@@ -20,12 +20,14 @@ FILES = jaxvsr configs tests tfds_builders benchmarks notebooks setup.py
 export TF_CPP_MIN_LOG_LEVEL = 2
 export TF_ENABLE_ONEDNN_OPTS = 0
 
-.PHONY: help demo data test test-all test-next wheel notebooks lint clean
+.PHONY: help demo data test test-golden test-all test-next test-tpu wheel notebooks lint clean
 
 help:
 	@echo "make demo      train the tiny MIA-VSR on the embedded data set and score it"
 	@echo "make data      prepare a data set: DATASET=reds MANUAL_DIR=/where/it/is [DATA_DIR=/where/to]"
 	@echo "make test      run the tests, except the slow ones; make test-all: all of them"
+	@echo "make test-golden run the slow golden cases, four devices, several hosts, long trainings"
+	@echo "make test-tpu  compile two networks for a TPU, with jaxvsr[tpu] and no TPU"
 	@echo "make test-next run the tests on the newest supported stack ($(PYTHON_NEXT), $(JAX_NEXT))"
 	@echo "make wheel     build a wheel, install it and run every command outside the checkout"
 	@echo "make notebooks execute the notebooks with small settings"
@@ -41,6 +43,13 @@ data: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(RUN) $(PYTEST) -m "not slow"
+
+test-golden: $(VENV)/.installed-dev
+	$(RUN) $(PYTEST) -m slow tests/models tests/distributed tests/training
+
+test-tpu: $(VENV)/.installed-dev
+	$(RUN) -m pip install --quiet --editable '.[tpu]'
+	$(RUN) -m pytest -m slow tests/profiling/test_tpu.py -k "swrn.py or basicvsr.py"
 
 test-all: $(VENV)/.installed-dev
 	$(RUN) $(PYTEST)
