@@ -27,7 +27,6 @@ from jaxvsr import cli, presets
 from jaxvsr.config import load_config, plain, shared_fields
 from jaxvsr.distributed import hosts
 from jaxvsr.errors import InputError
-from jaxvsr.preflight import create_model
 from jaxvsr.training.state import initial_weights
 from jaxvsr.upscaling.pipeline import upscale_file
 from jaxvsr.upscaling.request import (
@@ -133,7 +132,9 @@ def _network(
         return model, variables, {"preset": preset or presets.DEFAULT, **made["model"]}
     if preset:
         raise InputError("--preset has its own config: leave out --config")
-    from jaxvsr.training.checkpoints import load_best  # imported here, as it needs TensorFlow
+    # Imported here, since they need TFDS and TensorFlow, which built-in weights do without.
+    from jaxvsr.preflight import create_model
+    from jaxvsr.training.checkpoints import load_best
 
     model = create_model(config)
     init = functools.partial(initial_weights, model, ema=False)

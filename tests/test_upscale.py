@@ -71,3 +71,11 @@ def test_wrong_flags_are_explained(tmp_path, capsys, flags, message):
     assert run(tmp_path / "a.mkv", tmp_path / "b.mkv", *flags) == 1
     assert re.search(f"^error: .*{message}", capsys.readouterr().err, re.MULTILINE)
     assert not list(tmp_path.iterdir())
+
+
+def test_built_in_weights_need_no_tensorflow():
+    code = (
+        "import sys, jaxvsr.upscale; print([m for m in sys.modules if m.startswith('tensorflow')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
