@@ -37,7 +37,7 @@ def test_clips_of_ones_own_are_described_by_json(tmp_path):
         ("dead_laves", {}, "unknown data set 'dead_laves'; did you mean 'dead_leaves'"),
         ("xyz", {}, "unknown data set 'xyz'; expected one of: dead_leaves, frames, reds"),
         ("dead_leaves/smal", {}, "'dead_leaves' has no config 'smal'; did you mean 'small'"),
-        ("frames", {}, "frames: say where the clips are: --config="),
+        ("frames", {}, "frames: name the folder of clips: --config="),
         ("frames", {"config": "{name}"}, "frames: "),
         ("frames", {"config": '{"name": "mine", "gt": "nowhere"}'}, "no folder nowhere"),
         ("reds", {"manual_dir": "nowhere"}, "reds: .*nowhere"),
