@@ -27,7 +27,7 @@ from jaxvsr.data import files, tile_codec
 # TFDS holds more than 1 GB of a split in 1,000 temporary files, each sorted in memory, and picks
 # the file by how far the key lies between 0 and 2^128. Keys that count bytes on that range put
 # 2^40/1000 bytes, a gigabyte, into each; keys 0, 1, 2, ... would put the whole split into one.
-_KEY_UNIT = 2**128 // 2**40
+KEY_UNIT = 2**128 // 2**40
 
 _FLOWS = ("flow_forward", "flow_backward")
 _VISIBLE = ("visible_forward", "visible_backward")
@@ -134,7 +134,7 @@ def examples(clips: Clips, layout: Layout, index: list) -> Iterator[tuple[int, d
                     if not start:
                         index.append([name, 0, *size])
                     index[-1][1] += length
-                yield written * _KEY_UNIT, {**part, "key": f"{name}/{start:08d}/{number}"}
+                yield written * KEY_UNIT, {**part, "key": f"{name}/{start:08d}/{number}"}
                 written += sum(array.nbytes for array in part.values())
             start += length
         if not start:

@@ -133,7 +133,7 @@ def leaf(path, outline=shapes.everywhere, radius=10.0, grey=1.0, pose=None):
 
 
 def disc(path, **options):
-    return leaf(path, functools.partial(shapes._ellipse, stretch=1.0), **options)
+    return leaf(path, functools.partial(shapes.ellipse, stretch=1.0), **options)
 
 
 FLAT = [np.zeros((2, 8, 8), np.float32)]
@@ -241,7 +241,7 @@ def test_edges_are_soft_and_do_not_shimmer():
 
 def test_a_thin_line_keeps_its_brightness_at_every_angle():
     turns = np.exp(1j * np.linspace(0, np.pi / 2, 9))
-    outline = functools.partial(shapes._bar, thickness=1 / 12)
+    outline = functools.partial(shapes.bar, thickness=1 / 12)
     line = leaf(np.full(9, 20 + 20.3j), outline, radius=12.0, pose=turns)
     image = render.paint([line], FLAT, 9, (40, 40))
     total = image.sum(axis=(1, 2, 3))
@@ -258,10 +258,10 @@ def test_outlines_are_negative_inside_and_within_their_reach():
         assert np.hypot(x, y)[inside].max() < reach + 1e-6
 
 
-@pytest.mark.parametrize("draw", textures._DRAWINGS, ids=lambda draw: draw.__name__)
+@pytest.mark.parametrize("draw", textures.DRAWINGS, ids=lambda draw: draw.__name__)
 def test_textures_repeat_without_a_seam(draw, monkeypatch):
-    monkeypatch.setattr(textures, "_DRAWINGS", (draw,))
-    monkeypatch.setattr(textures, "_SHARES", (1.0,))
+    monkeypatch.setattr(textures, "DRAWINGS", (draw,))
+    monkeypatch.setattr(textures, "FRACTIONS", (1.0,))
     tile = textures.random_texture(np.random.default_rng(0), 128)
     assert tile.shape == (2, 128, 128) and tile.dtype == np.float32
     assert np.abs(tile.mean(axis=(1, 2))).max() < 1e-3

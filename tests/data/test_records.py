@@ -134,7 +134,7 @@ def test_flow_is_stored_exactly(tmp_path):
 
 def test_a_split_too_large_for_memory_keeps_its_order(tmp_path, monkeypatch):
     monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 0)
-    monkeypatch.setattr(records, "_KEY_UNIT", 2**128 // 10_000)  # a bucket for each 10 bytes
+    monkeypatch.setattr(records, "KEY_UNIT", 2**128 // 10_000)  # a bucket for each 10 bytes
     buckets = collections.Counter()
     add = shuffle._Bucket.add
     monkeypatch.setattr(
@@ -148,7 +148,7 @@ def test_a_split_too_large_for_memory_keeps_its_order(tmp_path, monkeypatch):
 
 
 def test_keys_put_a_gigabyte_into_a_temporary_file():
-    unit = records._KEY_UNIT
+    unit = records.KEY_UNIT
     assert shuffle.get_bucket_number(10**9 * unit, 1000) == 0
     assert shuffle.get_bucket_number(100 * 10**9 * unit, 1000) == 90
     assert shuffle.get_bucket_number(10**13 * unit, 1000) == 999

@@ -33,7 +33,7 @@ def random_outline(rng: np.random.Generator, thinnest: float) -> tuple[Outline, 
     kind = rng.choice(4, p=(0.25, 0.45, 0.2, 0.1))
     outline: Outline
     if kind == 0:
-        outline, reach = partial(_ellipse, stretch=stretch), stretch
+        outline, reach = partial(ellipse, stretch=stretch), stretch
     elif kind == 1:
         outline, reach = _random_polygon(rng, stretch), stretch
     elif kind == 2:
@@ -62,11 +62,11 @@ def random_bar(rng: np.random.Generator, thickness: float) -> tuple[Outline, flo
         As random_outline.
     """
     bend = rng.normal(0, 0.2)
-    bar = partial(_bar, thickness=float(thickness))
-    return partial(_bent, outline=bar, bend=bend), 1.1 + abs(bend)
+    straight = partial(bar, thickness=float(thickness))
+    return partial(_bent, outline=straight, bend=bend), 1.1 + abs(bend)
 
 
-def _ellipse(u: np.ndarray, v: np.ndarray, stretch: float) -> np.ndarray:
+def ellipse(u: np.ndarray, v: np.ndarray, stretch: float) -> np.ndarray:
     """Half axes (stretch, 1/stretch); distance to first order: f/|grad f|."""
     level = np.sqrt((u / stretch) ** 2 + (v * stretch) ** 2)
     slope = np.sqrt((u / stretch**2) ** 2 + (v * stretch**2) ** 2)
@@ -110,7 +110,8 @@ def _ring(u: np.ndarray, v: np.ndarray, width: float) -> np.ndarray:
     return np.abs(np.sqrt(u * u + v * v) - (1 - width)) - width
 
 
-def _bar(u: np.ndarray, v: np.ndarray, thickness: float) -> np.ndarray:
+def bar(u: np.ndarray, v: np.ndarray, thickness: float) -> np.ndarray:
+    """A rectangle of half length 1 and half width `thickness`, in radii."""
     return np.maximum(np.abs(v) - thickness, np.abs(u) - 1)
 
 

@@ -22,7 +22,7 @@ def random_texture(rng: np.random.Generator, size: int) -> np.ndarray:
         (2, size, size) float32: two patterns of mean 0 and deviation of about 1, as coefficients of
         periodic cubic B-splines (scipy.ndimage's order=3, prefilter=False, mode="grid-wrap").
     """
-    draw = _DRAWINGS[rng.choice(len(_DRAWINGS), p=_SHARES)]
+    draw = DRAWINGS[rng.choice(len(DRAWINGS), p=FRACTIONS)]
     drawing = draw(rng, _FINER * size)
     drawing -= drawing.mean(axis=(1, 2), keepdims=True)
     drawing /= np.maximum(drawing.std(axis=(1, 2), keepdims=True), 0.4)
@@ -187,5 +187,5 @@ def _print(rng: np.random.Generator, size: int) -> np.ndarray:
     return canvas
 
 
-_DRAWINGS = (_clouds, _fibres, _contours, _mosaic, _strokes, _stripes, _bricks, _print)
-_SHARES = (0.17, 0.1, 0.1, 0.25, 0.13, 0.08, 0.1, 0.07)
+DRAWINGS = (_clouds, _fibres, _contours, _mosaic, _strokes, _stripes, _bricks, _print)
+FRACTIONS = (0.17, 0.1, 0.1, 0.25, 0.13, 0.08, 0.1, 0.07)
