@@ -1,7 +1,6 @@
 """Lines on the terminal: messages and progress, printed by the first process only."""
 
 import contextlib
-import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -31,33 +30,46 @@ def compiling(what: str, say: Callable[[str], None] = say) -> Iterator[None]:
     say(f"compiled in {time.perf_counter() - begin:.0f} s")
 
 
-def announce_compiling(function: Any, describe: Callable[..., str]) -> Callable:
-    """Makes a jitted function print when it compiles.
+class AnnouncedFunction:
+    """A jitted function that prints when it compiles.
 
-    Args:
-        function: made by `jax.jit`.
-        describe: returns a name of the program, given the function's arguments.
+    For arguments of new shapes, dtypes or shardings it first compiles, as `compiling`, and then
+    runs the compiled program.
 
-    Returns:
-        The same function. For arguments of new shapes, dtypes or shardings it first compiles, as
-        `compiling`, and then runs the compiled program.
+    Attributes:
+        compile_seconds: time spent on compiling so far.
     """
-    programs: dict[Any, Any] = {}
 
-    @functools.wraps(function)
-    def call(*args: Any) -> Any:
+    def __init__(self, function: Any, describe: Callable[..., str]) -> None:
+        """Wraps a function.
+
+        Args:
+            function: made by `jax.jit`.
+            describe: returns a name of the program, given the function's arguments.
+        """
+        self.__wrapped__ = function
+        self.compile_seconds = 0.0
+        self._describe = describe
+        self._programs: dict[Any, Any] = {}
+
+    def __call__(self, *args: Any) -> Any:
         leaves, structure = jax.tree.flatten(args)
         key = structure, *((x.shape, x.dtype, getattr(x, "sharding", None)) for x in leaves)
-        if key not in programs:
-            with compiling(describe(*args)):
-                programs[key] = function.lower(*args).compile()
-        return programs[key](*args)
-
-    return call
+        if key not in self._programs:
+            begin = time.perf_counter()
+            with compiling(self._describe(*args)):
+                self._programs[key] = self.__wrapped__.lower(*args).compile()
+            self.compile_seconds += time.perf_counter() - begin
+        return self._programs[key](*args)
 
 
 def counted(
-    items: Iterable[Item], total: int, what: str, every: float = 10, done: int = 0
+    items: Iterable[Item],
+    total: int,
+    what: str,
+    every: float = 10,
+    done: int = 0,
+    excluded: Callable[[], float] = lambda: 0.0,
 ) -> Iterator[Item]:
     """Passes items through and prints the progress and the time left.
 
@@ -69,11 +81,12 @@ def counted(
         what: name of the items, in the plural.
         every: seconds between two lines.
         done: number of items before the first.
+        excluded: seconds so far that do not count, such as those of compiling.
     """
     begin = said = 0.0
     for new, item in enumerate(items, 1):
         yield item
-        now = time.perf_counter()
+        now = time.perf_counter() - excluded()
         if new == 1:
             begin = said = now
             continue

@@ -36,6 +36,24 @@ def test_the_time_left_does_not_count_the_first_item_which_compiles(take, capsys
     ]
 
 
+def test_the_time_left_does_not_count_what_compiles_later(take, capsys):
+    compiled = 0.0
+
+    def items():
+        nonlocal compiled
+        take(20)
+        yield "a"
+        take(20 + 300)
+        compiled += 300
+        yield "b"
+        take(20)
+        yield "c"
+
+    items_left = console.counted(items(), 3, "clips", excluded=lambda: compiled)
+    assert list(items_left) == list("abc")
+    assert capsys.readouterr().out.splitlines() == ["2/3 clips  20.0 s each  0:00:20 left"]
+
+
 def test_lines_come_at_most_every_few_seconds(take, capsys):
     for _ in console.counted(range(100), 100, "frames", every=10):
         take(0.5)
@@ -60,7 +78,7 @@ def test_a_function_says_when_it_compiles(capsys):
         traces.append(x.shape)
         return 2 * x
 
-    function = console.announce_compiling(double, lambda x: f"for {x.size} numbers")
+    function = console.AnnouncedFunction(double, lambda x: f"for {x.size} numbers")
     for x in (np.ones(3), np.ones(3) * 5, np.ones(4), np.ones(4, np.int32), jnp.ones(3)):
         np.testing.assert_array_equal(function(x), 2 * x)
     lines = capsys.readouterr().out.splitlines()

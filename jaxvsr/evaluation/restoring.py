@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from jaxvsr.console import announce_compiling
+from jaxvsr.console import AnnouncedFunction
 from jaxvsr.distributed.mesh import enough_memory, make_mesh, replicate_here, split_batch
 from jaxvsr.distributed.spatial_sharding import by_rows
 from jaxvsr.evaluation import tiles
@@ -52,12 +52,12 @@ def make_restorer(model: nn.Module, space: int = 1) -> Restorer:
         return f"the network for {count} of {frames} frames of {height}x{width}"
 
     if space > 1:
-        return announce_compiling(jax.jit(by_rows(restore, mesh)), describe)
+        return AnnouncedFunction(jax.jit(by_rows(restore, mesh)), describe)
     # shard_map, not automatic partitioning: the length of loops over kept tokens differs by clip.
     clips = PartitionSpec("data")
     specs = PartitionSpec(), clips
     mapped = jax.shard_map(restore, mesh=mesh, in_specs=specs, out_specs=clips, check_vma=False)
-    return announce_compiling(jax.jit(mapped), describe)
+    return AnnouncedFunction(jax.jit(mapped), describe)
 
 
 def as_input(lq: np.ndarray, rule: str) -> np.ndarray:

@@ -61,7 +61,11 @@ def evaluate(
     scored = list(protocol.frames) or slice(None)
     picture = np.zeros((0, 0, 3), np.uint8)
     restored = restored_clips(restore, source, protocol, variables, own)
-    for i, lq, gt, sr, computed in counted(restored, len(own), "clips"):
+
+    def compiling() -> float:  # once for each size of clips
+        return getattr(restore, "compile_seconds", 0.0)
+
+    for i, lq, gt, sr, computed in counted(restored, len(own), "clips", excluded=compiling):
         for method in methods:
             output = sr if method == name else imresize(lq, source.scale)
             for metric, score in metrics.items():
