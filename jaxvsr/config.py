@@ -12,6 +12,7 @@ import ml_collections
 
 from jaxvsr import shipped
 from jaxvsr.errors import InputError
+from jaxvsr.files import write_text
 
 # Fields of a model that do not change its parameter tree.
 SAME_WEIGHTS = (
@@ -202,9 +203,7 @@ def unknown_variant(arg: str, *known: str) -> ValueError:
 
 def save_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Writes config.json into the folder of a run."""
-    part = workdir / "config.json.part"
-    part.write_text(json.dumps(plain(config), indent=2) + "\n")
-    part.replace(workdir / "config.json")
+    write_text(workdir / "config.json", json.dumps(plain(config), indent=2) + "\n")
 
 
 def differences(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[str]:

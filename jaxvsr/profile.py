@@ -31,6 +31,7 @@ from jaxvsr.config import load_config
 from jaxvsr.data.files import Frames, PngFrames, VideoFrames, numbered_frames
 from jaxvsr.distributed.mesh import enough_memory, make_mesh
 from jaxvsr.errors import InputError
+from jaxvsr.files import write_text
 from jaxvsr.preflight import create_model
 from jaxvsr.profiling import mask_sweep, measuring, tables, topologies
 from jaxvsr.training.checkpoints import load_best
@@ -279,6 +280,4 @@ def _write(path: pathlib.Path | None, found: dict) -> None:
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(found, indent=2) + "\n")
-    part.replace(path)
+    write_text(path, json.dumps(found, indent=2) + "\n")

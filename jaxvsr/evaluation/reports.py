@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxvsr.files import write_text
+
 # Table headings of the metrics; an arrow down: lower is better.
 HEADS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "gmsd": "GMSD ↓", "niqe": "NIQE ↓", "tof": "tOF ↓"}
 
@@ -142,9 +144,7 @@ class Evaluation:
             "json": self.json(origin),
         }
         for suffix, text in texts.items():
-            part = folder / f"{name}.{suffix}.part"
-            part.write_text(text)
-            part.replace(folder / f"{name}.{suffix}")
+            write_text(folder / f"{name}.{suffix}", text)
         return folder / name
 
     def _any_method(self) -> dict[str, dict[str, np.ndarray]]:

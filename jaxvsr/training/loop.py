@@ -69,7 +69,8 @@ def training_loop(
     mesh = make_mesh()
     optimizer, rates = make_optimizer(config.optim, config.train.steps)
     state, position = first_state(config, model, optimizer, checkpoints, mesh)
-    save_config(config, workdir)
+    if jax.process_index() == 0:
+        save_config(config, workdir)
     loss = make_loss(model, config.loss, config.data.noise)
     step = make_step(loss, optimizer, config.train.accumulate, config.optim.ema)
     step = jax.jit(step, donate_argnums=0)

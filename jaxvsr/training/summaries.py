@@ -10,6 +10,7 @@ import numpy as np
 from clu import metric_writers
 
 from jaxvsr.errors import InputError
+from jaxvsr.files import write_text
 from jaxvsr.video.images import write_image
 
 
@@ -84,6 +85,4 @@ def _truncate(path: pathlib.Path, step: int) -> None:
                 kept.append(line)
         except (ValueError, KeyError):  # an incomplete line of a killed run
             continue
-    part = path.with_suffix(".part")
-    part.write_text("".join(kept))
-    part.replace(path)
+    write_text(path, "".join(kept))

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from jaxvsr.errors import InputError
+from jaxvsr.files import write_text
 from jaxvsr.video.encoding import Encoder, Encoding
 from jaxvsr.video.images import resize_image, write_image
 from jaxvsr.video.writing import Packet, reorder_delay
@@ -146,7 +147,7 @@ class SegmentFolder:
     def save_settings(self) -> None:
         """Writes `settings` and `choices`."""
         text = json.dumps({"settings": self.settings, "choices": self.choices}, indent=2)
-        _write_atomically(self.folder / "settings.json", text)
+        write_text(self.folder / "settings.json", text)
 
     def resume(self) -> None:
         """Reads the choices and the complete segments of an earlier run.
@@ -259,7 +260,7 @@ class SegmentFolder:
         if state is not None:
             with self._path(index, "npz").open("wb") as file:
                 np.savez(file, *jax.tree.leaves(state))
-        _write_atomically(self._path(index, "json"), json.dumps(entry))
+        write_text(self._path(index, "json"), json.dumps(entry))
         self.counts.append(len(times))
         self._path(index - 1, "npz").unlink(missing_ok=True)
 
@@ -290,13 +291,3 @@ def move_into_place(finished: pathlib.Path, output: pathlib.Path) -> None:
     if output.is_dir():
         output.rename(finished.with_name("old"))
     finished.rename(output)
-
-
-def _write_atomically(path: pathlib.Path, text: str) -> None:
-    """Writes a text file so that it exists as a whole or not at all."""
-    temporary = path.with_suffix(".part")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
