@@ -21,20 +21,29 @@ from jaxvsr.training.state import TrainState, Weights, initial_weights
 class Checkpoints:
     """The checkpoints of a run: the best by PSNR, and the latest."""
 
-    def __init__(self, workdir: pathlib.Path, keep: int = 1, degradation: str = "unknown") -> None:
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        keep: int = 1,
+        degradation: str = "unknown",
+        read_only: bool = False,
+    ) -> None:
         """Opens the checkpoints in the folder of a run.
 
         Args:
             workdir: of the run.
             keep: number of latest checkpoints to keep, beside the best.
             degradation: name of the degradation of the training inputs; "" if unknown.
+            read_only: changes nothing in the folder, where a training may be running.
         """
         self._degradation = degradation
         best = BestN(get_metric_fn=_psnr, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             best_fn=_psnr,
             preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
-            cleanup_tmp_directories=True,  # of a run that was killed while saving
+            cleanup_tmp_directories=not read_only,  # of a run that was killed while saving
+            read_only=read_only,
+            create=not read_only,
         )
         self._workdir = workdir
         self._manager = ocp.CheckpointManager((workdir / "checkpoints").resolve(), options=options)
@@ -128,6 +137,11 @@ class Checkpoints:
     def _load(self, step: int, **args: Any) -> Any:
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**args))
+        except FileNotFoundError as error:
+            raise InputError(
+                f"the checkpoint of step {step} in {self._workdir} is incomplete, or a training "
+                f"has just replaced it: start again. ({error})"
+            ) from error
         except (ValueError, KeyError) as error:
             raise InputError(
                 f"the checkpoint of step {step} in {self._workdir} does not fit this model and "
@@ -185,7 +199,9 @@ def load_best(
     if not (workdir / "config.json").exists():
         raise InputError(f"{workdir} holds no run: train one there first")
     differences(config, workdir)
-    with contextlib.closing(Checkpoints(workdir)) as checkpoints:
+    if not (workdir / "checkpoints").is_dir():
+        raise InputError(f"{workdir} holds no checkpoint yet")
+    with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
         step = checkpoints.best_step()
         if step is None:
             raise InputError(f"{workdir} holds no checkpoint yet")

@@ -3,6 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import swrn
+from jaxvsr import models
 from jaxvsr.errors import InputError
 from jaxvsr.training import checkpoints as module
 from jaxvsr.training.state import TrainState, Weights
@@ -104,6 +106,42 @@ def test_what_a_killed_run_left_half_written_is_cleared_away(Checkpoints, tmp_pa
     again.save(make_state(2), position=2)
     again.close()
     assert not half.exists()
+
+
+def contents(folder):
+    """What a folder holds: path -> bytes and time of change."""
+    return {
+        path: (path.is_file() and path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+    }
+
+
+def test_a_reader_changes_nothing(Checkpoints, tmp_path):
+    """Neither what a training is writing at the moment, nor what it has written."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(make_state(1, 1.5), position=1)
+    checkpoints.close()
+    config = swrn.get_config("tiny")
+    (tmp_path / "config.json").write_text(config.to_json())
+    half = tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp-7"
+    half.mkdir()
+    (half / "weights").write_text("half")
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match="does not fit"):
+        module.load_best(config, models.create(**config.model), tmp_path)
+    reader = Checkpoints(tmp_path, read_only=True)
+    assert reader.best_step() == 1 and reader.degradation(1) == "unknown"
+    weights = reader.load_weights(jax.eval_shape(lambda: make_state(0)).weights, 1)
+    np.testing.assert_array_equal(weights.params["layer"]["kernel"], 1.5)
+    assert contents(tmp_path) == before
+
+
+def test_a_run_without_a_checkpoint_stays_without_the_folder(tmp_path):
+    config = swrn.get_config("tiny")
+    (tmp_path / "config.json").write_text(config.to_json())
+    with pytest.raises(InputError, match="holds no checkpoint yet"):
+        module.load_best(config, models.create(**config.model), tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_a_disk_that_fills_up_is_explained(Checkpoints, tmp_path, monkeypatch):
