@@ -1,7 +1,9 @@
 """Files that appear as a whole or not at all, whatever interrupts their writer."""
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -14,17 +16,41 @@ def write_text(path: pathlib.Path, text: str) -> None:
     Raises:
         OSError: the file cannot be written; nothing is left beside the old one.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Replaces a file once the code inside has written all of its successor.
+
+    Args:
+        path: of the file, in a folder that exists.
+
+    Yields:
+        Where to write: a hidden file beside it with the same suffix.
+
+    Raises:
+        OSError: the file cannot be written; nothing is left beside the old one.
+    """
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        yield part
+        sync_file(part)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def sync_file(path: pathlib.Path) -> None:
+    """Waits until the content of a file is on the disk."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(path: pathlib.Path) -> None:

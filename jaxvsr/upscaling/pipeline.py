@@ -1,5 +1,6 @@
 """Upscales a file or folder into another: reads, computes and writes at the same time."""
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -15,6 +16,7 @@ from jax.experimental import multihost_utils
 
 from jaxvsr.console import counted, say
 from jaxvsr.errors import InputError
+from jaxvsr.files import sync_file, sync_folder
 from jaxvsr.upscaling import compare, segments
 from jaxvsr.upscaling.prefetch import Prefetch
 from jaxvsr.upscaling.request import COPY, IMAGES, QUALITY, STREAM_KINDS, Request, check_request
@@ -50,7 +52,10 @@ def upscale_file(
         InputError: the request is impossible; found before long work where that can be.
     """
     media = open_source(source, request.rate)
-    check_request(media, output, request)
+    placed = request.resume and SegmentFolder(output, {}).placed
+    check_request(
+        media, output, dataclasses.replace(request, overwrite=request.overwrite or placed)
+    )
     check_overlap(model, request.settings, whole=jax.process_count() == 1)
     info = media.info()
     encoding, settings = None, request.settings
@@ -64,37 +69,37 @@ def upscale_file(
     own = _own_segments(-(-total // request.segment))
     described = _describe(source, request, settings, info, origin)
     folder = SegmentFolder(output, described, own, own.start * request.segment)
-    resumes, leads = folder.exists and request.resume, jax.process_index() == 0
-    if folder.exists and not (request.resume or request.overwrite):
-        raise InputError(
-            f"{folder.folder} belongs to an interrupted run: continue it with --resume, or start "
-            "anew with --overwrite"
-        )
-    _wait_for_hosts("all have looked for an earlier run")
-    if resumes and leads:
-        folder.resume()
-        say(f"resuming after {folder.done} frames")
-    elif leads:
-        folder.create()
-    copied = _copied_streams(media, request)
-    try:
-        if encoding and leads:
-            try_encoding(folder.folder, output.suffix, encoding, copied)
-        if request.preview is not None and leads:
-            _write_preview(media, output, model, variables, request, settings)
-        _write_segments(media, info, model, variables, settings, request, folder, encoding)
-    except BaseException:
-        if not folder.done and jax.process_count() == 1:
-            folder.remove()
-        raise
-    _wait_for_hosts("all segments are complete")
-    if leads:
-        folder = SegmentFolder(output, described)
-        folder.resume()
-        if folder.done < total:
-            say(f"warning: {source} declares {total} frames, but only {folder.done} could be read")
-        _finish(output, folder, encoding, copied, info)
-    _wait_for_hosts("the output is written")
+    leads = jax.process_index() == 0
+    with folder.held() if leads else contextlib.nullcontext():
+        if output.exists() and not (request.overwrite or placed):  # since the first check
+            raise InputError(f"{output} exists already: another process has just written it")
+        resumes, finished = folder.exists and request.resume, folder.finished
+        if folder.exists and not (request.resume or request.overwrite):
+            raise InputError(
+                f"{folder.folder} belongs to an interrupted run: continue it with --resume, or "
+                "start anew with --overwrite"
+            )
+        _wait_for_hosts("all have looked for an earlier run")
+        if resumes and leads:
+            folder.resume()
+        elif leads:
+            folder.create()
+        if not (resumes and finished):
+            if resumes and folder.damage:
+                say(f"{folder.damage}: computing again from frame {folder.done}")
+            if resumes:
+                say(f"resuming after {folder.done} frames")
+            _write(media, info, model, variables, request, settings, folder, encoding)
+            _wait_for_hosts("all segments are complete")
+            if leads:
+                folder = SegmentFolder(output, described)
+                _join(folder, encoding, _copied_streams(media, request), info, total)
+        if leads:
+            with folder.explained():
+                folder.place()
+                folder.remove()
+            say(f"written: {output}")
+        _wait_for_hosts("the output is written")
 
 
 def _own_segments(count: int) -> range:
@@ -109,13 +114,39 @@ def _wait_for_hosts(event: str) -> None:
         multihost_utils.sync_global_devices(event)
 
 
+def _write(
+    media: ImageFolder | VideoFile,
+    info: VideoInfo,
+    model: nn.Module,
+    variables: Any,
+    request: Request,
+    settings: Settings,
+    folder: SegmentFolder,
+    encoding: Encoding | None,
+) -> None:
+    """Writes the preview and this host's segments; leaves nothing if none is complete."""
+    leads = jax.process_index() == 0
+    try:
+        if encoding and leads:
+            with folder.explained():
+                copied = _copied_streams(media, request)
+                try_encoding(folder.folder, folder.output.suffix, encoding, copied)
+        if request.preview is not None and leads:
+            _write_preview(media, folder.output, model, variables, request, settings)
+        _write_segments(media, info, model, variables, request, settings, folder, encoding)
+    except BaseException:
+        if not folder.done and jax.process_count() == 1:
+            folder.remove()
+        raise
+
+
 def _write_segments(
     media: ImageFolder | VideoFile,
     info: VideoInfo,
     model: nn.Module,
     variables: Any,
-    settings: Settings,
     request: Request,
+    settings: Settings,
     folder: SegmentFolder,
     encoding: Encoding | None,
 ) -> None:
@@ -129,55 +160,64 @@ def _write_segments(
                 f"{folder.folder} is missing here: all hosts need access to the output's disk"
             )
         folder.resume()
-    frames = Prefetch(media.frames(request.part, say), _queue_size(height * width * 3))
     settings = dataclasses.replace(settings, **_from_json(folder.choices))
     alone = jax.process_count() == 1
-    stream = Stream(model, variables, frames, settings, whole=alone, say=say)
-    settings = stream.settings
-    size = request.segment
-    if stream.streams:
-        size = -(-size // settings.chunk) * settings.chunk
-    state = None
-    if folder.done and stream.streams:
-        state = folder.state(stream.like_state)
-    if leads:
-        folder.choices = {"chunk": settings.chunk, "tile": settings.tile}
-        folder.save_settings()
-        _wait_for_hosts("the first host has chosen chunks and tiles")
-    end = folder.own.stop * size
-    upscaled = stream.outputs(folder.done, state, size if stream.streams else 0)
-    own = itertools.takewhile(lambda output: output.index < end, upscaled)
-    outputs = Prefetch(own, _queue_size(height * width * 3 * model.scale**2))
-    total = min(_count_frames(info, request.part), end) - folder.before
-    begin, done = time.perf_counter(), folder.done
-    folder.write(
-        _pictures(counted(outputs, total, "frames", 5, done - folder.before), request.compare),
-        _segment_opener(encoding, folder.folder, request),
-        size,
-    )
+    read = Prefetch(media.frames(request.part, say), _queue_size(height * width * 3))
+    with read as frames:
+        stream = Stream(model, variables, frames, settings, whole=alone, say=say)
+        settings = stream.settings
+        size = request.segment
+        if stream.streams:
+            size = -(-size // settings.chunk) * settings.chunk
+        state = None
+        if folder.done and stream.streams:
+            state = folder.state(stream.like_state)
+        if leads:
+            folder.choices = {"chunk": settings.chunk, "tile": settings.tile}
+            with folder.explained():
+                folder.save_settings()
+            _wait_for_hosts("the first host has chosen chunks and tiles")
+        end = folder.own.stop * size
+        upscaled = stream.outputs(folder.done, state, size if stream.streams else 0)
+        own = itertools.takewhile(lambda output: output.index < end, upscaled)
+        total = min(_count_frames(info, request.part), end) - folder.before
+        begin, done = time.perf_counter(), folder.done
+        written = Prefetch(own, _queue_size(height * width * 3 * model.scale**2))
+        with written as outputs:
+            progress = counted(outputs, total, "frames", 5, done - folder.before)
+            folder.write(
+                _pictures(progress, request.compare),
+                _segment_opener(encoding, folder.whole, request),
+                size,
+            )
     seconds, count = time.perf_counter() - begin, folder.done - done
-    waited = (frames.starved + outputs.blocked) / seconds
+    waited = (read.starved + written.blocked) / max(seconds, 1e-9)
     say(f"{count} frames in {seconds:.0f} s; the devices waited for {waited:.0%} of it")
 
 
-def _finish(
-    output: pathlib.Path,
+def _join(
     folder: SegmentFolder,
     encoding: Encoding | None,
     copied: CopiedStreams,
     info: VideoInfo,
+    total: int,
 ) -> None:
-    """Joins the segments and gives the output its name."""
-    finished = folder.folder / f"whole{output.suffix}"
-    with segments.explain_os_errors(folder.folder):
+    """Joins the segments of all hosts, and notes that this is done."""
+    folder.resume()
+    if folder.damage:
+        raise InputError(f"{folder.damage}: continue with --resume, which computes it again")
+    if folder.done < total:
+        source = folder.settings["input"]
+        say(f"warning: {source} declares {total} frames, but only {folder.done} could be read")
+    with folder.explained():
         if encoding:
             packets, times = folder.packets(), folder.times()
-            mux(finished, encoding, copied, packets, folder.delay, times, info.time_base)
+            mux(folder.whole, encoding, copied, packets, folder.delay, times, info.time_base)
+            sync_file(folder.whole)
         else:
-            folder.move_images(finished)
-        segments.move_into_place(finished, output)
-        folder.remove()
-    say(f"written: {output}")
+            folder.remove_other_images()
+            sync_folder(folder.whole)
+        folder.save_settings(joined=True)
 
 
 def _pictures(outputs: Iterable[Output], kind: str) -> Iterator[tuple[int, np.ndarray, Any]]:

@@ -30,23 +30,36 @@ class Prefetch(Generic[Item]):
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._produce, daemon=True)
 
-    def __iter__(self) -> Iterator[Item]:
-        """Yields the items; leaving the loop early stops the thread."""
+    def __enter__(self) -> Iterator[Item]:
+        """Starts the thread; returns the items."""
         self._thread.start()
-        try:
-            while True:
-                begin = time.perf_counter()
-                item, error, last = self._queue.get()
-                self.starved += time.perf_counter() - begin
-                if error is not None:
-                    raise error
-                if last:
-                    return
-                yield item
-                del item  # frees the memory for the next item
-        finally:
-            self._stopped.set()
-            self._thread.join()
+        return self._items_in_order()
+
+    def __exit__(self, *error: object) -> None:
+        """Stops the thread and waits for its end: nothing may compute when the process ends."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _items_in_order(self) -> Iterator[Item]:
+        while True:
+            begin = time.perf_counter()
+            item, error, last = self._take()
+            self.starved += time.perf_counter() - begin
+            if error is not None:
+                raise error
+            if last:
+                return
+            yield item
+            del item  # frees the memory for the next item
+
+    def _take(self) -> tuple:
+        """The next entry of the queue; the last one if the thread has been stopped."""
+        while not self._stopped.is_set():
+            try:
+                return self._queue.get(timeout=0.1)
+            except queue.Empty:
+                continue
+        return None, None, True
 
     def _produce(self) -> None:
         # An iterator must be closed in the thread that runs it.

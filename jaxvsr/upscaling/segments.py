@@ -1,15 +1,18 @@
 """The segments in which an output is written, so that an interrupted run can be resumed.
 
 A segment is a run of frames that is encoded independently. It is complete once its list (.json)
-exists, which is written last. The folder of segments lies beside the output.
+exists, which is written last and holds the digests of its files. The folder of segments lies
+beside the output. Its settings.json says whether the output is joined; from then on only the
+last step is left, the exchange of the old output for the new one. After a kill at any step the
+folder shows what is left to do.
 """
 
 import array
 import contextlib
 import errno
 import json
-import os
 import pathlib
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
@@ -18,12 +21,19 @@ import jax
 import numpy as np
 
 from jaxvsr.errors import InputError
-from jaxvsr.files import write_text
+from jaxvsr.files import sync_file, sync_folder
+from jaxvsr.locks import locked
+from jaxvsr.upscaling.records import DamagedFile, digest, read_record, verify, write_record
 from jaxvsr.video.encoding import Encoder, Encoding
 from jaxvsr.video.images import resize_image, write_image
 from jaxvsr.video.writing import Packet, reorder_delay
 
 ALL_SEGMENTS = range(2**31)
+# Names in a folder of segments; a folder with other files is somebody else's.
+OWN_NAMES = re.compile(
+    r"\..*|lock|settings\.json|segment_\d{6}\..*|whole(\..*)?|images|old|test\..*|\d{8}\..*"
+)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class SegmentWriter(Protocol):
@@ -32,25 +42,24 @@ class SegmentWriter(Protocol):
     def add(self, pixels: np.ndarray, index: int) -> None:
         """Adds the next frame, (h, w, 3), and its index in the output."""
 
-    def close(self) -> list:
-        """Finishes the segment; returns the contents for its list, as JSON has them."""
+    def close(self) -> tuple[list, list[pathlib.Path]]:
+        """Finishes the segment; returns its contents as JSON has them, and its files."""
 
 
 class PacketWriter:
     """Writes encoded packets one after the other; lists [frame index, is key frame, bytes]."""
 
     def __init__(self, path: pathlib.Path, encoding: Encoding) -> None:
-        self._encoder, self._file, self._list = Encoder(encoding), path.open("wb"), list[list]()
+        self._encoder, self._path, self._list = Encoder(encoding), path, list[list]()
+        self._file = path.open("wb")
 
     def add(self, pixels: np.ndarray, index: int) -> None:
         self._write(self._encoder.encode(pixels))
 
-    def close(self) -> list:
+    def close(self) -> tuple[list, list[pathlib.Path]]:
         self._write(self._encoder.flush())
-        self._file.flush()
-        os.fsync(self._file.fileno())
         self._file.close()
-        return self._list
+        return self._list, [self._path]
 
     def _write(self, packets: Any) -> None:
         for packet in packets:
@@ -79,8 +88,8 @@ class ImageWriter:
         write_image(self._folder / name, pixels, self._quality)
         self._names.append(name)
 
-    def close(self) -> list:
-        return self._names
+    def close(self) -> tuple[list, list[pathlib.Path]]:
+        return self._names, [self._folder / name for name in self._names]
 
 
 class SegmentFolder:
@@ -88,11 +97,13 @@ class SegmentFolder:
 
     Attributes:
         folder: its path.
+        output: the finished file or folder.
         settings: that a resumed run must repeat, as JSON has them.
         choices: settings that the first run chose automatically, which a resumed run takes.
         own: indices of the segments that this process writes; hosts may share a folder.
         before: number of frames in the segments before these.
         counts: number of frames of each complete segment in `own`.
+        damage: what `resume` found wrong with the first segment that is not in `counts`; or "".
     """
 
     def __init__(
@@ -105,14 +116,15 @@ class SegmentFolder:
         """Derives the folder's path and creates nothing.
 
         Args:
-            output: the finished file or folder.
-            settings, own, before: see the class.
+            output, settings, own, before: see the class.
         """
+        self.output = output
         self.folder = output.with_name(output.name + ".parts")
         self.settings = json.loads(json.dumps(settings))
         self.choices: dict[str, Any] = {}
         self.own, self.before = own, before
         self.counts: list[int] = []
+        self.damage = ""
 
     @property
     def done(self) -> int:
@@ -129,33 +141,78 @@ class SegmentFolder:
         """Whether a run has started here."""
         return (self.folder / "settings.json").exists()
 
-    def create(self) -> None:
-        """Creates the folder and replaces that of an earlier run.
+    @property
+    def whole(self) -> pathlib.Path:
+        """Where the output is joined; for images, where they are from the start."""
+        return self.folder / f"whole{self.output.suffix}"
+
+    @property
+    def joined(self) -> bool:
+        """Whether all segments have been joined."""
+        try:
+            return bool(read_record(self.folder / "settings.json")["joined"])
+        except DamagedFile:
+            return False
+
+    @property
+    def finished(self) -> bool:
+        """Whether the joined output is here or has got its name."""
+        return self.joined and (self.whole.exists() or self.output.exists())
+
+    @property
+    def placed(self) -> bool:
+        """Whether the output has got its name, and only `remove` is left to do."""
+        return self.finished and not self.whole.exists()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Creates the folder, and keeps other processes out of it; removes it if it is empty.
 
         Raises:
-            InputError: the path holds something else, or is not writable.
+            InputError: another process writes this output, the path holds something that was not
+                written here, or is not writable.
         """
-        if self.folder.exists() and not self.exists:
+        if self.folder.exists() and not (
+            self.folder.is_dir()
+            and all(OWN_NAMES.fullmatch(path.name) for path in self.folder.iterdir())
+        ):
             raise InputError(
                 f"{self.folder} is in the way and was not written by jaxvsr: move or remove it"
             )
-        with explain_os_errors(self.folder):
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._remove_if_empty)
+            with self.explained():
+                stack.enter_context(locked(self.folder / "lock", f"writing {self.output}"))
+            yield
+
+    def create(self) -> None:
+        """Replaces the contents of an earlier run.
+
+        Raises:
+            InputError: the folder is not writable.
+        """
+        with self.explained():
+            if self.joined and not self.output.exists():
+                self.place()  # the earlier output is already moved out of the way
+            self._clear()
             self.save_settings()
 
-    def save_settings(self) -> None:
-        """Writes `settings` and `choices`."""
-        text = json.dumps({"settings": self.settings, "choices": self.choices}, indent=2)
-        write_text(self.folder / "settings.json", text)
+    def save_settings(self, joined: bool = False) -> None:
+        """Writes `settings`, `choices`, and whether the output is joined."""
+        write_record(
+            self.folder / "settings.json",
+            {"settings": self.settings, "choices": self.choices, "joined": joined},
+        )
 
     def resume(self) -> None:
-        """Reads the choices and the complete segments of an earlier run.
+        """Reads the choices and the complete segments of an earlier run, and verifies them.
+
+        A `finished` run is not read.
 
         Raises:
             InputError: that run had other settings; the message lists them.
         """
-        saved = json.loads((self.folder / "settings.json").read_text())
+        saved = self._saved()
         earlier = saved.get("settings", {})
         differences = [
             f"  {name}: {earlier.get(name)!r} then, {value!r} now"
@@ -169,8 +226,19 @@ class SegmentFolder:
                 + "\nRepeat the earlier settings, or start anew with --overwrite."
             )
         self.choices = saved["choices"]
-        while self.next in self.own and self._path(self.next, "json").exists():
-            self.counts.append(len(self._list(self.next)["times"]))
+        self.counts, self.damage = [], ""
+        if self.finished:
+            return
+        try:
+            while self.next in self.own and self._path(self.next, "json").exists():
+                self.counts.append(self._verified(self.next))
+        except DamagedFile as error:
+            self.damage = str(error)
+        try:
+            if self.counts:
+                self._verify_state(self.next - 1)
+        except DamagedFile as error:  # all is computed again
+            self.damage, self.counts = self.damage or str(error), []
 
     def write(
         self,
@@ -190,16 +258,18 @@ class SegmentFolder:
         """
         times: list[int] = []
         segment: SegmentWriter | None = None
-        with explain_os_errors(self.folder):
-            for time, pixels, state in frames:
+        for time, pixels, state in frames:
+            with self.explained():
                 if segment is None:
+                    self._path(self.next, "json").unlink(missing_ok=True)  # of a damaged one
                     segment, times = open_segment(self._path(self.next, "packets")), []
                 segment.add(pixels, self.done + len(times))
                 times.append(time)
                 if len(times) == size:
                     self._close(segment, times, state)
                     segment = None
-            if segment is not None:
+        if segment is not None:
+            with self.explained():
                 self._close(segment, times, None)
 
     def state(self, like: Any) -> Any:
@@ -242,52 +312,115 @@ class SegmentFolder:
             "q", (t for i in range(len(self.counts)) for t in self._list(i)["times"])
         )
 
-    def move_images(self, folder: pathlib.Path) -> None:
-        """Moves the images of all segments into a folder; may be repeated after an interruption."""
-        folder.mkdir(exist_ok=True)
-        for i in range(len(self.counts)):
-            for name in self._list(i)["contents"]:
-                if (self.folder / name).exists():
-                    (self.folder / name).replace(folder / name)
+    def remove_other_images(self) -> None:
+        """Removes images that belong to no complete segment."""
+        listed = {name for i in range(len(self.counts)) for name in self._list(i)["contents"]}
+        for path in self.whole.iterdir():
+            if path.name not in listed:
+                path.unlink()
+
+    def place(self) -> None:
+        """Exchanges the old output for the joined one; may be repeated after an interruption."""
+        if not self.whole.exists():
+            return
+        if self.output.is_dir():  # which cannot be replaced in one step
+            old = self.folder / "old"
+            if old.exists():
+                shutil.rmtree(old)
+            self.output.rename(old)
+        self.whole.replace(self.output)
+        sync_folder(self.output.parent)
 
     def remove(self) -> None:
-        """Removes the folder."""
-        shutil.rmtree(self.folder)
+        """Removes everything; `held` removes the folder itself."""
+        with self.explained():
+            for path in self._contents():
+                if path.name != "settings.json":  # tells what the others are
+                    _remove(path)
+            (self.folder / "settings.json").unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turns errors of the system about files that cannot be written into InputErrors."""
+        try:
+            yield
+        except OSError as error:
+            kept = (
+                f"{self.done - self.before} finished frames are kept: free some space and "
+                "continue with --resume"
+                if self.counts
+                else "free some space and start again"
+            )
+            if error.errno in FULL:
+                raise InputError(f"the disk of {self.folder} is full. {kept}") from error
+            raise InputError(
+                f"{self.folder} cannot be written: {error.strerror or error}"
+            ) from error
+
+    def _saved(self) -> dict[str, Any]:
+        """What `save_settings` wrote."""
+        try:
+            return read_record(self.folder / "settings.json")
+        except DamagedFile as error:
+            raise InputError(f"{error}: start anew with --overwrite, without --resume") from error
+
+    def _remove_if_empty(self) -> None:
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
+    def _clear(self) -> None:
+        """Removes everything but the lock, first what tells what the others are."""
+        (self.folder / "settings.json").unlink(missing_ok=True)
+        for path in self._contents():
+            _remove(path)
+
+    def _contents(self) -> list[pathlib.Path]:
+        """Paths of everything but the lock."""
+        return sorted(path for path in self.folder.iterdir() if path.name != "lock")
 
     def _close(self, segment: SegmentWriter, times: list[int], state: Any) -> None:
         index = self.next
-        entry = {"times": times, "contents": segment.close()}
+        contents, files = segment.close()
+        entry = {"times": times, "contents": contents, "state": state is not None}
         if state is not None:
-            with self._path(index, "npz").open("wb") as file:
+            files = [*files, self._path(index, "npz")]
+            with files[-1].open("wb") as file:
                 np.savez(file, *jax.tree.leaves(state))
-        write_text(self._path(index, "json"), json.dumps(entry))
+        for path in files:
+            sync_file(path)
+        for folder in {path.parent for path in files}:
+            sync_folder(folder)
+        entry["digests"] = {str(path.relative_to(self.folder)): digest(path) for path in files}
+        write_record(self._path(index, "json"), entry)
         self.counts.append(len(times))
         self._path(index - 1, "npz").unlink(missing_ok=True)
 
+    def _verified(self, index: int) -> int:
+        """Verifies a segment, except for its state; returns its number of frames."""
+        entry = self._list(index)
+        state = self._path(index, "npz").name
+        for name, expected in entry["digests"].items():
+            if name != state:
+                verify(self.folder / name, expected)
+        return len(entry["times"])
+
+    def _verify_state(self, index: int) -> None:
+        """Verifies the network's state after a segment."""
+        entry, path = self._list(index), self._path(index, "npz")
+        if entry["state"]:
+            verify(path, entry["digests"][path.name])
+
     def _list(self, index: int) -> dict[str, Any]:
-        """The "times" of a segment's frames, and its "contents"."""
-        return json.loads(self._path(index, "json").read_text())
+        """A segment's list: "times" of its frames, "contents", "state", "digests"."""
+        return read_record(self._path(index, "json"))
 
     def _path(self, index: int, suffix: str) -> pathlib.Path:
         return self.folder / f"segment_{index:06d}.{suffix}"
 
 
-@contextlib.contextmanager
-def explain_os_errors(folder: pathlib.Path) -> Iterator[None]:
-    """Turns errors of the system about a folder that cannot be written into InputErrors."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise InputError(
-                f"the disk of {folder} is full. Finished segments are kept: free some space and "
-                "resume with --resume"
-            ) from error
-        raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
-
-
-def move_into_place(finished: pathlib.Path, output: pathlib.Path) -> None:
-    """Renames a file or folder to the output's name, and replaces what had that name."""
-    if output.is_dir():
-        output.rename(finished.with_name("old"))
-    finished.rename(output)
+def _remove(path: pathlib.Path) -> None:
+    """Removes a file or a folder."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

@@ -268,14 +268,14 @@ def test_a_run_that_stopped_while_joining_is_resumed(tmp_path, monkeypatch):
 
     network = {"model": videos.Trail(), "settings": Settings(chunk=2), "segment": 2}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(segments, "move_into_place", stop)
+        patch.setattr(segments.SegmentFolder, "place", stop)
         upscale(source, tmp_path / "c.mkv", encoder=LOSSLESS, **network)
     resumed = upscale(source, tmp_path / "c.mkv", encoder=LOSSLESS, resume=True, **network)
     assert len(resumed.frames) == 5
     cases = (source, tmp_path / "b.mkv", LOSSLESS), (tmp_path / "in", tmp_path / "out", PLAIN)
     for where, output, encoder in cases:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(segments, "move_into_place", stop)
+            patch.setattr(segments.SegmentFolder, "place", stop)
             upscale(where, output, encoder=encoder, segment=2)
         assert not output.exists()
         upscale(where, output, encoder=encoder, segment=2, resume=True)

@@ -18,10 +18,11 @@ def test_items_are_in_order_and_few_are_computed_ahead():
 
     stage = Prefetch(items(), 2)
     found = []
-    for item in stage:
-        found.append(item)
-        time.sleep(0.005)
-        assert len(made) <= len(found) + 4  # two queued, one waiting, one just taken
+    with stage as taken:
+        for item in taken:
+            found.append(item)
+            time.sleep(0.005)
+            assert len(made) <= len(found) + 4  # two queued, one waiting, one just taken
     assert found == list(range(10))
     assert stage.blocked > 0
 
@@ -31,10 +32,10 @@ def test_errors_are_raised_in_the_consumer():
         yield 1
         raise ValueError("broken")
 
-    taken = iter(Prefetch(items(), 2))
-    assert next(taken) == 1
-    with pytest.raises(ValueError, match="broken"):
-        next(taken)
+    with Prefetch(items(), 2) as taken:
+        assert next(taken) == 1
+        with pytest.raises(ValueError, match="broken"):
+            next(taken)
 
 
 def test_leaving_early_stops_the_thread_and_closes_the_items():
@@ -48,10 +49,28 @@ def test_leaving_early_stops_the_thread_and_closes_the_items():
         finally:
             closed.set()
 
-    stage = iter(Prefetch(items(), 2))
-    next(stage)
-    stage.close()
+    with pytest.raises(OSError, match="full"), Prefetch(items(), 2) as taken:
+        for _ in taken:
+            raise OSError("full")
     assert closed.is_set() and threading.active_count() == threads
+
+
+def test_two_stages_stop_although_the_inner_one_is_stuck():
+    threads, waits = threading.active_count(), threading.Event()
+
+    def items():
+        yield 0
+        waits.wait(0.3)  # a slow reader
+        yield 1
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Prefetch(items(), 2) as read,
+        Prefetch((x for x in read), 2) as computed,
+    ):
+        for _ in computed:
+            raise KeyboardInterrupt
+    assert threading.active_count() == threads
 
 
 def test_slow_items_starve_the_consumer():
@@ -61,5 +80,6 @@ def test_slow_items_starve_the_consumer():
             yield i
 
     stage = Prefetch(items(), 2)
-    assert list(stage) == [0, 1, 2]
+    with stage as taken:
+        assert list(taken) == [0, 1, 2]
     assert stage.starved > 0.04

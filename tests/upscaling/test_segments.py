@@ -20,13 +20,14 @@ def test_each_host_resumes_its_own_segments(tmp_path):
         return segments.SegmentFolder(tmp_path / "out", {"asked": 1}, *place)
 
     def open_segment(_):
-        return segments.ImageWriter(work().folder, ".png", 95, 0)
+        return segments.ImageWriter(work().whole, ".png", 95, 0)
 
     first, second = (range(2), 0), (range(2, 2**31), 6)
+    work().folder.mkdir()
     work().create()
     for place in (first, second):
         work(*place).write(frames[:3], open_segment, 3)
-    assert sorted(path.stem for path in work().folder.glob("*.png")) == [
+    assert sorted(path.stem for path in work().whole.glob("*.png")) == [
         f"{i:08d}" for i in (0, 1, 2, 6, 7, 8)
     ]
     for place, count in ((first, 1), (second, 2)):
@@ -63,7 +64,10 @@ def test_after_a_full_disk_a_run_can_be_resumed(video, tmp_path, monkeypatch):
 
 
 def test_a_foreign_folder_is_left_alone(video, tmp_path):
-    (tmp_path / "b.mkv.parts").mkdir()
-    with pytest.raises(InputError, match="b.mkv.parts is in the way"):
-        upscale(video, tmp_path / "b.mkv", overwrite=True)
-    assert (tmp_path / "b.mkv.parts").exists()
+    parts = tmp_path / "b.mkv.parts"
+    parts.mkdir()
+    for name in ("letter.txt", "settings.json"):
+        (parts / name).write_text("mine")
+        with pytest.raises(InputError, match="b.mkv.parts is in the way"):
+            upscale(video, tmp_path / "b.mkv", overwrite=True)
+    assert len(list(parts.iterdir())) == 2

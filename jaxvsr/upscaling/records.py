@@ -1,0 +1,49 @@
+"""Small JSON files that hold their own digest, and the digests of other files."""
+
+import hashlib
+import json
+import pathlib
+from typing import Any
+
+from jaxvsr.files import write_text
+
+
+class DamagedFile(Exception):
+    """A file that differs from what was written; the message names it."""
+
+
+def write_record(path: pathlib.Path, content: Any) -> None:
+    """Writes a JSON value and its digest, all or nothing."""
+    record = {"sha256": _sha256(content), "content": content}
+    write_text(path, json.dumps(record, indent=2))
+
+
+def read_record(path: pathlib.Path) -> Any:
+    """Reads what `write_record` wrote; raises DamagedFile if it is anything else."""
+    try:
+        record = json.loads(path.read_bytes())
+        if record["sha256"] == _sha256(record["content"]):
+            return record["content"]
+    except FileNotFoundError as error:
+        raise DamagedFile(f"{path} is missing") from error
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise DamagedFile(f"{path} is damaged")
+
+
+def digest(path: pathlib.Path) -> str:
+    """Returns the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify(path: pathlib.Path, expected: str) -> None:
+    """Raises DamagedFile unless a file has the expected digest."""
+    if not path.exists():
+        raise DamagedFile(f"{path} is missing")
+    if digest(path) != expected:
+        raise DamagedFile(f"{path} is damaged")
+
+
+def _sha256(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
