@@ -76,7 +76,7 @@ def defaults() -> ml_collections.ConfigDict:
     train.log_every = 100
     train.profile_steps = ""  # "100:110": an XProf trace of steps 101 to 110
     train.checkpoint_every = 5000
-    train.keep = 2  # latest checkpoints to keep, beside the best
+    train.keep = 2  # latest checkpoints to keep, beside the best; at least 2 are kept
 
     config.eval = evaluation = ml_collections.ConfigDict()
     evaluation.dataset = "reds"

@@ -19,6 +19,7 @@ from jaxvsr.errors import InputError
 from jaxvsr.evaluation import tiles
 from jaxvsr.evaluation.protocol import METRICS, scorers
 from jaxvsr.evaluation.restoring import INPUTS
+from jaxvsr.training.checkpoints import LEAST_KEPT
 from jaxvsr.training.optimizer import make_optimizer
 from jaxvsr.training.state import initial_state
 from jaxvsr.training.tracing import trace_steps
@@ -324,7 +325,8 @@ def check_disk(config: ml_collections.ConfigDict, model: nn.Module, workdir: pat
     leaves = jax.tree.leaves(jax.eval_shape(init))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
     there = len([path for path in workdir.glob("checkpoints/*") if path.name.isdigit()])
-    missing = max(train.keep + 2 - there, 1)  # the best one, and one that is being written
+    kept = max(train.keep, LEAST_KEPT) + 1  # and the best
+    missing = max(kept + 1 - there, 1)  # and one that is being written
     existing = next(folder for folder in (workdir, *workdir.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     if free < missing * size:

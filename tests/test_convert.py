@@ -1,5 +1,6 @@
 """Official weights become a run's folder, which is scored and trained on from."""
 
+import contextlib
 import pathlib
 import re
 import subprocess
@@ -192,6 +193,26 @@ def test_the_other_model_is_named_in_the_error(source, out):
         InputError, match=r"(?s)for model 'swrn'.*They fit --config=.*basicvsr.py:tiny"
     ):
         convert.convert(swrn.get_config("tiny"), source, out, known=known)
+
+
+def test_a_damaged_best_checkpoint_is_replaced_by_the_latest(source, out, capsys):
+    convert.convert(config(), source, out)
+    with contextlib.closing(Checkpoints(out)) as checkpoints:
+        state, _ = first_state(config(**{"train.init_from": str(source)}), out.parent)
+        checkpoints.save(state.replace(step=jnp.int32(1)), 0, psnr=20.0)
+        checkpoints.save(state.replace(step=jnp.int32(2)), 0, psnr=10.0)
+    model = models.create(**config().model)
+    assert load_best(config(), model, out)[0] == 1
+    path = max((out / "checkpoints/1/weights/d").iterdir(), key=lambda p: p.stat().st_size)
+    path.write_bytes(path.read_bytes()[:-1])
+    before = sorted(out.rglob("*"))
+    capsys.readouterr()
+    step, variables, _ = load_best(config(), model, out)
+    assert step == 2
+    assert_equal(variables, expected(official()))
+    said = capsys.readouterr().out
+    assert "step 1: weights/d/" in said and "using step 2" in said and said.count("\n") == 1
+    assert sorted(out.rglob("*")) == before  # a reader changes nothing
 
 
 def first_state(config, workdir):

@@ -1,61 +1,98 @@
-"""Checkpoints of a run, by Orbax: written in the background, atomically."""
+"""Checkpoints of a run, by Orbax: written in the background, atomically, with checksums."""
 
 import contextlib
 import functools
+import json
+import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import ml_collections
+import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from jax.experimental import multihost_utils
+from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from jaxvsr.config import differences
+from jaxvsr.console import say
 from jaxvsr.distributed.mesh import make_mesh, placed
 from jaxvsr.errors import InputError
-from jaxvsr.training.state import TrainState, Weights, initial_weights
+from jaxvsr.training import checksums
+from jaxvsr.training.state import TrainState, Weights, initial_weights, not_finite
+from jaxvsr.weights.rules import some
+
+LEAST_KEPT = 2  # latest checkpoints, so that a damaged one has one before it
 
 
 class Checkpoints:
-    """The checkpoints of a run: the best by PSNR, and the latest."""
+    """The checkpoints of a run: the best by PSNR, and the latest. Damaged ones do not count."""
 
-    def __init__(
-        self,
-        workdir: pathlib.Path,
-        keep: int = 1,
-        degradation: str = "unknown",
-        read_only: bool = False,
-    ) -> None:
-        """Opens the checkpoints in the folder of a run.
+    def __init__(self, workdir: pathlib.Path, keep: int = 1, degradation: str = "unknown") -> None:
+        """Opens the checkpoints in the folder of a run and verifies them.
 
         Args:
             workdir: of the run.
-            keep: number of latest checkpoints to keep, beside the best.
+            keep: number of latest checkpoints to keep, beside the best; at least LEAST_KEPT are.
             degradation: name of the degradation of the training inputs; "" if unknown.
-            read_only: changes nothing in the folder, where a training may be running.
+
+        Raises:
+            InputError: a checkpoint cannot be read.
         """
-        self._degradation = degradation
-        best = BestN(get_metric_fn=_psnr, n=1, keep_checkpoints_without_metrics=False)
+        self._workdir, self._degradation = workdir, degradation
+        self._folder = (workdir / "checkpoints").resolve()
+        steps = steps_in(self._folder)
+        reasons = {step: _damage(self._folder / str(step)) for step in steps}
+        self._damaged = {step: reason for step, reason in reasons.items() if reason}
+        self._psnr = _scores(self._folder, [step for step in steps if step not in self._damaged])
         options = ocp.CheckpointManagerOptions(
-            best_fn=_psnr,
-            preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
-            cleanup_tmp_directories=not read_only,  # of a run that was killed while saving
-            read_only=read_only,
-            create=not read_only,
+            best_fn=lambda metrics: metrics["psnr"],
+            preservation_policy=_LatestAndBest(max(keep, LEAST_KEPT), self._psnr),
+            cleanup_tmp_directories=True,  # of a run that was killed while saving
+            temporary_path_class=checksums.CheckedFolder,
+            lightweight_initialize=True,  # notes of damaged checkpoints cannot be read
         )
-        self._workdir = workdir
-        self._manager = ocp.CheckpointManager((workdir / "checkpoints").resolve(), options=options)
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def latest_step(self) -> int | None:
-        """Returns the step of the latest checkpoint, or None."""
-        return self._manager.latest_step()
+        """Returns the step of the latest checkpoint, or None.
+
+        Raises:
+            InputError: there are checkpoints, and all are damaged.
+        """
+        whole = self._whole()
+        if self._damaged and not whole:
+            raise InputError(
+                f"no checkpoint of {self._workdir} can be used: {_list(self._damaged)}. Copy one "
+                "back from a backup, or use another --workdir"
+            )
+        return max(whole, default=None)
 
     def best_step(self) -> int | None:
         """Returns the step of the checkpoint with the best PSNR; if none has one, the latest."""
-        best = self._manager.best_step()
+        best = _best({step: self._psnr[step] for step in self._whole() if step in self._psnr})
         return self.latest_step() if best is None else best
+
+    def _whole(self) -> list[int]:
+        return [step for step in self._manager.all_steps() if step not in self._damaged]
+
+    def reject(self, step: int, reason: str) -> None:
+        """Counts a checkpoint as damaged."""
+        self._damaged[step] = reason
+        self._psnr.pop(step, None)
+
+    def remove_damaged(self) -> None:
+        """Removes damaged checkpoints, once another one has been loaded, and says so."""
+        if self._damaged:
+            say(
+                f"{self._workdir}: removing damaged checkpoints, {_list(self._damaged)}; resuming "
+                f"from step {self.latest_step()}"
+            )
+        for step in list(self._damaged):
+            self._manager.delete(step)
+            del self._damaged[step]
 
     def save(self, state: TrainState, position: int, psnr: float | None = None) -> None:
         """Starts to write a checkpoint, unless this step has one.
@@ -66,11 +103,13 @@ class Checkpoints:
             psnr: score in dB; None if the state was not scored.
 
         Raises:
+            FloatingPointError: a tensor of the state is not finite; nothing is written.
             InputError: the disk is full.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
             return
+        _check_finite(state, step)
         training = state.replace(weights=None)
         args = ocp.args.Composite(
             weights=ocp.args.StandardSave(state.weights),
@@ -78,7 +117,10 @@ class Checkpoints:
             data=ocp.args.JsonSave({"position": position, "degradation": self._degradation}),
         )
         with self._full_disk_explained():
-            metrics = None if psnr is None else {"psnr": float(psnr)}
+            metrics = None
+            if psnr is not None and math.isfinite(psnr):
+                metrics = {"psnr": float(psnr)}
+                self._psnr[step] = float(psnr)
             self._manager.save(step, args=args, metrics=metrics)
 
     def save_weights(self, weights: Weights) -> None:
@@ -88,8 +130,10 @@ class Checkpoints:
             weights: to evaluate, or to start a training from.
 
         Raises:
+            FloatingPointError: a tensor is not finite; nothing is written.
             InputError: the disk is full.
         """
+        _check_finite(weights, 0)
         args = ocp.args.Composite(
             weights=ocp.args.StandardSave(weights),
             data=ocp.args.JsonSave({"position": 0, "degradation": self._degradation}),
@@ -112,41 +156,25 @@ class Checkpoints:
             InputError: the checkpoint holds another tree, or only weights.
         """
         self._manager.wait_until_finished()
-        if not (self._manager.directory / str(step) / "training").exists():
+        if not (self._folder / str(step) / "training").exists():
             raise InputError(
                 f"{self._workdir} holds only weights, no run to resume: use another --workdir and "
                 f"--config.train.init_from={self._workdir}"
             )
-        restored = self._load(
-            step,
-            weights=ocp.args.StandardRestore(state.weights),
-            training=ocp.args.StandardRestore(state.replace(weights=None)),
-            data=ocp.args.JsonRestore(),
-        )
-        state = restored["training"].replace(weights=restored["weights"])
-        return state, restored["data"]["position"]
+        read = functools.partial(_read_arrays, self._workdir, step)
+        weights = read("weights", state.weights)
+        training = read("training", state.replace(weights=None))
+        return training.replace(weights=weights), _read_data(self._workdir, step)["position"]
 
     def load_weights(self, weights: Weights, step: int) -> Weights:
         """Reads the weights of a checkpoint, as `load`."""
-        return self._load(step, weights=ocp.args.StandardRestore(weights))["weights"]
+        self._manager.wait_until_finished()
+        return _read_arrays(self._workdir, step, "weights", weights)
 
     def degradation(self, step: int) -> str:
         """Returns the name of the degradation that a checkpoint was trained on; "" if unknown."""
-        return self._load(step, data=ocp.args.JsonRestore())["data"]["degradation"]
-
-    def _load(self, step: int, **args: Any) -> Any:
-        try:
-            return self._manager.restore(step, args=ocp.args.Composite(**args))
-        except FileNotFoundError as error:
-            raise InputError(
-                f"the checkpoint of step {step} in {self._workdir} is incomplete, or a training "
-                f"has just replaced it: start again. ({error})"
-            ) from error
-        except (ValueError, KeyError) as error:
-            raise InputError(
-                f"the checkpoint of step {step} in {self._workdir} does not fit this model and "
-                f"optimiser: {error}"
-            ) from error
+        self._manager.wait_until_finished()
+        return _read_data(self._workdir, step)["degradation"]
 
     def preempted(self, step: int) -> bool:
         """Whether all hosts stop at this step, since one of them is preempted."""
@@ -175,10 +203,25 @@ class Checkpoints:
             ) from error
 
 
+class _LatestAndBest(PreservationPolicy):
+    """Preserves the latest checkpoints and the best."""
+
+    def __init__(self, latest: int, psnr: Mapping[int, float]) -> None:
+        """Sets the number of latest checkpoints, and the scores by step, which may change."""
+        self._latest, self._psnr = latest, psnr
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Says of each checkpoint whether to preserve it."""
+        steps = [info.step for info in checkpoints]
+        scores = {step: self._psnr[step] for step in steps if step in self._psnr}
+        kept = {*sorted(steps)[-self._latest :], _best(scores)}
+        return [step in kept for step in steps]
+
+
 def load_best(
     config: ml_collections.ConfigDict, model: nn.Module, workdir: pathlib.Path
 ) -> tuple[int, Any, str]:
-    """Loads the best checkpoint of a run.
+    """Loads the best checkpoint of a run, or the latest if that one is damaged; changes nothing.
 
     Args:
         config: of the run.
@@ -190,7 +233,7 @@ def load_best(
         trained on ("" if unknown).
 
     Raises:
-        InputError: the folder holds no run, no checkpoint, or one of another model.
+        InputError: the folder holds no run, no whole checkpoint, or one of another model.
     """
     init = functools.partial(initial_weights, model, ema=bool(config.optim.ema))
     shapes = placed(jax.eval_shape(init, jax.random.key(0)), make_mesh())
@@ -199,15 +242,108 @@ def load_best(
     if not (workdir / "config.json").exists():
         raise InputError(f"{workdir} holds no run: train one there first")
     differences(config, workdir)
-    if not (workdir / "checkpoints").is_dir():
+    folder = (workdir / "checkpoints").resolve()
+    steps = steps_in(folder)
+    if not steps:
         raise InputError(f"{workdir} holds no checkpoint yet")
-    with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
-        step = checkpoints.best_step()
-        if step is None:
-            raise InputError(f"{workdir} holds no checkpoint yet")
-        variables = checkpoints.load_weights(shapes, step).variables
-        return step, variables, checkpoints.degradation(step)
+    scored = [step for step in steps if not _damage(folder / str(step), ("metrics",))]
+    best = _best(_scores(folder, scored))
+    unusable: dict[int, str] = {}
+    for step in sorted(steps, key=lambda step: (step == best, step), reverse=True):
+        reason = _damage(folder / str(step), ("weights", "data"))
+        weights: Any = None if reason else _read_arrays(workdir, step, "weights", shapes)
+        reason = reason or in_words(not_finite(weights))
+        if not reason:
+            if unusable:
+                say(f"{workdir}: damaged checkpoints, {_list(unusable)}; using step {step}")
+            return step, weights.variables, _read_data(workdir, step)["degradation"]
+        unusable[step] = reason
+    raise InputError(
+        f"no checkpoint of {workdir} can be used: {_list(unusable)}. Copy one back from a backup"
+    )
 
 
-def _psnr(metrics: dict[str, float]) -> float:
-    return metrics["psnr"]
+def steps_in(folder: pathlib.Path) -> list[int]:
+    """Returns the steps of the complete checkpoints in a folder, in ascending order."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+
+
+def in_words(names: Sequence[str]) -> str:
+    """Says which arrays are not finite; "" if there are none."""
+    return f"not finite: {some(names)}" if names else ""
+
+
+def _check_finite(tree: Any, step: int) -> None:
+    wrong = in_words(not_finite(tree))
+    if wrong:
+        raise FloatingPointError(f"the state of step {step} is not saved, since it is {wrong}")
+
+
+def _damage(folder: pathlib.Path, items: Collection[str] = ()) -> str:
+    """`checksums.damage`, by the first host for all."""
+    reason = checksums.damage(folder, items) if jax.process_index() == 0 else ""
+    if jax.process_count() > 1:
+        damaged = multihost_utils.broadcast_one_to_all(np.array(bool(reason)))
+        reason = reason or ("damaged" if damaged else "")
+    return reason
+
+
+def _list(reasons: Mapping[int, str]) -> str:
+    return "; ".join(f"step {step}: {reason}" for step, reason in sorted(reasons.items()))
+
+
+def _scores(folder: pathlib.Path, steps: Iterable[int]) -> dict[int, float]:
+    """Reads the PSNR of checkpoints by step, of those that have a finite one."""
+    scores = {}
+    for step in steps:
+        try:
+            psnr = float(json.loads((folder / str(step) / "metrics/metrics").read_text())["psnr"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if math.isfinite(psnr):
+            scores[step] = psnr
+    return scores
+
+
+def _best(scores: Mapping[int, float]) -> int | None:
+    """Returns the step with the highest score, the latest of several; None if there is none."""
+    return max(scores, key=lambda step: (scores[step], step), default=None)
+
+
+def _read_arrays(workdir: pathlib.Path, step: int, item: str, like: Any) -> Any:
+    """Reads an item of a checkpoint.
+
+    Args:
+        workdir: of the run.
+        step: of the checkpoint.
+        item: "weights" or "training".
+        like: shapes with the shardings that the arrays are to have.
+
+    Raises:
+        InputError: it is not such a tree.
+    """
+    path = (workdir / "checkpoints" / str(step) / item).resolve()
+    try:
+        with contextlib.closing(ocp.Checkpointer(ocp.StandardCheckpointHandler())) as reader:
+            return reader.restore(path, args=ocp.args.StandardRestore(like))
+    except OSError as error:
+        raise InputError(
+            f"the checkpoint of step {step} in {workdir} is incomplete, or a training has just "
+            f"replaced it: start again. ({error})"
+        ) from error
+    except (ValueError, KeyError) as error:
+        raise InputError(
+            f"the checkpoint of step {step} in {workdir} does not fit this model and "
+            f"optimiser: {error}"
+        ) from error
+
+
+def _read_data(workdir: pathlib.Path, step: int) -> dict[str, Any]:
+    """Reads the position in the data and the degradation of a checkpoint."""
+    path = workdir / "checkpoints" / str(step) / "data" / "metadata"
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"the checkpoint {path.parents[1]} cannot be read: {error}") from error

@@ -23,9 +23,9 @@ from jaxvsr.data.sources import TFDSClips
 from jaxvsr.distributed.mesh import enough_memory, make_mesh, placed, replicated, to_devices
 from jaxvsr.errors import InputError
 from jaxvsr.training import tracing
-from jaxvsr.training.checkpoints import Checkpoints, load_best
+from jaxvsr.training.checkpoints import Checkpoints, in_words, load_best
 from jaxvsr.training.optimizer import make_optimizer
-from jaxvsr.training.state import TrainState, initial_state
+from jaxvsr.training.state import TrainState, initial_state, not_finite
 from jaxvsr.training.step import make_loss, make_step, names_of_finite, step_flops
 from jaxvsr.training.summaries import Summaries
 from jaxvsr.training.telemetry import Progress
@@ -69,6 +69,7 @@ def training_loop(
     mesh = make_mesh()
     optimizer, rates = make_optimizer(config.optim, config.train.steps)
     state, position = first_state(config, model, optimizer, checkpoints, mesh)
+    done = int(state.step)
     if jax.process_index() == 0:
         save_config(config, workdir)
     loss = make_loss(model, config.loss, config.data.noise)
@@ -84,7 +85,7 @@ def training_loop(
     )
     summaries = Summaries(workdir, done)
     work, peak = step_flops(config, model, state), flops.peak() * jax.device_count()
-    progress = Progress(done, steps, names_of_finite(state.weights.params), work, peak)
+    progress = Progress(done, steps, names_of_finite(state), work, peak)
     if "spynet" not in state.weights.params:
         rates.pop("spynet", None)
     count = sum(leaf.size for leaf in jax.tree.leaves(state.weights.params))
@@ -143,9 +144,13 @@ def first_state(
         initial_state, model, optimizer, config.train.seed, bool(config.optim.ema)
     )
     shapes = placed(jax.eval_shape(init), mesh)
-    latest = checkpoints.latest_step()
-    if latest is not None:
-        return checkpoints.load(shapes, latest)
+    while (latest := checkpoints.latest_step()) is not None:
+        state, position = checkpoints.load(shapes, latest)
+        wrong = in_words(not_finite(state))
+        if not wrong:
+            checkpoints.remove_damaged()
+            return state, position
+        checkpoints.reject(latest, wrong)
 
     given = _given_variables(config, model, shapes.weights.params)
     everywhere = replicated(mesh)

@@ -1,5 +1,6 @@
 """The state of a training."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax
@@ -49,6 +50,28 @@ class TrainState(flax.struct.PyTreeNode):
 def variables(params: Any, batch_stats: Any) -> dict[str, Any]:
     """Returns the collections for `model.apply`."""
     return {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
+
+
+def floats(tree: Any) -> dict[str, Any]:
+    """Returns the leaves of a tree that are floating-point arrays, by path: "weights/params/a"."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    }
+
+
+def not_finite(tree: Any) -> list[str]:
+    """Returns the paths of arrays with NaN or infinity, for trees of arrays as for `floats`."""
+    arrays = floats(tree)
+    good = jax.device_get(all_finite(list(arrays.values())))
+    return [path for path, finite in zip(arrays, good, strict=True) if not finite]
+
+
+@jax.jit
+def all_finite(arrays: Sequence[jax.Array]) -> jax.Array:
+    """Whether all values of each array are finite: bool (len(arrays),)."""
+    return jnp.array([jnp.isfinite(x).all() for x in arrays], bool)
 
 
 def initial_weights(model: nn.Module, key: jax.Array, ema: bool) -> Weights:

@@ -15,7 +15,7 @@ from jaxvsr.data.degradations import device
 from jaxvsr.layers.sown import keep_ratio
 from jaxvsr.models import network_input
 from jaxvsr.training import losses
-from jaxvsr.training.state import TrainState, Weights, variables
+from jaxvsr.training.state import TrainState, Weights, all_finite, floats, variables
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -75,8 +75,8 @@ def make_step(
 
     Returns:
         A function of a state and a batch. It returns the next state and the metrics. "finite" is
-        a bool vector: the loss first, then one entry per gradient tensor, named by
-        `names_of_finite`.
+        a bool vector: the loss first, then one entry per gradient and per tensor of the next
+        state, named by `names_of_finite`.
     """
     gradient = jax.value_and_grad(loss, has_aux=True)
 
@@ -102,10 +102,10 @@ def make_step(
         params = optax.apply_updates(weights.params, updates)
         average = optax.incremental_update(params, weights.ema, 1 - ema) if ema else {}
         metrics["grad_norm"] = optax.tree.norm(grads)
-        checked = [metrics["loss"], *jax.tree.leaves(grads)]
-        metrics["finite"] = jnp.stack([jnp.isfinite(x).all() for x in checked])
         weights = Weights(params=params, batch_stats=batch_stats, ema=average)
         state = state.replace(step=state.step + 1, weights=weights, opt_state=opt_state)
+        checked = [metrics["loss"], *jax.tree.leaves(grads), *floats(state).values()]
+        metrics["finite"] = all_finite(checked)
         return state, metrics
 
     return step
@@ -151,7 +151,6 @@ def batch_shapes(
     }
 
 
-def names_of_finite(params: Any) -> list[str]:
-    """Names the entries of a step's metric "finite"."""
-    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    return ["loss", *(jax.tree_util.keystr(path, simple=True, separator="/") for path in paths)]
+def names_of_finite(state: TrainState) -> list[str]:
+    """Names the entries of a step's metric "finite"; gradients are named after parameters."""
+    return ["loss", *floats(state.weights.params), *floats(state)]

@@ -52,7 +52,7 @@ class Progress:
         """Takes the metrics of the next step and reads those of the step before.
 
         Raises:
-            FloatingPointError: the loss or a gradient of the step before is not finite.
+            FloatingPointError: the loss, a gradient or the state of the step before is not finite.
         """
         self.read()
         self._done += 1
@@ -79,8 +79,9 @@ class Progress:
             some = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if names[8:] else "")
             raise FloatingPointError(
                 f"step {step}: not finite in {some} ({len(names)} of {len(finite)} tensors, loss "
-                f"{metrics['loss']}). The last checkpoint is from before; a lower optim.lr, "
-                "optim.clip_norm or model.dtype=float32 may help"
+                f"{metrics['loss']}); all steps before it were. Lower optim.lr, or set "
+                "optim.clip_norm or model.dtype=float32, and run the command again: it resumes "
+                "from the last checkpoint, which is finite"
             )
         self._interval.append(metrics)
 

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
@@ -42,6 +44,11 @@ def test_a_run_leaves_what_was_promised(whole):
     for word in ("| bicubic", "| swrn", "picture, median: ", curves, "0:00:00"):
         assert word in output
     assert "Traceback" not in output
+
+
+def table_of(output):
+    """The first rows of the table of scores."""
+    return output[output.index("| bicubic") :].splitlines()[:2]
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_bits(whole, data_dir, tmp_path):
@@ -89,8 +96,7 @@ def test_four_devices_give_the_losses_of_one(data_dir, tmp_path):
 def test_a_finished_run_is_scored_again(whole, data_dir):
     workdir, output = whole
     again = finish(start("swrn", data_dir, workdir))
-    table = output[output.index("| bicubic") :].splitlines()[:2]
-    assert again[again.index("| bicubic") :].splitlines()[:2] == table
+    assert table_of(again) == table_of(output)
     scored = [*command("swrn", data_dir, workdir), "--mode=eval"]
     done = subprocess.run(scored, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -115,6 +121,43 @@ def test_what_is_not_finite_stops_the_run_and_is_named(data_dir, tmp_path):
     state, position = checkpoints.load(fresh, step)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.weights))
     assert position == 4 * step
+
+
+def test_updates_that_overflow_are_never_saved(data_dir, tmp_path):
+    config = settings(swrn.get_config, data_dir, **{"optim.lr": 1e39, "train.checkpoint_every": 1})
+    for _ in range(2):  # a restart starts from finite values again
+        with pytest.raises(FloatingPointError, match=r"step 1: not finite in weights/params/cell"):
+            train.train(config, tmp_path)
+        assert Checkpoints(tmp_path).latest_step() is None
+
+
+def test_a_damaged_newest_checkpoint_costs_only_its_steps(whole, data_dir, tmp_path):
+    workdir = shutil.copytree(whole[0], tmp_path / "run")
+    newest = workdir / "checkpoints" / str(STEPS)
+    path = max((newest / "training").rglob("*"), key=lambda p: p.stat().st_size)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    output = finish(start("swrn", data_dir, workdir))
+    assert f"step {STEPS}: training/" in output and "resuming from step 9" in output
+    assert reports(workdir) == reports(whole[0])
+    assert table_of(output) == table_of(whole[1])
+
+
+def test_a_checkpoint_of_old_that_is_not_finite_is_passed_over(tmp_path, capsys, monkeypatch):
+    config = swrn.get_config("tiny")
+    model = models.create(**config.model)
+    optimizer, _ = make_optimizer(config.optim, STEPS)
+    state = initial_state(model, optimizer, 0, bool(config.optim.ema))
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state.replace(step=jnp.int32(1)), 4)
+    monkeypatch.setattr("jaxvsr.training.checkpoints._check_finite", lambda *_: None)
+    nan = jax.tree.map(lambda x: x * np.nan, state.weights)
+    checkpoints.save(state.replace(step=jnp.int32(2), weights=nan), 8)
+    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path)
+    again, position = loop.first_state(config, model, optimizer, checkpoints, make_mesh())
+    assert (int(again.step), position) == (1, 4)
+    assert "step 2: not finite: weights/params/cell" in capsys.readouterr().out
+    assert Checkpoints(tmp_path).latest_step() == 1
 
 
 def test_a_trace_of_the_steps_that_were_asked_for(whole):
