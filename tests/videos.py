@@ -81,15 +81,29 @@ def blocks(length=20, height=48, width=64):
     return moved.astype(np.uint8).repeat(16, 1).repeat(16, 2)
 
 
-def write(path, frames, *, codec="ffv1", pix_fmt="bgr0", times=None, sound=False, rate=25, **set_):
+def write(
+    path,
+    frames,
+    *,
+    codec="ffv1",
+    pix_fmt="bgr0",
+    times=None,
+    start=0,
+    unit=Fraction(1, 1000),
+    sound=False,
+    rate=25,
+    **set_,
+):
     """Writes frames (t, h, w, 3), uint8 or uint16, perhaps with sound, in seconds `times`.
 
     Args:
+        start: seconds at which the video and the sound start.
+        sound: whether there is sound, in AAC; or its encoder.
+        unit: of the encoder's times, seconds.
         **set_: attributes of the encoder's context, and "title".
     """
     import av
 
-    unit = Fraction(1, 1000)
     with av.open(path, "w") as container:
         container.metadata["title"] = set_.pop("title", "a test")
         video = container.add_stream(codec, rate=rate)
@@ -99,7 +113,9 @@ def write(path, frames, *, codec="ffv1", pix_fmt="bgr0", times=None, sound=False
         for name, value in set_.items():
             setattr(video.codec_context, name, value)
         if sound:
-            audio = container.add_stream("aac", rate=44100, layout="mono")
+            audio = container.add_stream(
+                "aac" if sound is True else sound, rate=44100, layout="mono"
+            )
         for i, pixels in enumerate(frames):
             name = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
             frame = av.VideoFrame.from_ndarray(pixels, format=name)
@@ -107,14 +123,14 @@ def write(path, frames, *, codec="ffv1", pix_fmt="bgr0", times=None, sound=False
             frame = frame.reformat(
                 format=pix_fmt, dst_color_range=set_.get("color_range"), **colour
             )
-            frame.pts = round((i / rate if times is None else times[i]) / unit)
+            frame.pts = round((start + (i / rate if times is None else times[i])) / unit)
             frame.time_base = unit
             container.mux(video.encode(frame))
             if sound:
                 phase = np.arange(i * 44100 // rate, (i + 1) * 44100 // rate) / 10
                 wave = np.sin(phase).astype(np.float32)[None] / 4
                 piece = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
-                piece.sample_rate, piece.pts = 44100, i * 44100 // rate
+                piece.sample_rate, piece.pts = 44100, start * 44100 + i * 44100 // rate
                 container.mux(audio.encode(piece))
         container.mux(video.encode())
         if sound:

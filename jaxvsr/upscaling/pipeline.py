@@ -23,7 +23,7 @@ from jaxvsr.upscaling.request import COPY, IMAGES, QUALITY, STREAM_KINDS, Reques
 from jaxvsr.upscaling.segments import SegmentFolder, SegmentWriter
 from jaxvsr.upscaling.stream import Output, Settings, Stream, check_overlap
 from jaxvsr.video.colour import is_deep
-from jaxvsr.video.encoding import Encoding, choose_encoding
+from jaxvsr.video.encoding import Encoding, choose_encoding, has_variable_rate
 from jaxvsr.video.reading import ImageFolder, TimeRange, VideoFile, VideoInfo, open_source
 from jaxvsr.video.writing import CopiedStreams, mux, try_encoding
 
@@ -57,6 +57,8 @@ def upscale_file(
         media, output, dataclasses.replace(request, overwrite=request.overwrite or placed)
     )
     check_overlap(model, request.settings, whole=jax.process_count() == 1)
+    if isinstance(media, VideoFile) and output.suffix:
+        media = dataclasses.replace(media, constant=not has_variable_rate(output))
     info = media.info()
     encoding, settings = None, request.settings
     if output.suffix:

@@ -141,6 +141,31 @@ class Encoder:
         return self._context.encode(None)
 
 
+def container_format(output: pathlib.Path) -> Any:
+    """PyAV's ContainerFormat of an output, by its suffix.
+
+    Raises:
+        InputError: FFmpeg has no such container.
+    """
+    name = CONTAINERS.get(output.suffix, output.suffix[1:])
+    try:
+        return require_av().ContainerFormat(name, "w")
+    except ValueError as error:
+        raise InputError(
+            f"{output}: unknown container {output.suffix!r}; use .mp4, .mkv, .mov, .webm or .avi"
+        ) from error
+
+
+def has_variable_rate(output: pathlib.Path) -> bool:
+    """Whether the container of an output stores the time of each frame.
+
+    Raises:
+        InputError: as `container_format`.
+    """
+    variable = require_av().format.Flags.variable_fps.value
+    return bool(container_format(output).flags & variable)
+
+
 def choose_encoding(
     output: pathlib.Path,
     options: EncoderOptions,
@@ -165,12 +190,7 @@ def choose_encoding(
         InputError: an unknown container, encoder or pixel format, or an impossible combination.
     """
     av = require_av()
-    try:
-        container = av.ContainerFormat(CONTAINERS.get(output.suffix, output.suffix[1:]), "w")
-    except ValueError as error:
-        raise InputError(
-            f"{output}: unknown container {output.suffix!r}; use .mp4, .mkv, .mov, .webm or .avi"
-        ) from error
+    container = container_format(output)
     if options.pixel_format and options.pixel_format not in av.video.format.names:
         raise InputError(f"--pix_fmt={options.pixel_format}: FFmpeg has no such pixel format")
     deep = any(c.bits > 8 for c in av.VideoFormat(options.pixel_format or source_format).components)

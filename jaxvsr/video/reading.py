@@ -11,11 +11,15 @@ import numpy as np
 
 from jaxvsr.errors import InputError
 from jaxvsr.pixels import to_8_bits, to_16_bits
+from jaxvsr.video.clock import Clock
 from jaxvsr.video.colour import Colour, Converter, colour_of, is_deep
 from jaxvsr.video.images import IMAGE_SUFFIXES, is_hidden, list_images, read_image
 from jaxvsr.video.pyav import require_av
 
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm", ".y4m")
+VIDEO_SUFFIXES = (
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
+    *(".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
+)
 MAX_DAMAGED = 1000  # undecodable packets after which reading stops
 Say = Callable[[str], None]
 
@@ -26,7 +30,7 @@ class VideoInfo:
 
     Attributes:
         size: (h, w) of a displayed frame, pixels.
-        length: number of frames by the container's count; 0 if it has none.
+        length: estimated number of frames; 0 if nothing is known.
         rate: average frames per second.
         time_base: unit of the frames' times, seconds.
         pixel_format: FFmpeg's name.
@@ -132,9 +136,15 @@ class ImageFolder:
 
 @dataclasses.dataclass(frozen=True)
 class VideoFile:
-    """The first video stream of a file that is not cover art."""
+    """The first video stream of a file that is not cover art.
+
+    Attributes:
+        path: of the file.
+        constant: whether frames are repeated and dropped so that the rate is constant.
+    """
 
     path: pathlib.Path
+    constant: bool = False
 
     def info(self) -> VideoInfo:
         """Decodes the first frame.
@@ -144,18 +154,19 @@ class VideoFile:
         """
         with open_container(self.path) as container:
             stream = video_stream(container)
-            frame = next(self._decoded(container, stream, print), None)
+            frame = next(self._decoded(container.demux(stream), stream, print), None)
             if frame is None:
                 raise InputError(f"{self.path} holds no frame that could be decoded")
             turned = _quarter_turns(frame) % 2
             size, aspect = (frame.height, frame.width), stream.sample_aspect_ratio or Fraction(1)
-            rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-            length = stream.frames or round(rate * (container.duration or 0) / 1_000_000)
+            average = stream.average_rate or stream.guessed_rate or Fraction(25)
+            rate = _constant_rate(stream, average) if self.constant else average
+            length = stream.frames or round(average * (container.duration or 0) / 1_000_000)
             return VideoInfo(
                 size=size[::-1] if turned else size,
-                length=length,
+                length=round(length * rate / average),
                 rate=rate,
-                time_base=stream.time_base,
+                time_base=1 / rate if self.constant else stream.time_base,
                 pixel_format=frame.format.name,
                 colour=colour_of(frame, stream.codec_context),
                 aspect=1 / aspect if turned else aspect,
@@ -171,22 +182,32 @@ class VideoFile:
 
         Args:
             part: to be read.
-            say: receives a line about skipped packets.
+            say: receives a line about skipped packets, and about repeated and dropped frames.
 
         Raises:
             InputError: as `info`, or the size of the frames changes.
         """
+        frames = self._timed_frames(part, say)
+        return self._resampled(frames, self.info().rate, say) if self.constant else frames
+
+    def _timed_frames(self, part: TimeRange, say: Say) -> Iterator[Frame]:
+        """The frames with their own times."""
         info = self.info()
         target = "rgb48le" if info.deep else "rgb24"
         converters: dict[tuple, Converter] = {}
         with open_container(self.path) as container:
             stream = video_stream(container)
+            clock = Clock(container, stream)
             unit = stream.time_base
-            origin = stream.start_time or 0
-            if part.start > 0:
-                container.seek(origin + int(part.start / unit), stream=stream)
+            origin = round(clock.first / unit)
+            start = origin + int(part.start / unit)
+            if part.start > 0 and not clock.restarts:
+                container.seek(start + round(clock.origin / unit), stream=stream)
+            packets = _on_clock(container.demux(stream), clock)
+            if part.start > 0 and clock.restarts:
+                packets = _from_key_frame(packets, start)
             last, step = None, max(round(1 / (info.rate * unit)), 1)
-            for frame in self._decoded(container, stream, say):
+            for frame in self._decoded(packets, stream, say):
                 time = frame.pts
                 if time is None:
                     time = origin if last is None else last + step
@@ -209,12 +230,34 @@ class VideoFile:
                     )
                 yield Frame(pixels, time)
 
-    def _decoded(self, container: Any, stream: Any, say: Say) -> Iterator[Any]:
+    def _resampled(self, frames: Iterator[Frame], rate: Fraction, say: Say) -> Iterator[Frame]:
+        """Repeats and drops frames, so that they come at a constant rate."""
+        with open_container(self.path) as container:
+            unit = video_stream(container).time_base
+        shown = next(frames, None)
+        if shown is None:
+            return
+        begin, shown_at = shown.time, round(shown.time * unit * rate)
+        first, repeated, dropped = shown_at, 0, 0
+        for frame in frames:
+            at = first + round((frame.time - begin) * unit * rate)
+            for index in range(shown_at, at):
+                yield Frame(shown.pixels, index)
+            repeated += max(at - shown_at - 1, 0)
+            dropped += at == shown_at
+            shown, shown_at = frame, at
+        yield Frame(shown.pixels, shown_at)
+        if repeated or dropped:
+            say(
+                f"{self.path} has a variable frame rate, and the output {float(rate):.5g} frames "
+                f"per second: {repeated} frames repeated, {dropped} dropped"
+            )
+
+    def _decoded(self, packets: Iterator[Any], stream: Any, say: Say) -> Iterator[Any]:
         """PyAV's frames; packets that cannot be decoded are skipped and counted."""
         av = require_av()
         stream.thread_type = "AUTO"
         damaged = 0
-        packets = container.demux(stream)
         while True:
             try:
                 packet = next(packets, None)
@@ -273,6 +316,34 @@ def video_stream(container: Any) -> Any:
         if not stream.disposition & cover:
             return stream
     raise InputError(f"{container.name.removeprefix('file:')} holds no video")
+
+
+def _on_clock(packets: Iterator[Any], clock: Clock) -> Iterator[Any]:
+    """Moves the times of all packets of a stream."""
+    for packet in packets:
+        clock.move(packet)
+        yield packet
+
+
+def _from_key_frame(packets: Iterator[Any], start: int) -> Iterator[Any]:
+    """Skips the packets before the last key frame that is displayed before `start`."""
+    held: list[Any] = []
+    for packet in packets:
+        if packet.pts is None or packet.pts >= start:
+            held.append(packet)
+            break
+        if packet.is_keyframe:
+            held.clear()
+        held.append(packet)
+    yield from held
+    yield from packets
+
+
+def _constant_rate(stream: Any, average: Fraction) -> Fraction:
+    """The rate at which frames come mostly, if it is plausible; otherwise the average rate."""
+    usual = stream.guessed_rate or average
+    plausible = average * Fraction(99, 100) <= usual <= 2 * average
+    return (usual if plausible else average).limit_denominator(1001)
 
 
 def _quarter_turns(frame: Any) -> int:

@@ -13,7 +13,14 @@ import numpy as np
 
 from jaxvsr.console import say
 from jaxvsr.errors import InputError
-from jaxvsr.video.encoding import Encoder, EncoderOptions, Encoding, choose_encoding
+from jaxvsr.video.clock import Clock
+from jaxvsr.video.encoding import (
+    Encoder,
+    EncoderOptions,
+    Encoding,
+    choose_encoding,
+    has_variable_rate,
+)
 from jaxvsr.video.pyav import require_av
 from jaxvsr.video.reading import TimeRange, open_container, video_stream
 
@@ -103,8 +110,8 @@ def mux(
         copied: streams of the input that the video receives, too.
         packets: in decoding order.
         delay: largest number of places by which a packet comes later than its frame is displayed.
-        times: display time of each frame, in units of `unit`.
-        unit: seconds.
+        times: display time of each frame, in units of `unit`, on the input's `Clock`.
+        unit: seconds; one frame for containers of constant rate.
 
     Raises:
         InputError: the container cannot hold the streams.
@@ -116,19 +123,21 @@ def mux(
             {"movflags": "use_metadata_tags"} if path.suffix in (".mp4", ".mov", ".m4v") else {}
         )
         output = stack.enter_context(av.open(f"file:{path}", "w", options=options))
-        if not output.format.flags & av.format.Flags.variable_fps.value:
-            times, unit = _at_constant_rate(times, unit, encoding.rate), 1 / encoding.rate
         video = output.add_stream(encoding.codec, rate=encoding.rate)
         encoding.configure(video.codec_context)
         video.time_base = unit
         if encoding.codec == "libx265" and "movflags" in options:
             video.codec_context.codec_tag = "hvc1"  # Apple's players need it
-        others = _add_copied_streams(output, source, copied) if source else {}
+        clock = _clock(copied.path, source, copied.part) if copied.path else None
+        shift, end = _limits(clock, copied.part)
+        others = _add_copied_streams(output, source, copied, clock) if clock else {}
         output.start_encoding()
-        shift, end = _limits(source, copied.part)
         streams = [_video_packets(packets, delay, times, unit, shift, video)]
-        if source:
-            streams.append(_copied_packets(source, others, shift, end))
+        if clock:
+            # Other containers store sound that precedes the first sample, such as AAC's priming.
+            exact = shift or clock.origin or not has_variable_rate(path)
+            begin = shift if exact else None
+            streams.append(_copied_packets(source, clock, others, shift, begin, end))
         for packet in heapq.merge(*streams, key=_decoding_time):
             output.mux(packet)
 
@@ -189,7 +198,9 @@ def _as_tuple(packet: Any) -> Packet:
     return packet.pts, packet.is_keyframe, bytes(packet)
 
 
-def _add_copied_streams(output: Any, source: Any, copied: CopiedStreams) -> dict[int, Any]:
+def _add_copied_streams(
+    output: Any, source: Any, copied: CopiedStreams, clock: Clock
+) -> dict[int, Any]:
     """Adds the copied streams, chapters and metadata; returns source index -> new stream."""
     video = video_stream(source).index
     streams = {}
@@ -211,18 +222,35 @@ def _add_copied_streams(output: Any, source: Any, copied: CopiedStreams) -> dict
         streams[stream.index].disposition = stream.disposition.value
     output.metadata.update({k: v for k, v in source.metadata.items() if k not in MUXER_METADATA})
     if not copied.part.start and copied.part.end is None:
-        output.set_chapters(source.chapters())
+        output.set_chapters([_moved_chapter(x, clock.origin) for x in source.chapters()])
     return streams
 
 
-def _limits(source: Any, part: TimeRange) -> tuple[Fraction, Fraction | None]:
-    """Seconds on the source's clock that become zero, and where the output ends."""
-    if source is None:
+def _moved_chapter(chapter: dict[str, Any], origin: Fraction) -> dict[str, Any]:
+    moved = round(origin / chapter["time_base"])
+    return chapter | {name: max(chapter[name] - moved, 0) for name in ("start", "end")}
+
+
+def _clock(path: pathlib.Path, source: Any, part: TimeRange) -> Clock:
+    """The clock of a file that was read once before: it knows the shifts of all its parts."""
+    with open_container(path) as container:
+        video = video_stream(container)
+        clock = Clock(container, video)
+        _, end = _limits(clock, part)
+        for packet in container.demux(video) if clock.restarts else ():
+            clock.move(packet)
+            time = (packet.pts or 0) * packet.time_base
+            if end is not None and time > end + INTERLEAVING:
+                break
+    return Clock(source, video_stream(source), clock.shifts)
+
+
+def _limits(clock: Clock | None, part: TimeRange) -> tuple[Fraction, Fraction | None]:
+    """Seconds on the clock that become zero, and where the output ends."""
+    if clock is None:
         return Fraction(0), None
-    stream = video_stream(source)
-    origin = (stream.start_time or 0) * stream.time_base
-    shift = origin + part.start if part.start else Fraction(0)
-    return shift, None if part.end is None else origin + part.end
+    shift = clock.first + part.start if part.start else Fraction(0)
+    return shift, None if part.end is None else clock.first + part.end
 
 
 def _video_packets(
@@ -249,33 +277,41 @@ def _video_packets(
 
 
 def _copied_packets(
-    source: Any, streams: dict[int, Any], shift: Fraction, end: Fraction | None
+    source: Any,
+    clock: Clock,
+    streams: dict[int, Any],
+    shift: Fraction,
+    begin: Fraction | None,
+    end: Fraction | None,
 ) -> Iterator[Any]:
-    """The packets of copied streams between `shift` and `end`, moved to begin at zero."""
+    """The packets of copied streams between `begin` and `end`; `shift` becomes zero."""
     wanted = [source.streams[index] for index in streams]
+    if wanted and clock.restarts:
+        wanted.append(video_stream(source))  # defines the parts
+    last: dict[int, int] = {}
     for packet in source.demux(wanted) if wanted else ():
         if packet.dts is None or not packet.size:  # marks the end of a stream
             continue
+        clock.move(packet)
+        index = packet.stream.index
         time = (packet.dts if packet.pts is None else packet.pts) * packet.time_base
         if end is not None and time > end + INTERLEAVING:
             return
-        if (shift and time < shift) or (end is not None and time >= end):
+        early = begin is not None and time < begin
+        if index not in streams or early or (end is not None and time >= end):
             continue
+        # Where parts of a recording overlap, the earlier one is kept.
+        if packet.dts < last.get(index, packet.dts):
+            continue
+        if packet.stream.type == "audio":
+            last[index] = packet.dts + ((packet.duration or 0) // 2 if clock.restarts else 0)
         moved = round(shift / packet.time_base)
         packet.dts -= moved
         if packet.pts is not None:
             packet.pts -= moved
-        packet.stream = streams[packet.stream.index]
+        packet.stream = streams[index]
         yield packet
 
 
 def _decoding_time(packet: Any) -> Fraction:
     return packet.dts * packet.time_base
-
-
-def _at_constant_rate(times: Sequence[int], unit: Fraction, rate: Fraction) -> list[int]:
-    """Times as frame counts at a constant rate, strictly increasing."""
-    even: list[int] = []
-    for time in times:
-        even.append(max(round((time - times[0]) * unit * rate), even[-1] + 1 if even else 0))
-    return even
