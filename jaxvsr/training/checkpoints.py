@@ -1,5 +1,6 @@
 """Checkpoints of a run, by Orbax: written in the background, atomically, with checksums."""
 
+import asyncio
 import contextlib
 import functools
 import json
@@ -15,6 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
+from orbax.checkpoint.path import atomicity
 
 from jaxvsr.config import differences
 from jaxvsr.console import say
@@ -51,7 +53,7 @@ class Checkpoints:
             best_fn=lambda metrics: metrics["psnr"],
             preservation_policy=_LatestAndBest(max(keep, LEAST_KEPT), self._psnr),
             cleanup_tmp_directories=True,  # of a run that was killed while saving
-            temporary_path_class=checksums.CheckedFolder,
+            temporary_path_class=_CheckedFolder,
             lightweight_initialize=True,  # notes of damaged checkpoints cannot be read
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
@@ -201,6 +203,20 @@ class Checkpoints:
                 f"the disk of {self._workdir} is full: a checkpoint could not be written. Earlier "
                 "ones are complete; free some space and start again to resume"
             ) from error
+
+
+class _CheckedFolder(atomicity.AtomicRenameTemporaryPath):
+    """The temporary folder in which Orbax writes a checkpoint, or one of its items.
+
+    A checkpoint gets its checksums just before the rename that makes it visible, in the thread
+    that writes it, and with several hosts on the first one. So no checkpoint is without them.
+    """
+
+    async def finalize(self) -> None:
+        """Writes the checksums and renames the folder."""
+        if self.get_final().name.isdigit():  # a checkpoint, not an item of one
+            await asyncio.to_thread(checksums.write_checksums, pathlib.Path(self.get()))
+        await super().finalize()
 
 
 class _LatestAndBest(PreservationPolicy):

@@ -1,33 +1,16 @@
 """Checksums of a checkpoint's files: written before it appears, verified before it is read."""
 
-import asyncio
 import hashlib
 import json
 import pathlib
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
-from orbax.checkpoint.path import atomicity
-
 from jaxvsr.errors import InputError
 from jaxvsr.files import write_text
 
 NAME = "checksums.json"
 THREADS = 4
-
-
-class CheckedFolder(atomicity.AtomicRenameTemporaryPath):
-    """The temporary folder in which Orbax writes a checkpoint, or one of its items.
-
-    A checkpoint gets its checksums just before the rename that makes it visible, in the thread
-    that writes it, and with several hosts on the first one. So no checkpoint is without them.
-    """
-
-    async def finalize(self) -> None:
-        """Writes the checksums and renames the folder."""
-        if self.get_final().name.isdigit():  # a checkpoint, not an item of one
-            await asyncio.to_thread(write_checksums, pathlib.Path(self.get()))
-        await super().finalize()
 
 
 def write_checksums(folder: pathlib.Path) -> None:
