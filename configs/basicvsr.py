@@ -22,7 +22,7 @@ VARIANTS = ("reds", "vimeo", "tiny")
 
 def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
     """Returns a variant: "reds", "vimeo" or "tiny", and optionally a benchmark: "vimeo,vid4"."""
-    recipe, _, benchmark = arg.partition(",")
+    recipe, benchmark = protocols.split(arg, VARIANTS)
     config = defaults()
     config.model = ml_collections.ConfigDict(
         {

@@ -16,7 +16,7 @@ and trains from the first step.
 
 import ml_collections
 
-from configs import basicvsr
+from configs import basicvsr, protocols
 
 VARIANTS = basicvsr.VARIANTS
 
@@ -24,7 +24,7 @@ VARIANTS = basicvsr.VARIANTS
 def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
     """Returns a variant: "reds", "vimeo" or "tiny", and optionally a benchmark: "vimeo,vid4"."""
     config = basicvsr.get_config(arg)
-    recipe, _, _ = arg.partition(",")
+    recipe, _ = protocols.split(arg, VARIANTS)
     config.model.name = "iconvsr"
     with config.unlocked():
         config.model.keyframe_stride = 2 if recipe == "tiny" else 5

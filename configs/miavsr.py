@@ -28,7 +28,7 @@ MASKS = ("use_mask", "gating", "threshold", "keep_share", "window_masks")
 
 def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
     """Returns a variant: "reds", "vimeo" or "tiny", and optionally a benchmark: "vimeo,vid4"."""
-    recipe, _, benchmark = arg.partition(",")
+    recipe, benchmark = protocols.split(arg, VARIANTS)
     config = defaults()
     config.model = ml_collections.ConfigDict(
         {

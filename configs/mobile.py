@@ -51,7 +51,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 def get_config(arg: str = "FANI") -> ml_collections.ConfigDict:
     """Returns the variant "network", "network,recipe" or "network,recipe,benchmark"."""
     network, _, rest = arg.partition(",")
-    recipe, _, benchmark = rest.partition(",")
+    recipe, benchmark = protocols.split(rest, RECIPE_NAMES)
     if network not in NETWORKS:
         close = difflib.get_close_matches(network, NETWORKS, n=5, cutoff=0)
         raise ValueError(f"unknown network {network!r}; the closest are {', '.join(close)}")

@@ -1,12 +1,14 @@
-"""The benchmarks of the literature, the last word of a config's variant.
+"""The benchmarks of the literature, and compressed video: the last word of a config's variant.
 
     python -m jaxvsr.main --config=configs/miavsr.py:vimeo,vid4 --workdir=W --mode=eval
     python -m jaxvsr.main --config=configs/bicubic.py:vid4 --workdir=W --mode=eval
+    python -m jaxvsr.main --config=configs/swrn.py:real --workdir=W         # or :tiny,real
 
 Scores are comparable if the degradation of the data set, channel, border, frames and input are the
 same; the table of scores lists them.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
@@ -45,6 +47,20 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 }
 
 
+REAL = "real"  # training and evaluation on compressed video
+
+
+def split(arg: str, recipes: Sequence[str]) -> tuple[str, str]:
+    """Splits a variant into recipe and benchmark.
+
+    Args:
+        arg: "vimeo,vid4", "vimeo", or "real", which is "real" of the first recipe.
+        recipes: of the config.
+    """
+    recipe, _, benchmark = arg.partition(",")
+    return (recipes[0], REAL) if recipe == REAL else (recipe, benchmark)
+
+
 def embedded(config: ml_collections.ConfigDict) -> None:
     """Changes training, in small samples, and evaluation to the embedded data set."""
     config.data.update(dataset="dead_leaves/small", frames=4, crop=64, batch=4, workers=1)
@@ -52,9 +68,16 @@ def embedded(config: ml_collections.ConfigDict) -> None:
 
 
 def apply(config: ml_collections.ConfigDict, benchmark: str) -> None:
-    """Changes the evaluation to the protocol of a benchmark; "": no change."""
+    """Changes the evaluation to the protocol of a benchmark; "": no change.
+
+    "real" trains on videos of ordinary quality, blurred, noisy and compressed by x264 at CRF 18 to
+    40, and scores inputs compressed at CRF 28.
+    """
     if not benchmark:
         return
+    if benchmark == REAL:
+        config.data.degradation, config.eval.degradation = "compressed", "h264(crf=28)"
+        return
     if benchmark not in PROTOCOLS:
-        raise unknown_variant(benchmark, *PROTOCOLS)
+        raise unknown_variant(benchmark, *PROTOCOLS, REAL)
     config.eval.update({"crop": 0, "frames": (), "input": "plain", **PROTOCOLS[benchmark]})

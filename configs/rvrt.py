@@ -36,7 +36,7 @@ VARIANTS = ("001", "002", "003", "004", "005", "006", "tiny")
 
 def get_config(arg: str = "001") -> ml_collections.ConfigDict:
     """Returns a variant: "001" to "006" or "tiny", and optionally a benchmark: "002,vid4"."""
-    recipe, _, benchmark = arg.partition(",")
+    recipe, benchmark = protocols.split(arg, VARIANTS)
     if recipe not in VARIANTS:
         raise unknown_variant(recipe, *VARIANTS)
     config = defaults()

@@ -21,7 +21,7 @@ VARIANTS = ("vimeo", "tiny")
 
 def get_config(arg: str = "vimeo") -> ml_collections.ConfigDict:
     """Returns a variant: "vimeo" or "tiny", and optionally a benchmark: "vimeo,vid4"."""
-    recipe, _, benchmark = arg.partition(",")
+    recipe, benchmark = protocols.split(arg, VARIANTS)
     if recipe not in VARIANTS:
         raise unknown_variant(recipe, *VARIANTS)
     config = rvrt.get_config("002" if recipe == "vimeo" else recipe)

@@ -14,6 +14,7 @@ import sys
 
 import jaxvsr
 from jaxvsr import cli
+from jaxvsr.errors import suggest
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
     elif first in cli.COMMANDS:
         cli.start(first, words=words[1:])
     else:
-        sys.exit(f"error: unknown command {first!r}{cli.closest(first, cli.COMMANDS)}")
+        sys.exit(f"error: unknown command {first!r}{suggest(first, cli.COMMANDS)}")
 
 
 if __name__ == "__main__":

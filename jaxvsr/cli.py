@@ -1,7 +1,6 @@
 """The command line: commands, flags, help and errors. Imports nothing slow."""
 
 import dataclasses
-import difflib
 import importlib
 import os
 import re
@@ -154,13 +153,6 @@ def split_overrides(words: Iterable[str]) -> tuple[dict[str, str], list[str]]:
         else:
             rest.append(word)
     return overrides, rest
-
-
-def closest(word: str, known: Iterable[str]) -> str:
-    """Returns the end of an error about an unknown word: the closest known word, or all."""
-    known = sorted(known)
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; expected one of: {', '.join(known)}"
 
 
 def _check_complete(command: Command, arguments: Sequence[str]) -> None:

@@ -41,6 +41,9 @@ def defaults() -> ml_collections.ConfigDict:
     data.mirror = False  # append the time-reversed sample to the sample
     data.lq_frames = ()  # indices of the input frames in a sample; (): all
     data.gt_frames = ()  # indices of the target frames
+    # Made of the targets while reading: "compressed(crf=(18, 35))", or any other degradation that
+    # `parse_degradation` reads; "": the data set's own inputs.
+    data.degradation = ""
     data.noise = ()  # range of Gaussian noise levels, on 0..255; (): no noise
     data.batch = 24  # samples per step, over all devices
     data.workers = 8  # data loading processes per host; 0: threads of the main process
@@ -87,6 +90,7 @@ def defaults() -> ml_collections.ConfigDict:
     evaluation.frames = ()  # indices of the scored frames of a clip; (): all
     evaluation.lq_frames = ()  # indices of the input frames, for interpolation; (): all
     evaluation.gt_frames = ()  # indices of the target frames
+    evaluation.degradation = ""  # as data.degradation: "h264(crf=25)" compresses the inputs
     evaluation.noise = 0.0  # level of Gaussian noise added to the input, on 0..255
     evaluation.metrics = ("psnr", "ssim")  # also "gmsd", "niqe", "tof"
     evaluation.niqe_parameters = ""  # NIQE's statistics of pristine images: .npz or .mat

@@ -13,7 +13,7 @@ from jaxvsr.config import plain
 from jaxvsr.console import say
 from jaxvsr.errors import InputError
 from jaxvsr.evaluation.drawing import draw_masks
-from jaxvsr.evaluation.protocol import warn_of_other_degradation
+from jaxvsr.evaluation.protocol import degradation_of, warn_of_other_degradation
 from jaxvsr.evaluation.reports import Evaluation
 from jaxvsr.evaluation.restoring import Restorer, make_restorer
 from jaxvsr.evaluation.scoring import draw, evaluate
@@ -62,7 +62,8 @@ def score_best(
     step, variables, trained_on = load_best(config, model, workdir)
     if variables:
         say(f"scoring step {step} of {workdir}")
-    warn_of_other_degradation(trained_on or source.degradation, source, protocol.dataset)
+    scored = degradation_of(source, protocol)
+    warn_of_other_degradation(trained_on or scored, scored, protocol.dataset)
     make_workdir(workdir)
     name = config.model.name
     dtype = jnp.dtype(model.dtype).name

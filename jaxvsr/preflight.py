@@ -13,6 +13,7 @@ import ml_collections
 from jaxvsr import models
 from jaxvsr.config import BUILTIN, differences
 from jaxvsr.console import say
+from jaxvsr.data.degradations import parse_degradation
 from jaxvsr.data.sources import TFDSClips
 from jaxvsr.distributed.mesh import check_devices_per_frame
 from jaxvsr.errors import InputError
@@ -79,6 +80,7 @@ def create_model(config: ml_collections.ConfigDict) -> nn.Module:
 def check_settings(config: ml_collections.ConfigDict) -> None:
     """Raises InputError for values that are wrong for any model, data set and folder."""
     check_minimums(config)
+    check_degradations(config)
     check_chosen_frames(config)
     check_training_settings(config)
     check_protocol(config.eval)
@@ -99,6 +101,16 @@ def check_minimums(config: ml_collections.ConfigDict) -> None:
                 raise InputError(f"{section}.{name}={value} must be at least {least}")
     if min(config.data.intervals, default=0) < 1:
         raise InputError(f"data.intervals={config.data.intervals} must be integers >= 1")
+
+
+def check_degradations(config: ml_collections.ConfigDict) -> None:
+    """Raises InputError for a degradation that cannot be computed."""
+    for name, section in (("data", config.data), ("eval", config.eval)):
+        try:
+            if section.degradation:
+                parse_degradation(section.degradation)
+        except InputError as error:
+            raise InputError(f"{name}.degradation: {error}") from error
 
 
 def check_chosen_frames(config: ml_collections.ConfigDict) -> None:

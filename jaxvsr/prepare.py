@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from absl import flags
 
 from jaxvsr import cli, shipped
-from jaxvsr.errors import InputError
+from jaxvsr.errors import InputError, suggest
 
 
 def prepare(
@@ -44,14 +44,12 @@ def prepare(
     folder = shipped.folder("builders")
     known = [path.parent.name for path in folder.glob("*/*_dataset_builder.py")]
     if name not in known:
-        raise InputError(f"unknown data set {name!r}{cli.closest(name, known)}")
+        raise InputError(f"unknown data set {name!r}{suggest(name, known)}")
     shipped.make_importable("tfds_builders", folder)
     builder_class = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder").Builder
     variants = [each.name for each in builder_class.BUILDER_CONFIGS]
     if variant and variant not in variants:
-        raise InputError(
-            f"data set {name!r} has no config {variant!r}{cli.closest(variant, variants)}"
-        )
+        raise InputError(f"data set {name!r} has no config {variant!r}{suggest(variant, variants)}")
     try:
         fields = json.loads(config) if config else None
         chosen = builder_class.builder_config_cls(**fields) if fields else variant or variants[0]

@@ -10,7 +10,7 @@ import ml_collections
 from jaxvsr import evaluate
 from jaxvsr.data.sources import TFDSClips
 from jaxvsr.evaluation import scoring
-from jaxvsr.evaluation.protocol import warn_of_other_degradation
+from jaxvsr.evaluation.protocol import degradation_of, warn_of_other_degradation
 from jaxvsr.evaluation.reports import Evaluation
 from jaxvsr.evaluation.restoring import Restorer, make_restorer
 from jaxvsr.preflight import preflight
@@ -36,11 +36,13 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
     """
     opened = preflight(config, workdir, train=True)
     assert opened.source
-    warn_of_other_degradation(opened.source.degradation, opened.eval_source, config.eval.dataset)
+    trained_on = degradation_of(opened.source, config.data)
+    scored = degradation_of(opened.eval_source, config.eval)
+    warn_of_other_degradation(trained_on, scored, config.eval.dataset)
     make_workdir(workdir)
     restore = make_restorer(opened.model, config.eval.space)
     score = functools.partial(_score, restore, opened.eval_source, config)
-    loop.training_loop(config, workdir, opened.model, opened.source, score)
+    loop.training_loop(config, workdir, opened.model, opened.source, score, trained_on)
     return evaluate.score_best(config, workdir, opened, restore)
 
 

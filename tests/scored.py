@@ -33,6 +33,7 @@ def protocol(**changes):
         "frames": (),
         "lq_frames": (),
         "gt_frames": (),
+        "degradation": "",
         "noise": 0.0,
         "clips": 0,
         "every": 10,

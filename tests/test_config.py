@@ -142,6 +142,15 @@ def test_every_benchmark_can_be_asked_of_every_model(name, benchmark):
         assert config.data.to_dict() == load(name, VARIANTS[name][1]).data.to_dict()
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_every_recipe_can_train_for_real_videos(name):
+    first, tiny = load(name, "real"), load(name, "tiny,real")
+    assert first.data.degradation == tiny.data.degradation == "compressed"
+    assert first.model.to_dict() == load(name).model.to_dict()
+    assert tiny.model.to_dict() == load(name, "tiny").model.to_dict()
+    check_settings(first)
+
+
 def test_an_unknown_benchmark_names_the_closest():
     with pytest.raises(ValueError, match="no variant 'vid5'.*the closest is 'vid4'"):
         load("miavsr", "reds,vid5")

@@ -13,6 +13,7 @@ import numpy as np
 from absl import flags
 
 from jaxvsr.data import transforms
+from jaxvsr.data.degradations import Degradation, parse_degradation
 from jaxvsr.data.sources import TFDSClips
 
 
@@ -25,6 +26,7 @@ class Sample:
         frames: frame indices.
         top, left: corner of the crop, input pixels.
         hflip, vflip, transpose: augmentations.
+        seed: of the degradation, if the inputs are made while reading.
     """
 
     clip: int
@@ -34,6 +36,7 @@ class Sample:
     hflip: bool
     vflip: bool
     transpose: bool
+    seed: int = 0
 
 
 class Sampler:
@@ -49,6 +52,7 @@ class Sampler:
         crop: int,
         intervals: Sequence[int] = (1,),
         reverse: bool = False,
+        seeds: bool = False,
     ) -> None:
         """Counts the samples.
 
@@ -58,7 +62,9 @@ class Sampler:
             crop: height and width of a sample, target pixels.
             intervals: between frames, drawn uniformly per sample.
             reverse: whether half of the samples are reversed in time.
+            seeds: whether samples have seeds.
         """
+        self._seeds = seeds
         self._frames = frames
         self._intervals = tuple(intervals)
         self._reverse = reverse
@@ -90,7 +96,8 @@ class Sampler:
         frames = range(start, start + self._frames * interval, interval)
         if self._reverse and rng.random() < 0.5:
             frames = frames[::-1]
-        return Sample(clip, frames, top, left, hflip, vflip, transpose)
+        seed = int(rng.integers(2**63)) if self._seeds else 0
+        return Sample(clip, frames, top, left, hflip, vflip, transpose, seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,17 +109,22 @@ class SampleReader:
         crop: height and width of a sample, target pixels.
         mirror: whether the reversed sample is appended to it.
         chosen: for "lq" and "gt", the indices of the sample's frames that are kept; (): all.
+        degradation: by which lq is made; None: that of the data set.
     """
 
     source: TFDSClips
     crop: int
     mirror: bool
     chosen: Mapping[str, Sequence[int]]
+    degradation: Degradation | None = None
 
     def __call__(self, sample: Sample) -> dict:
         """Reads a sample: "lq" (t, h, w, 3) uint8, "gt" (t, H, W, 3) uint8, "key" str."""
         size = self.crop // self.source.scale
         window = self.source.read(sample.clip, sample.frames, sample.top, sample.left, (size, size))
+        if self.degradation:
+            rng = np.random.default_rng(sample.seed)
+            window["lq"] = self.degradation.lq(window["gt"], window["lq"], rng)
         out: dict = {"key": f"{self.source.clips[sample.clip].name}/{sample.frames[0]}"}
         for key, x in window.items():
             x = x[list(self.chosen[key])] if self.chosen[key] else x
@@ -137,8 +149,8 @@ def training_batches(
     processes and hosts, so that a run resumes by its position.
 
     Args:
-        data: `frames`, `crop`, `intervals`, `reverse`, `mirror`, `lq_frames`, `gt_frames`, `batch`
-            (of all hosts together) and `workers`.
+        data: `frames`, `crop`, `intervals`, `reverse`, `mirror`, `lq_frames`, `gt_frames`,
+            `degradation`, `batch` (of all hosts together) and `workers`.
         source: of the clips, checked by `preflight.check_samples`.
         seed: of the order and of all draws.
         position: number of samples drawn before, by all hosts together.
@@ -147,11 +159,14 @@ def training_batches(
     Yields:
         {"lq" (b, t, h, w, 3) uint8, "gt" (b, t, H, W, 3) uint8, "key" (b,) str}.
     """
-    sampler = Sampler(source, data.frames, data.crop, data.intervals, data.reverse)
+    degradation = parse_degradation(data.degradation) if data.degradation else None
+    sampler = Sampler(
+        source, data.frames, data.crop, data.intervals, data.reverse, seeds=bool(degradation)
+    )
     samples = grain.MapDataset.range(len(sampler)).seed(seed).shuffle().repeat().random_map(sampler)
     own = samples[position + process_index :: process_count]
     chosen = {name: tuple(data.get(f"{name}_frames", ())) for name in ("lq", "gt")}
-    read = SampleReader(source, data.crop, data.mirror, chosen)
+    read = SampleReader(source, data.crop, data.mirror, chosen, degradation)
     # For Grain the endless data set has a length, which it would round up beyond the largest int.
     batches = own.map(read).batch(data.batch // process_count, drop_remainder=True)
     # Whole batches are prefetched: more than a few would fill the memory.

@@ -7,18 +7,38 @@ import ml_collections
 
 from jaxvsr import metrics
 from jaxvsr.console import say
+from jaxvsr.data.degradations import parse_degradation
 from jaxvsr.data.sources import TFDSClips
 from jaxvsr.errors import InputError
 
 METRICS = ("psnr", "ssim", "gmsd", "niqe", "tof")
 
 
-def warn_of_other_degradation(trained_on: str, source: TFDSClips, dataset: str) -> None:
-    """Prints a warning if the training inputs were degraded in another way than a data set's."""
-    if source.degradation != trained_on:
+def degradation_of(source: TFDSClips, section: ml_collections.ConfigDict) -> str:
+    """Describes how inputs were degraded.
+
+    Args:
+        source: of the clips.
+        section: `data` or `eval` of a config.
+    """
+    if not section.degradation:
+        return source.degradation
+    if parse_degradation(section.degradation).of_gt:
+        return section.degradation
+    return f"{source.degradation}, {section.degradation}"
+
+
+def warn_of_other_degradation(trained_on: str, scored: str, dataset: str) -> None:
+    """Prints a warning if a model was trained on other inputs than those that are scored.
+
+    Args:
+        trained_on, scored: of `degradation_of`.
+        dataset: whose clips are scored.
+    """
+    if scored != trained_on:
         say(
             f"warning: the model was trained on inputs degraded by {trained_on!r}, {dataset} is "
-            f"degraded by {source.degradation!r}: scores drop (between two kinds of BD by 10 dB)"
+            f"degraded by {scored!r}: scores drop (between two kinds of BD by 10 dB)"
         )
 
 

@@ -53,8 +53,10 @@ class Evaluation:
         """Describes the protocol in a line."""
         protocol = self.protocol
         frames = protocol["gt_frames"] or protocol["frames"]
+        made = protocol["degradation"]
         words = [
             f"{len(self.clips)} clips",
+            *([] if made == "none" else [f"inputs by {made}"]),
             f"frames {', '.join(map(str, frames))}" if frames else "all frames",
             protocol["channel"].upper(),
         ]

@@ -10,10 +10,10 @@ from jax.experimental import multihost_utils
 
 from jaxvsr.config import plain
 from jaxvsr.console import counted
-from jaxvsr.data.degradations import add_noise, imresize, with_noise_map
+from jaxvsr.data.degradations import add_noise, imresize, parse_degradation, with_noise_map
 from jaxvsr.data.sources import TFDSClips
 from jaxvsr.evaluation.drawing import comparison, temporal_profile
-from jaxvsr.evaluation.protocol import scorers
+from jaxvsr.evaluation.protocol import degradation_of, scorers
 from jaxvsr.evaluation.reports import Evaluation
 from jaxvsr.evaluation.restoring import Restorer, restore_clips
 from jaxvsr.pixels import to_integers
@@ -78,7 +78,7 @@ def evaluate(
         scores = _of_all_hosts(scores, [source.clips[i].name for i in clips])
     fields = plain(protocol).items()
     said = {key: value for key, value in fields if key not in ("every", "space")}
-    said |= {"degradation": source.degradation, "dtype": dtype}
+    said |= {"degradation": degradation_of(source, protocol), "dtype": dtype}
     kind_of = {source.clips[i].name: source.clips[i].kind for i in clips if source.clips[i].kind}
     return Evaluation(said, scores, picture, kind_of)
 
@@ -120,8 +120,13 @@ def restored_clips(
         input frame.
     """
 
+    degradation = parse_degradation(protocol.degradation) if protocol.degradation else None
+
     def read(i: int) -> tuple[np.ndarray, tuple[int, dict[str, np.ndarray]]]:
         frames = source.read(i, range(source.clips[i].length))
+        if degradation:
+            rng = np.random.default_rng(0)  # the same draws for every clip
+            frames["lq"] = degradation.lq(frames["gt"], frames["lq"], rng)
         lq = frames["lq"]
         if protocol.noise:
             # The same noise for every clip, as in KAIR, and the same in all tiles of a clip. The

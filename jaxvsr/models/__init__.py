@@ -1,15 +1,14 @@
 """The networks, one file per paper, and the table of their names."""
 
 import dataclasses
-import difflib
 import typing
-from collections.abc import Iterable
 from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxvsr.errors import suggest
 from jaxvsr.models.basicvsr import BasicVSR
 from jaxvsr.models.basicvsrpp import BasicVSRPP
 from jaxvsr.models.bicubic import Bicubic
@@ -66,11 +65,11 @@ def create(name: str, **fields: Any) -> nn.Module:
         ValueError: an unknown name or field, or a value that is not one of the field's choices.
     """
     if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}{_closest(name, MODELS)}")
+        raise ValueError(f"unknown model {name!r}{suggest(name, MODELS)}")
     known = {f.name for f in dataclasses.fields(MODELS[name])} - {"parent", "name"}
     for field in fields:
         if field not in known:
-            raise ValueError(f"unknown field {field!r} of model {name!r}{_closest(field, known)}")
+            raise ValueError(f"unknown field {field!r} of model {name!r}{suggest(field, known)}")
     for field, kind in typing.get_type_hints(MODELS[name]).items():
         choices, value = typing.get_args(kind), fields.get(field)
         if field in fields and typing.get_origin(kind) is Literal and value not in choices:
@@ -116,9 +115,3 @@ def network_input(model: nn.Module, lq: jax.Array) -> jax.Array:
     if not getattr(model, "noise_level", False):
         return lq[..., :3]
     return lq if lq.shape[-1] == 4 else jnp.concatenate([lq, jnp.zeros_like(lq[..., :1])], axis=-1)
-
-
-def _closest(word: str, known: Iterable[str]) -> str:
-    known = sorted(known)
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; expected one of: {', '.join(known)}"

@@ -44,6 +44,7 @@ def training_loop(
     model: nn.Module,
     source: TFDSClips,
     score: Score,
+    degradation: str,
 ) -> None:
     """Trains a model from the latest checkpoint in the folder of a run, if there is one.
 
@@ -53,6 +54,7 @@ def training_loop(
         model: of `config.model`.
         source: of the training clips.
         score: called every `eval.every` steps and after the last one.
+        degradation: name of the degradation of the training inputs.
 
     Raises:
         InputError: the folder holds another run, the initial weights do not fit, or the disk or
@@ -60,7 +62,7 @@ def training_loop(
         FloatingPointError: the loss or a gradient is not finite.
         SystemExit: after SIGTERM, once everything is saved.
     """
-    checkpoints = Checkpoints(workdir, config.train.keep, source.degradation)
+    checkpoints = Checkpoints(workdir, config.train.keep, degradation)
     done, steps = checkpoints.latest_step() or 0, config.train.steps
     if done >= steps:
         say(f"{workdir} holds a finished run of {done} steps: raise train.steps to continue it")

@@ -8,6 +8,7 @@ import pytest
 import reference
 
 from jaxvsr.data import pipeline
+from jaxvsr.data.degradations import compressed, parse_degradation
 from jaxvsr.data.sources import Clip, TFDSClips
 
 
@@ -37,6 +38,7 @@ def settings(**changes):
         "mirror": False,
         "lq_frames": (),
         "gt_frames": (),
+        "degradation": "",
         "batch": 4,
         "workers": 0,
     }
@@ -164,3 +166,24 @@ def test_mirroring_appends_the_reversed_sample():
     (batch,) = take(1, data=settings(mirror=True))
     assert batch["lq"].shape == (4, 6, 4, 4, 3)
     np.testing.assert_array_equal(batch["gt"], batch["gt"][:, ::-1])
+
+
+def test_inputs_are_degraded_while_they_are_read():
+    data = settings(degradation="compressed(crf=(30, 40), noise=0.0)")
+    batches = take(3, data=data)
+    assert_equal(batches, take(3, data=data))
+    for plain, degraded in zip(take(3), batches, strict=True):
+        assert degraded["lq"].shape == plain["lq"].shape
+        assert (degraded["lq"] != plain["lq"]).any()
+    # The parameters of each sample are its own, and a run resumes with the same ones.
+    assert_equal(take(1, data=data, position=4), batches[1:2])
+
+
+def test_a_degradation_sees_the_target_of_its_sample():
+    sample = pipeline.Sample(0, range(3), 1, 2, False, False, False, seed=5)
+    read = pipeline.SampleReader(
+        Numbered(), 16, False, {"lq": (), "gt": ()}, parse_degradation("compressed")
+    )
+    found = read(sample)
+    expected = compressed(found["gt"], np.random.default_rng(5))
+    np.testing.assert_array_equal(found["lq"], expected)

@@ -14,13 +14,13 @@ from jaxvsr.evaluation.protocol import METRICS
 
 def test_the_table_says_what_was_scored():
     table = score(baseline=True).table()
-    assert table.startswith("made up val: 3 clips, all frames, RGB\n")
+    assert table.startswith("made up val: 3 clips, inputs by bicubic, all frames, RGB\n")
     assert "| bicubic " in table and "| model " in table and "PSNR" in table
     assert "| bicubic " not in score().table()
     changes = {"tile": (2, 0, 0), "input": "mirror"}
     assert score(protocol=changes).title().endswith("RGB, input mirror, in tiles of 2x0x0")
     title = score(dtype="bfloat16").title()
-    assert title == "made up val: 3 clips, all frames, RGB, computed in bfloat16"
+    assert title == "made up val: 3 clips, inputs by bicubic, all frames, RGB, computed in bfloat16"
 
 
 def test_files_of_a_score(tmp_path):

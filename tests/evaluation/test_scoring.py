@@ -9,7 +9,7 @@ import pytest
 from scored import Source, protocol, repeat_pixels, score
 
 from jaxvsr import metrics
-from jaxvsr.data.degradations import imresize
+from jaxvsr.data.degradations import h264, imresize
 from jaxvsr.evaluation import scoring
 
 
@@ -55,7 +55,23 @@ def test_the_protocol_is_obeyed():
     sr = frames["lq"].repeat(4, axis=1).repeat(4, axis=2)
     expected = metrics.psnr(sr[[1]], frames["gt"][[1]], 4, "y")
     np.testing.assert_array_equal(some.scores["model"]["psnr"]["a"], expected)
-    assert some.title() == "made up val: 2 clips, frames 1, Y, a border of 4 left out"
+    assert (
+        some.title()
+        == "made up val: 2 clips, inputs by bicubic, frames 1, Y, a border of 4 left out"
+    )
+
+
+def test_inputs_can_be_compressed_before_they_are_scored():
+    plain, worse = score(), score(protocol={"degradation": "h264(crf=45)"}, baseline=True)
+    assert worse.protocol["degradation"] == "bicubic, h264(crf=45)"
+    frames = Source().read(0, range(3))
+    lq = h264(frames["lq"], crf=45)
+    expected = metrics.psnr(lq.repeat(4, axis=1).repeat(4, axis=2), frames["gt"])
+    np.testing.assert_array_equal(worse.scores["model"]["psnr"]["a"], expected)
+    assert worse.mean("model", "psnr") < plain.mean("model", "psnr")
+    bicubic = metrics.psnr(imresize(lq, 4), frames["gt"])
+    np.testing.assert_array_equal(worse.scores["bicubic"]["psnr"]["a"], bicubic)
+    assert "3 clips, inputs by bicubic, h264(crf=45), all frames" in worse.title()
 
 
 def test_it_can_be_stopped():

@@ -1,6 +1,7 @@
 """Degradations that make the low-resolution frames, as the field's protocols define them."""
 
 from jaxvsr.data.degradations.chain import Kernels, Order, Realistic, Walk, realistic
+from jaxvsr.data.degradations.chosen import Degradation, parse_degradation
 from jaxvsr.data.degradations.codecs import h264, jpeg, mpeg4
 from jaxvsr.data.degradations.compressed import Compressed, compressed
 from jaxvsr.data.degradations.dct import jpeg_dct
@@ -11,6 +12,7 @@ from jaxvsr.data.degradations.resample import blur_downsample, imresize, mod_cro
 
 __all__ = [
     "Compressed",
+    "Degradation",
     "Kernels",
     "Order",
     "Realistic",
@@ -26,6 +28,7 @@ __all__ = [
     "jpeg_dct",
     "mod_crop",
     "mpeg4",
+    "parse_degradation",
     "plateau_kernel",
     "realistic",
     "resize",
