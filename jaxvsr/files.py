@@ -1,9 +1,11 @@
-"""Files that appear as a whole or not at all, whatever interrupts their writer."""
+"""Small files: they appear as a whole or not at all, and are checked before they are read."""
 
 import contextlib
 import os
 import pathlib
 from collections.abc import Iterator
+
+from jaxvsr.errors import InputError
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -65,3 +67,13 @@ def sync_folder(path: pathlib.Path) -> None:
         pass
     finally:
         os.close(descriptor)
+
+
+def check_regular(path: pathlib.Path) -> None:
+    """Checks that reading a path cannot wait for ever.
+
+    Raises:
+        InputError: it is a pipe, a socket or a device.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path} is a pipe, a socket or a device, not a file")

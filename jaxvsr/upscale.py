@@ -1,6 +1,7 @@
-"""Upscales a video or a folder of images.
+"""Upscales a video, a folder of images or a single image.
 
     jaxvsr upscale in.mp4 out.mp4
+    jaxvsr upscale photo.png large.png
     jaxvsr upscale frames/ out/ --config=configs/miavsr.py --checkpoint=runs/mia
 
 Without --config the weights are those of --preset, which come with the package.
@@ -12,6 +13,7 @@ if __name__ == "__main__":  # before the imports, which take seconds
     cli.start("upscale")
 
 import functools
+import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
@@ -31,6 +33,8 @@ from jaxvsr.training.state import initial_weights
 from jaxvsr.upscaling.pipeline import upscale_file
 from jaxvsr.upscaling.request import (
     COPY,
+    FORMATS,
+    IMAGES,
     SEGMENT,
     Request,
     parse_option,
@@ -112,6 +116,7 @@ def main(value: Mapping[str, Any], source: str, output: str) -> None:
     if value["overrides"] and not value["config"]:
         raise InputError("fields of a config need --config=FILE")
     config = load_config(value["config"], value["overrides"]) if value["config"] else None
+    value = {**value, "folder": output.endswith(("/", os.sep))}
     request = _request(value)
     shared = {name: str(value[name]) for name in value if name not in PER_PROCESS}
     shared |= {"input": source, "output": output}
@@ -166,6 +171,7 @@ def _request(value: Mapping[str, Any]) -> Request:
             part=TimeRange(parse_time(value["start"]) or Fraction(0), parse_time(value["end"])),
             rate=Fraction(value["fps"]) if value["fps"] else None,
             copy=value["copy"],
+            folder=value["folder"],
             images=value["images"],
             quality=value["quality"],
             compare=value["compare"],
@@ -190,7 +196,7 @@ def command(name: str) -> cli.Command:
     text("preset", "", f"Built-in weights without --config: {' or '.join(presets.names())}")
     text("start", "", "Time at which to start: 90, 1:30 or 0:01:30.5")
     text("end", "", "Time at which to end")
-    text("fps", "", "Frames per second of a folder of images; default 25")
+    text("fps", "", "Frames per second of images; default 25")
     whole("out_height", 0, "Resize the output to this height; 0: do not resize", lower_bound=0)
     text("codec", "", "FFmpeg's name of an encoder: libx264, libx265, ffv1, prores_ks, ...")
     whole("crf", None, "Constant rate factor, 0 (best) to 63", lower_bound=0, upper_bound=63)
@@ -205,8 +211,14 @@ def command(name: str) -> cli.Command:
         f"Streams to copy into a video; default {','.join(COPY)}",
         flag_values=values,
     )
-    text("images", "", "Format of a folder of images: png (default) or jpg")
-    whole("quality", None, "JPEG quality, 1 to 100; default 95", lower_bound=1, upper_bound=100)
+    text("images", "", f"Format of a folder of images: {', '.join(FORMATS)}; default {IMAGES}")
+    whole(
+        "quality",
+        None,
+        "JPEG or WebP quality, 1 to 100; default 95",
+        lower_bound=1,
+        upper_bound=100,
+    )
     text("compare", "", "Show bicubic interpolation beside the output: side or split")
     whole("preview", None, "First write this frame as a PNG, beside bicubic", lower_bound=0)
     whole("chunk", 0, "Frames per chunk; 0: automatic", lower_bound=0)

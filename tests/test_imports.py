@@ -16,7 +16,7 @@ COMMAND = RUNS | {"cli", "evaluation", "presets", "preflight"}
 ALLOWED = {
     "__init__": set(),
     "errors": set(),
-    "files": set(),
+    "files": {"errors"},
     "locks": {"errors"},
     "pixels": set(),
     "console": set(),

@@ -17,13 +17,30 @@ from jax.experimental import multihost_utils
 from jaxvsr.console import counted, say
 from jaxvsr.errors import InputError
 from jaxvsr.files import sync_file, sync_folder
+from jaxvsr.pixels import to_8_bits, to_16_bits
 from jaxvsr.upscaling import compare, segments
 from jaxvsr.upscaling.prefetch import Prefetch
-from jaxvsr.upscaling.request import COPY, IMAGES, QUALITY, STREAM_KINDS, Request, check_request
+from jaxvsr.upscaling.request import (
+    COPY,
+    QUALITY,
+    STREAM_KINDS,
+    Request,
+    Target,
+    check_images,
+    check_request,
+    find_target,
+)
 from jaxvsr.upscaling.segments import SegmentFolder, SegmentWriter
 from jaxvsr.upscaling.stream import Output, Settings, Stream, check_overlap
 from jaxvsr.video.colour import is_deep
 from jaxvsr.video.encoding import Encoding, choose_encoding, has_variable_rate
+from jaxvsr.video.images import (
+    WITH_16_BITS,
+    WITH_ALPHA,
+    WITH_PROFILE,
+    Picture,
+    resize_plane,
+)
 from jaxvsr.video.reading import ImageFolder, TimeRange, VideoFile, VideoInfo, open_source
 from jaxvsr.video.writing import CopiedStreams, mux, try_encoding
 
@@ -39,11 +56,11 @@ def upscale_file(
     request: Request,
     origin: dict[str, Any],
 ) -> None:
-    """Upscales a video or a folder of images.
+    """Upscales a video, a folder of images or a single image.
 
     Args:
         source: path of the input.
-        output: path of the output; without a suffix it is a folder of images.
+        output: path of the output, whose kind `request.find_target` tells.
         model, variables: the network.
         request: all other options.
         origin: where the network came from; a resumed run must have the same.
@@ -57,19 +74,20 @@ def upscale_file(
         media, output, dataclasses.replace(request, overwrite=request.overwrite or placed)
     )
     check_overlap(model, request.settings, whole=jax.process_count() == 1)
-    if isinstance(media, VideoFile) and output.suffix:
-        media = dataclasses.replace(media, constant=not has_variable_rate(output))
+    target = find_target(output, request)
+    media = _adapted(media, output, target, request)
     info = media.info()
     encoding, settings = None, request.settings
-    if output.suffix:
+    if target.kind == "video":
         encoding = _choose_encoding(output, info, model.scale, request)
         deep = is_deep(encoding.pixel_format)
     else:
-        deep = info.deep and (request.images or IMAGES) == "png"
+        deep = info.deep and target.suffix in WITH_16_BITS
+        check_images(target, _size(info, model.scale, request), request.encoder.height)
     settings = dataclasses.replace(settings, deep=deep)
     total = _count_frames(info, request.part)
     own = _own_segments(-(-total // request.segment))
-    described = _describe(source, request, settings, info, origin)
+    described = _describe(media, request, target, settings, info, origin)
     folder = SegmentFolder(output, described, own, own.start * request.segment)
     leads = jax.process_index() == 0
     with folder.held() if leads else contextlib.nullcontext():
@@ -91,11 +109,11 @@ def upscale_file(
                 say(f"{folder.damage}: computing again from frame {folder.done}")
             if resumes:
                 say(f"resuming after {folder.done} frames")
-            _write(media, info, model, variables, request, settings, folder, encoding)
+            _write(media, info, model, variables, request, settings, folder, encoding, target)
             _wait_for_hosts("all segments are complete")
             if leads:
                 folder = SegmentFolder(output, described)
-                _join(folder, encoding, _copied_streams(media, request), info, total)
+                _join(folder, target, encoding, _copied_streams(media, request), info, total)
         if leads:
             with folder.explained():
                 folder.place()
@@ -125,6 +143,7 @@ def _write(
     settings: Settings,
     folder: SegmentFolder,
     encoding: Encoding | None,
+    target: Target,
 ) -> None:
     """Writes the preview and this host's segments; leaves nothing if none is complete."""
     leads = jax.process_index() == 0
@@ -135,7 +154,8 @@ def _write(
                 try_encoding(folder.folder, folder.output.suffix, encoding, copied)
         if request.preview is not None and leads:
             _write_preview(media, folder.output, model, variables, request, settings)
-        _write_segments(media, info, model, variables, request, settings, folder, encoding)
+        open_segment = _segment_opener(encoding, folder.whole, target, request)
+        _write_segments(media, info, model, variables, request, settings, folder, open_segment)
     except BaseException:
         if not folder.done and jax.process_count() == 1:
             folder.remove()
@@ -150,7 +170,7 @@ def _write_segments(
     request: Request,
     settings: Settings,
     folder: SegmentFolder,
-    encoding: Encoding | None,
+    open_segment: Callable[[pathlib.Path], SegmentWriter],
 ) -> None:
     """Reads, upscales and writes this host's segments."""
     height, width = info.size
@@ -187,11 +207,7 @@ def _write_segments(
         written = Prefetch(own, _queue_size(height * width * 3 * model.scale**2))
         with written as outputs:
             progress = counted(outputs, total, "frames", 5, done - folder.before)
-            folder.write(
-                _pictures(progress, request.compare),
-                _segment_opener(encoding, folder.whole, request),
-                size,
-            )
+            folder.write(_pictures(progress, request.compare), open_segment, size)
     seconds, count = time.perf_counter() - begin, folder.done - done
     waited = (read.starved + written.blocked) / max(seconds, 1e-9)
     say(f"{count} frames in {seconds:.0f} s; the devices waited for {waited:.0%} of it")
@@ -199,6 +215,7 @@ def _write_segments(
 
 def _join(
     folder: SegmentFolder,
+    target: Target,
     encoding: Encoding | None,
     copied: CopiedStreams,
     info: VideoInfo,
@@ -216,19 +233,23 @@ def _join(
             packets, times = folder.packets(), folder.times()
             mux(folder.whole, encoding, copied, packets, folder.delay, times, info.time_base)
             sync_file(folder.whole)
-        else:
+        elif target.kind == "folder":
             folder.remove_other_images()
             sync_folder(folder.whole)
         folder.save_settings(joined=True)
 
 
-def _pictures(outputs: Iterable[Output], kind: str) -> Iterator[tuple[int, np.ndarray, Any]]:
+def _pictures(outputs: Iterable[Output], kind: str) -> Iterator[tuple[int, Picture, Any]]:
     """Yields each frame's time, the picture to be written, and the network's state."""
     for output in outputs:
-        picture = output.sr
+        frame, pixels = output.frame, output.sr
         if kind:
-            picture = compare.compare(kind, output.frame.pixels, output.sr)
-        yield output.frame.time, picture, output.state
+            pixels = compare.compare(kind, frame.pixels, output.sr)
+        alpha = frame.alpha
+        if alpha is not None:
+            depth = to_8_bits if pixels.dtype == np.uint8 else to_16_bits
+            alpha = resize_plane(depth(alpha), pixels.shape[:2])
+        yield frame.time, Picture(pixels, alpha, frame.profile), output.state
 
 
 def _write_preview(
@@ -255,11 +276,32 @@ def _write_preview(
     raise InputError(f"--preview={index}: the input has no such frame")
 
 
+def _adapted(
+    media: ImageFolder | VideoFile, output: pathlib.Path, target: Target, request: Request
+) -> ImageFolder | VideoFile:
+    """Adapts the input to the output: constant rates, and what images can keep."""
+    if isinstance(media, VideoFile):
+        constant = target.kind == "video" and not has_variable_rate(output)
+        return dataclasses.replace(media, constant=constant)
+    if target.kind == "video":
+        return media
+    return dataclasses.replace(
+        media,
+        keep_alpha=target.suffix in WITH_ALPHA and not request.compare,
+        keep_profile=target.suffix in WITH_PROFILE,
+    )
+
+
+def _size(info: VideoInfo, scale: int, request: Request) -> tuple[int, int]:
+    """(H, W) of the network's output, and of the bicubic one beside it."""
+    height, width = (side * scale for side in info.size)
+    return height, width * 2 if request.compare == "side" else width
+
+
 def _choose_encoding(
     output: pathlib.Path, info: VideoInfo, scale: int, request: Request
 ) -> Encoding:
-    height, width = (side * scale for side in info.size)
-    size = height, width * 2 if request.compare == "side" else width
+    size = _size(info, scale, request)
     return choose_encoding(
         output, request.encoder, size, info.rate, info.pixel_format, info.colour, info.aspect
     )
@@ -272,23 +314,24 @@ def _copied_streams(media: ImageFolder | VideoFile, request: Request) -> CopiedS
 
 
 def _describe(
-    source: pathlib.Path,
+    media: ImageFolder | VideoFile,
     request: Request,
+    target: Target,
     settings: Settings,
     info: VideoInfo,
     origin: dict[str, Any],
 ) -> dict[str, Any]:
     """Everything that an output's frames depend on."""
     return {
-        "input": str(source.resolve()),
+        "input": str(media.path.resolve()),
         "size": info.size,
-        "changed": source.stat().st_mtime_ns,
+        "contents": media.fingerprint(),
         **{f"network.{key}": value for key, value in origin.items()},
         **{key: str(value) for key, value in dataclasses.asdict(settings).items()},
         **{key: str(value) for key, value in dataclasses.asdict(request.encoder).items()},
         "start": str(request.part.start),
         "end": str(request.part.end),
-        "images": request.images,
+        "output": target.suffix,
         "quality": request.quality,
         "compare": request.compare,
         "segment": request.segment,
@@ -303,14 +346,17 @@ def _from_json(choices: dict[str, Any]) -> dict[str, Any]:
 
 
 def _segment_opener(
-    encoding: Encoding | None, folder: pathlib.Path, request: Request
+    encoding: Encoding | None, whole: pathlib.Path, target: Target, request: Request
 ) -> Callable[[pathlib.Path], SegmentWriter]:
-    """A function that opens a segment of a video, or of a folder of images."""
+    """A function that opens a segment of a video, or of images."""
     if encoding:
         return lambda path: segments.PacketWriter(path, encoding)
-    suffix, quality = f".{request.images or IMAGES}", request.quality or QUALITY
-    height = request.encoder.height
-    return lambda path: segments.ImageWriter(folder, suffix, quality, height)
+    quality, height = request.quality or QUALITY, request.encoder.height
+
+    def place(index: int) -> pathlib.Path:
+        return whole if target.kind == "image" else whole / f"{index:08d}{target.suffix}"
+
+    return lambda path: segments.ImageWriter(place, quality, height)
 
 
 def _queue_size(frame_bytes: int) -> int:

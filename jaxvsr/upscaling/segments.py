@@ -9,6 +9,7 @@ folder shows what is left to do.
 
 import array
 import contextlib
+import dataclasses
 import errno
 import json
 import pathlib
@@ -25,7 +26,7 @@ from jaxvsr.files import sync_file, sync_folder
 from jaxvsr.locks import locked
 from jaxvsr.upscaling.records import DamagedFile, digest, read_record, verify, write_record
 from jaxvsr.video.encoding import Encoder, Encoding
-from jaxvsr.video.images import resize_image, write_image
+from jaxvsr.video.images import Picture, resize_image, resize_plane, write_picture
 from jaxvsr.video.writing import Packet, reorder_delay
 
 ALL_SEGMENTS = range(2**31)
@@ -39,8 +40,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 class SegmentWriter(Protocol):
     """Writes one segment."""
 
-    def add(self, pixels: np.ndarray, index: int) -> None:
-        """Adds the next frame, (h, w, 3), and its index in the output."""
+    def add(self, picture: Picture, index: int) -> None:
+        """Adds the next frame and its index in the output."""
 
     def close(self) -> tuple[list, list[pathlib.Path]]:
         """Finishes the segment; returns its contents as JSON has them, and its files."""
@@ -53,8 +54,8 @@ class PacketWriter:
         self._encoder, self._path, self._list = Encoder(encoding), path, list[list]()
         self._file = path.open("wb")
 
-    def add(self, pixels: np.ndarray, index: int) -> None:
-        self._write(self._encoder.encode(pixels))
+    def add(self, picture: Picture, index: int) -> None:
+        self._write(self._encoder.encode(picture.pixels))
 
     def close(self) -> tuple[list, list[pathlib.Path]]:
         self._write(self._encoder.flush())
@@ -71,25 +72,26 @@ class ImageWriter:
     """Writes images named after their frame index; lists the names.
 
     Attributes:
-        folder: that receives the images.
-        suffix: ".png" or ".jpg".
-        quality: of JPEG, 1 to 100.
+        place: returns the path of the image of a frame index; its suffix names the format.
+        quality: of JPEG and WebP, 1 to 100.
         height: of the images, by resizing; 0: that of the frames.
     """
 
-    def __init__(self, folder: pathlib.Path, suffix: str, quality: int, height: int) -> None:
-        self._folder, self._suffix, self._quality, self._height = folder, suffix, quality, height
-        self._names = list[str]()
+    def __init__(self, place: Callable[[int], pathlib.Path], quality: int, height: int) -> None:
+        self._place, self._quality, self._height = place, quality, height
+        self._paths = list[pathlib.Path]()
 
-    def add(self, pixels: np.ndarray, index: int) -> None:
+    def add(self, picture: Picture, index: int) -> None:
+        pixels, alpha = picture.pixels, picture.alpha
         if self._height:
             pixels = resize_image(pixels, self._height)
-        name = f"{index:08d}{self._suffix}"
-        write_image(self._folder / name, pixels, self._quality)
-        self._names.append(name)
+        if alpha is not None:
+            alpha = resize_plane(alpha, pixels.shape[:2])
+        resized = dataclasses.replace(picture, pixels=pixels, alpha=alpha)
+        self._paths.append(write_picture(self._place(index), resized, self._quality))
 
     def close(self) -> tuple[list, list[pathlib.Path]]:
-        return self._names, [self._folder / name for name in self._names]
+        return [path.name for path in self._paths], self._paths
 
 
 class SegmentFolder:
@@ -242,14 +244,14 @@ class SegmentFolder:
 
     def write(
         self,
-        frames: Iterable[tuple[int, np.ndarray, Any]],
+        frames: Iterable[tuple[int, Picture, Any]],
         open_segment: Callable[[pathlib.Path], SegmentWriter],
         size: int,
     ) -> None:
         """Writes segments until the frames end.
 
         Args:
-            frames: from index `done` on: time, pixels, and the network's state after it or None.
+            frames: from index `done` on: time, picture, and the network's state after it or None.
             open_segment: opens a segment with the given path.
             size: frames per segment.
 
@@ -258,12 +260,12 @@ class SegmentFolder:
         """
         times: list[int] = []
         segment: SegmentWriter | None = None
-        for time, pixels, state in frames:
+        for time, picture, state in frames:
             with self.explained():
                 if segment is None:
                     self._path(self.next, "json").unlink(missing_ok=True)  # of a damaged one
                     segment, times = open_segment(self._path(self.next, "packets")), []
-                segment.add(pixels, self.done + len(times))
+                segment.add(picture, self.done + len(times))
                 times.append(time)
                 if len(times) == size:
                     self._close(segment, times, state)

@@ -105,6 +105,7 @@ class Stream:
         size = first.pixels.shape[:2]
         self.streams = _streams(model, devices, whole)
         plan = _make_plan(model, settings, size, self.streams, len(devices) // settings.space)
+        chunk = plan.frames
         head = [first, *itertools.islice(self._frames, plan.frames - 1)]
         if not self.streams and len(head) < plan.frames:
             plan = dataclasses.replace(plan, frames=len(head), overlap=0)
@@ -125,7 +126,8 @@ class Stream:
             space=settings.space,
             say=say,
         )
-        self.settings = dataclasses.replace(settings, chunk=plan.frames, tile=self._engine.tile)
+        # Not the length of a shorter stream: a resumed run shortens the chunk itself.
+        self.settings = dataclasses.replace(settings, chunk=chunk, tile=self._engine.tile)
 
     @property
     def like_state(self) -> Any:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import pathlib
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -10,10 +11,21 @@ from typing import Any
 import numpy as np
 
 from jaxvsr.errors import InputError
+from jaxvsr.files import check_regular
 from jaxvsr.pixels import to_8_bits, to_16_bits
 from jaxvsr.video.clock import Clock
 from jaxvsr.video.colour import Colour, Converter, colour_of, is_deep
-from jaxvsr.video.images import IMAGE_SUFFIXES, is_hidden, list_images, read_image
+from jaxvsr.video.images import (
+    IMAGE_SUFFIXES,
+    Picture,
+    compose_on_black,
+    is_animation,
+    is_hidden,
+    list_folder,
+    list_images,
+    read_image,
+    read_picture,
+)
 from jaxvsr.video.pyav import require_av
 
 VIDEO_SUFFIXES = (
@@ -59,10 +71,14 @@ class Frame:
     Attributes:
         pixels: (h, w, 3) RGB, uint8, or uint16 of a source with more than 8 bits.
         time: in units of the source's time base.
+        alpha: (h, w) opacity, of the same dtype; None: opaque.
+        profile: ICC profile of the pixels; b"": none.
     """
 
     pixels: np.ndarray
     time: int
+    alpha: np.ndarray | None = None
+    profile: bytes = b""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,10 +96,35 @@ class TimeRange:
 
 @dataclasses.dataclass(frozen=True)
 class ImageFolder:
-    """A folder of images in natural order: frame 2 comes before frame 10."""
+    """A folder of images in natural order (frame 2 comes before frame 10), or a single image.
+
+    Attributes:
+        path: of the folder or the image.
+        rate: frames per second.
+        keep_alpha: whether frames have alpha; otherwise they are composed on black.
+        keep_profile: whether frames have an ICC profile.
+    """
 
     path: pathlib.Path
     rate: Fraction = Fraction(25)
+    keep_alpha: bool = False
+    keep_profile: bool = False
+
+    @property
+    def single(self) -> bool:
+        """Whether this is a single image."""
+        return not self.path.is_dir()
+
+    def paths(self) -> list[pathlib.Path]:
+        """Lists the images.
+
+        Raises:
+            InputError: there are none, or the folder cannot be read.
+        """
+        paths = [self.path] if self.single else list_images(self.path)
+        if not paths:
+            raise InputError(f"{self.path} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+        return paths
 
     def info(self) -> VideoInfo:
         """Reads the first image.
@@ -91,10 +132,9 @@ class ImageFolder:
         Raises:
             InputError: the folder has no images, or the first one is damaged.
         """
-        paths = list_images(self.path)
-        if not paths:
-            raise InputError(f"{self.path} holds no images ({', '.join(IMAGE_SUFFIXES)})")
-        pixels = read_image(paths[0])
+        paths = self.paths()
+        with _listed(paths[0]):
+            pixels = read_image(paths[0])
         return VideoInfo(
             size=pixels.shape[:2],
             length=len(paths),
@@ -105,33 +145,87 @@ class ImageFolder:
             aspect=Fraction(1),
         )
 
+    def fingerprint(self) -> str:
+        """Returns a text that changes if an image is added, removed or written again."""
+        state = hashlib.sha256()
+        for path in self.paths():
+            with _listed(path):
+                found = path.stat()
+            state.update(f"{path.name}/{found.st_size}/{found.st_mtime_ns}/".encode())
+        return state.hexdigest()
+
     def frames(self, part: TimeRange, say: Say) -> Iterator[Frame]:
         """Reads the images within a time range, all in the bit depth of the first.
 
         Args:
             part: to be read.
-            say: receives a line about hidden files that were ignored.
+            say: receives a line about each kind of thing that is left out.
 
         Raises:
             InputError: an image is damaged, or differs in size from those before it.
         """
-        hidden = sum(is_hidden(path) for path in self.path.iterdir())
-        if hidden:
-            say(f"{self.path}: {hidden} hidden file{'s' * (hidden > 1)} ignored")
+        said = set[str]()
+
+        def say_once(line: str) -> None:
+            if line not in said:
+                said.add(line)
+                say(line)
+
+        if not self.single:
+            _say_ignored(self.path, say)
         first: np.ndarray | None = None
-        for i, path in enumerate(list_images(self.path)):
+        for i, path in enumerate(self.paths()):
             if part.end is not None and i >= part.end * self.rate:
                 return
             if i < part.start * self.rate:
                 continue
-            pixels = read_image(path)
-            first = pixels if first is None else first
-            if pixels.shape != first.shape:
+            with _listed(path):
+                picture = self._without_unkept(read_picture(path), say_once)
+            first = picture.pixels if first is None else first
+            if picture.pixels.shape != first.shape:
                 raise InputError(
-                    f"{path} is {_by(pixels.shape)}, but the images before it are "
+                    f"{path} is {_by(picture.pixels.shape)}, but the images before it are "
                     f"{_by(first.shape)}: all images must have one size"
                 )
-            yield Frame(to_8_bits(pixels) if first.dtype == np.uint8 else to_16_bits(pixels), i)
+            if picture.pages > 1:
+                say_once(f"warning: {self.path}: only the first image of each file is read")
+            depth = to_8_bits if first.dtype == np.uint8 else to_16_bits
+            alpha = None if picture.alpha is None else depth(picture.alpha)
+            yield Frame(depth(picture.pixels), i, alpha, picture.profile)
+
+    def _without_unkept(self, picture: Picture, say: Say) -> Picture:
+        """Drops alpha and profile unless they are kept."""
+        if picture.alpha is not None and not self.keep_alpha:
+            if picture.alpha.min() < np.iinfo(picture.alpha.dtype).max:
+                say(f"{self.path}: transparent parts are composed on black")
+            picture = compose_on_black(picture)
+        if picture.profile and not self.keep_profile:
+            if b"sRGB" not in picture.profile.replace(b"\0", b""):
+                say(f"warning: {self.path}: ICC profiles are not kept; colours may look different")
+            picture = dataclasses.replace(picture, profile=b"")
+        return picture
+
+
+@contextlib.contextmanager
+def _listed(path: pathlib.Path) -> Iterator[None]:
+    """Turns errors about a file that was listed and is not there into InputErrors."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is a broken link, or was removed meanwhile") from error
+
+
+def _say_ignored(folder: pathlib.Path, say: Say) -> None:
+    """Says which files of a folder are not read as images."""
+    files = [path for path in list_folder(folder) if is_hidden(path) or not path.is_dir()]
+    hidden = sum(map(is_hidden, files))
+    other = [path.name for path in files if not path.name.lower().endswith(IMAGE_SUFFIXES)]
+    other = sorted(name for name in other if not name.startswith("."))
+    if hidden:
+        say(f"{folder}: {hidden} hidden file{'s' * (hidden > 1)} ignored")
+    if other:
+        names = ", ".join(other[:3] + ["..."] * (len(other) > 3))
+        say(f"{folder}: {len(other)} other file{'s' * (len(other) > 1)} ignored: {names}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +265,11 @@ class VideoFile:
                 colour=colour_of(frame, stream.codec_context),
                 aspect=1 / aspect if turned else aspect,
             )
+
+    def fingerprint(self) -> str:
+        """Returns a text that changes if the file is written again."""
+        found = self.path.stat()
+        return f"{found.st_size}/{found.st_mtime_ns}"
 
     def count_packets(self) -> int:
         """Number of coded frames: every packet is read, none is decoded."""
@@ -275,11 +374,11 @@ class VideoFile:
 
 
 def open_source(path: pathlib.Path, rate: Fraction | None = None) -> ImageFolder | VideoFile:
-    """Opens a video or a folder of images; reads nothing yet.
+    """Opens a video, a folder of images, or a single image; reads no pixels yet.
 
     Args:
-        path: of a video file or a folder of images.
-        rate: frames per second of a folder of images; None: 25.
+        path: of the file or folder.
+        rate: frames per second of images; None: 25.
 
     Raises:
         InputError: the path does not exist, or a rate is given for a video.
@@ -288,6 +387,10 @@ def open_source(path: pathlib.Path, rate: Fraction | None = None) -> ImageFolder
         return ImageFolder(path, rate or Fraction(25))
     if not path.exists():
         raise InputError(f"there is no {path}")
+    check_regular(path)
+    # FFmpeg decodes animations, Pillow all kinds of still images.
+    if path.suffix.lower() in IMAGE_SUFFIXES and not is_animation(path):
+        return ImageFolder(path, rate or Fraction(25))
     if rate:
         raise InputError(f"--fps is for folders of images; {path} has its own frame times")
     return VideoFile(path)

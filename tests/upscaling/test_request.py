@@ -71,7 +71,7 @@ def images(tmp_path_factory):
         ("b.mp4", {"copy": ["sound", "smell"]}, "--copy must list .*sound, .*; got 'smell'"),
         ("b.mp4", {"part": TimeRange(Fraction(2), Fraction(1))}, "--end must be later"),
         ("b.mp4", {"part": TimeRange(Fraction(9))}, "no frames to upscale"),
-        ("b", {"images": "gif"}, "--images must be png or jpg; got 'gif'"),
+        ("b", {"images": "gif"}, "--images must be one of: png, jpg, .*; got 'gif'"),
         ("b.mp4", {"rate": Fraction(5)}, "--fps is for folders"),
         ("b.mp4", {"preview": 12}, "--preview=12: the input has no such frame"),
     ],
@@ -94,7 +94,7 @@ def test_impossible_requests(video, tmp_path, output, request_, message):
         ("b", {"copy": ["sound"]}, "--copy is for videos, but the output"),
         ("b.mp4", {"images": "jpg"}, "--images is for folders of images, .*b.mp4 is a video"),
         ("b.mp4", {"quality": 90}, "--quality is for folders of images"),
-        ("b", {"quality": 90}, "--quality is for JPEG: add --images=jpg"),
+        ("b", {"quality": 90}, "--quality is for JPEG and WebP: add --images=jpg"),
         ("b.mp4", {"settings": Settings(overlap=16)}, "--overlap is for networks .*: leave it out"),
     ],
 )

@@ -10,17 +10,18 @@ from videos import LOSSLESS, upscale
 
 from jaxvsr.errors import InputError
 from jaxvsr.upscaling import segments
+from jaxvsr.video.images import Picture
 
 
 def test_each_host_resumes_its_own_segments(tmp_path):
     """The first host owns segments 0 and 1, the second the others; each has completed one."""
-    frames = [(i, np.zeros((4, 4, 3), np.uint8), None) for i in range(4)]
+    frames = [(i, Picture(np.zeros((4, 4, 3), np.uint8)), None) for i in range(4)]
 
     def work(*place):
         return segments.SegmentFolder(tmp_path / "out", {"asked": 1}, *place)
 
     def open_segment(_):
-        return segments.ImageWriter(work().whole, ".png", 95, 0)
+        return segments.ImageWriter(lambda i: work().whole / f"{i:08d}.png", 95, 0)
 
     first, second = (range(2), 0), (range(2, 2**31), 6)
     work().folder.mkdir()
