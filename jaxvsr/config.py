@@ -3,6 +3,7 @@
 import ast
 import difflib
 import json
+import math
 import pathlib
 import runpy
 from collections.abc import Iterator, Mapping
@@ -173,7 +174,10 @@ def _parse(text: str, old: Any) -> Any:
     """Parses a field's value on the command line."""
     if isinstance(old, str):
         return text
-    return ast.literal_eval(text.capitalize() if isinstance(old, bool) else text)
+    value = ast.literal_eval(text.capitalize() if isinstance(old, bool) else text)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("it must be finite")
+    return value
 
 
 def fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

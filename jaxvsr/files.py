@@ -1,9 +1,12 @@
 """Small files: they appear as a whole or not at all, and are checked before they are read."""
 
 import contextlib
+import json
+import math
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 from jaxvsr.errors import InputError
 
@@ -53,6 +56,21 @@ def sync_file(path: pathlib.Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Formats a value as JSON; NaN and infinity, which JSON lacks, become null."""
+
+    def valid(value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
+        if isinstance(value, dict):
+            return {key: valid(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [valid(item) for item in value]
+        return value
+
+    return json.dumps(valid(value), indent=indent, allow_nan=False)
 
 
 def sync_folder(path: pathlib.Path) -> None:

@@ -16,7 +16,6 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
 import dataclasses
 import functools
-import json
 import pathlib
 import re
 from typing import Any
@@ -31,7 +30,7 @@ from jaxvsr.config import load_config
 from jaxvsr.data.files import Frames, PngFrames, VideoFrames, numbered_frames
 from jaxvsr.distributed.mesh import enough_memory, make_mesh
 from jaxvsr.errors import InputError
-from jaxvsr.files import write_text
+from jaxvsr.files import json_text, write_text
 from jaxvsr.preflight import create_model
 from jaxvsr.profiling import mask_sweep, measuring, tables, topologies
 from jaxvsr.training.checkpoints import load_best
@@ -280,4 +279,4 @@ def _write(path: pathlib.Path | None, found: dict) -> None:
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(found, indent=2) + "\n")
+    write_text(path, json_text(found, indent=2) + "\n")

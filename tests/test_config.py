@@ -216,6 +216,7 @@ def test_fields_are_set_by_text():
         ("train.step", "7", "no field --config.train.step; did you mean --config.train.steps"),
         ("train.steps", "many", "--config.train.steps=many must be of the type of 1200"),
         ("train.steps", "1.5", "--config.train.steps=1.5 must be of the type of 1200"),
+        ("optim.lr", "1e999", "--config.optim.lr=1e999 .*must be finite"),
         ("model.align", "perhaps", "--config.model.align=perhaps must be of the type of False"),
     ],
 )

@@ -1,9 +1,10 @@
 import errno
+import json
 import os
 
 import pytest
 
-from jaxvsr.files import write_text
+from jaxvsr.files import json_text, write_text
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
@@ -29,3 +30,9 @@ def test_a_failure_leaves_the_old_file_alone(tmp_path, monkeypatch):
         write_text(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_has_no_nan_and_no_infinity():
+    value = {"a": [1.5, float("nan"), (float("inf"),)], "b": {"c": -float("inf")}, "d": "NaN"}
+    assert json.loads(json_text(value)) == {"a": [1.5, None, [None]], "b": {"c": None}, "d": "NaN"}
+    assert json_text({"a": 1}, indent=2) == '{\n  "a": 1\n}'

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 
 import ml_collections
+import numpy as np
 
 from jaxvsr import metrics
 from jaxvsr.console import say
@@ -11,6 +12,7 @@ from jaxvsr.data.degradations import parse_degradation
 from jaxvsr.data.sources import TFDSClips
 from jaxvsr.errors import InputError
 
+MAX_PSNR = 100.0  # dB. Higher scores count as this, also those of equal frames, which are infinite
 METRICS = ("psnr", "ssim", "gmsd", "niqe", "tof")
 
 
@@ -49,14 +51,15 @@ def scorers(protocol: ml_collections.ConfigDict) -> dict[str, Callable]:
         protocol: the `eval` section of a config.
 
     Returns:
-        Functions of sr and gt (t, h, w, 3) uint8 that return a score for each frame.
+        Functions of sr and gt (t, h, w, 3) uint8 that return a score for each frame; NIQE's is NaN
+        for a frame without texture, all others are finite.
 
     Raises:
         InputError: eval.niqe_parameters cannot be read.
     """
     crop, channel = protocol.crop, protocol.channel
     by_name: dict[str, Callable] = {
-        "psnr": functools.partial(metrics.psnr, crop=crop, channel=channel),
+        "psnr": lambda sr, gt: np.minimum(metrics.psnr(sr, gt, crop, channel), MAX_PSNR),
         "ssim": functools.partial(metrics.ssim, crop=crop, channel=channel),
         "gmsd": functools.partial(metrics.gmsd, crop=crop),
         "tof": metrics.tof,

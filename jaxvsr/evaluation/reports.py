@@ -3,14 +3,13 @@
 import csv
 import dataclasses
 import io
-import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxvsr.files import write_text
+from jaxvsr.files import json_text, write_text
 
 # Table headings of the metrics; an arrow down: lower is better.
 HEADS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "gmsd": "GMSD ↓", "niqe": "NIQE ↓", "tof": "tOF ↓"}
@@ -44,10 +43,13 @@ class Evaluation:
         return list(dict.fromkeys(self.kind_of[clip] for clip in self.clips if self.kind_of))
 
     def mean(self, method: str, metric: str, kind: str = "") -> float:
-        """Averages over the frames of each clip, then over clips ("kind": of one kind only)."""
+        """Averages over the frames of each clip, then over clips ("kind": of one kind only).
+
+        Frames and clips without a score (NaN) do not count; NaN if none has one.
+        """
         by_clip = self.scores[method][metric]
         chosen = [clip for clip in by_clip if not kind or self.kind_of[clip] == kind]
-        return float(np.mean([by_clip[clip].mean() for clip in chosen]))
+        return _mean([_mean(by_clip[clip]) for clip in chosen])
 
     def title(self) -> str:
         """Describes the protocol in a line."""
@@ -94,14 +96,17 @@ class Evaluation:
         return markdown(["clip", "", *self._heads()], rows)
 
     def csv(self) -> str:
-        """Formats every score as CSV: a row per method, clip and frame."""
+        """Formats every score as CSV: a row per method, clip and frame; empty: no score."""
         metrics = list(self._any_method())
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["method", "clip", "frame", *metrics])
         for method, by_metric in self.scores.items():
             for clip in self.clips:
-                columns = [by_metric[metric][clip].tolist() for metric in metrics]
+                columns = [
+                    ["" if np.isnan(score) else score for score in by_metric[metric][clip].tolist()]
+                    for metric in metrics
+                ]
                 count = max(map(len, columns))
                 # A score of two frames is listed with the later one.
                 columns = [[""] * (count - len(column)) + column for column in columns]
@@ -112,19 +117,19 @@ class Evaluation:
         return out.getvalue()
 
     def json(self, origin: Mapping[str, Any]) -> str:
-        """Formats the protocol, the checkpoint and all means as JSON."""
+        """Formats the protocol, the checkpoint and all means as JSON; null: no score."""
         scores = {
             method: {
                 metric: {
                     "mean": self.mean(method, metric),
                     "kinds": {kind: self.mean(method, metric, kind) for kind in self.kinds},
-                    "clips": {clip: float(frames.mean()) for clip, frames in by_clip.items()},
+                    "clips": {clip: _mean(frames) for clip, frames in by_clip.items()},
                 }
                 for metric, by_clip in by_metric.items()
             }
             for method, by_metric in self.scores.items()
         }
-        return json.dumps({"protocol": self.protocol, "scores": scores, **origin}, indent=2) + "\n"
+        return json_text({"protocol": self.protocol, "scores": scores, **origin}, indent=2) + "\n"
 
     def save(self, folder: pathlib.Path, name: str, origin: Mapping[str, Any]) -> pathlib.Path:
         """Writes <name>.md, .csv and .json into a folder, each atomically.
@@ -158,8 +163,18 @@ class Evaluation:
     def _cells(self, method: str, clip: str | None = None, kind: str = "") -> list[str]:
         by_metric = self.scores[method]
         if clip is None:
-            return [f"{self.mean(method, metric, kind):.4f}" for metric in by_metric]
-        return [f"{by_clip[clip].mean():.4f}" for by_clip in by_metric.values()]
+            return [_cell(self.mean(method, metric, kind)) for metric in by_metric]
+        return [_cell(_mean(by_clip[clip])) for by_clip in by_metric.values()]
+
+
+def _mean(scores: Sequence[float] | np.ndarray) -> float:
+    """Averages the scores that are there; NaN if none is."""
+    there = [score for score in scores if not np.isnan(score)]
+    return float(np.mean(there)) if there else np.nan
+
+
+def _cell(score: float) -> str:
+    return "none" if np.isnan(score) else f"{score:.4f}"
 
 
 def markdown(heads: list[str], rows: list[list[str]]) -> str:

@@ -17,6 +17,7 @@ from jaxvsr.models import network_input
 from jaxvsr.training import losses
 from jaxvsr.training.state import TrainState, Weights, all_finite, floats, variables
 
+LEAST_ERROR = 1e-10  # mean square error of the highest PSNR, 100 dB
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
@@ -55,7 +56,8 @@ def make_loss(
         pixel = (frames.sum(1) if loss.sum_frames else frames.mean(1)).mean()
         kept = keep_ratio(changed.get("aux", {}))
         total = pixel + loss.sparsity * kept
-        psnr = -10 * jnp.log10(((jnp.clip(sr, 0, 1) - gt) ** 2).mean((1, 2, 3, 4))).mean()
+        error = ((jnp.clip(sr, 0, 1) - gt) ** 2).mean((1, 2, 3, 4))
+        psnr = -10 * jnp.log10(jnp.maximum(error, LEAST_ERROR)).mean()
         metrics = {"loss": total, "pixel_loss": pixel, "keep_ratio": kept, "psnr": psnr}
         return total, (changed.get("batch_stats", {}), metrics)
 

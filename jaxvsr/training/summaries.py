@@ -10,7 +10,7 @@ import numpy as np
 from clu import metric_writers
 
 from jaxvsr.errors import InputError
-from jaxvsr.files import write_text
+from jaxvsr.files import json_text, write_text
 from jaxvsr.video.images import write_image
 
 
@@ -27,7 +27,8 @@ def make_workdir(workdir: pathlib.Path) -> None:
 class Summaries:
     """Writes numbers and pictures of a run; does nothing on hosts other than the first.
 
-    metrics.jsonl has a line per reported step, with all digits.
+    metrics.jsonl has a line per reported step, with all digits; numbers that are not finite are
+    null.
     """
 
     def __init__(self, workdir: pathlib.Path, step: int | None) -> None:
@@ -52,7 +53,7 @@ class Summaries:
         if not self._active:
             return
         values = {key: float(value) for key, value in values.items()}
-        self._lines.write(json.dumps({"step": step, **values}) + "\n")
+        self._lines.write(json_text({"step": step, **values}) + "\n")
         self._lines.flush()
         self._writer.write_scalars(step, values)
 

@@ -4,12 +4,15 @@ import csv
 import json
 
 import jax.numpy as jnp
+import numpy as np
 import reference
 from scored import Source, protocol, repeat_pixels, score
 
 from jaxvsr.data.sources import Clip
 from jaxvsr.evaluation import scoring
 from jaxvsr.evaluation.protocol import METRICS
+
+NIQE = reference.GOLDEN / "niqe_parameters.npz"
 
 
 def test_the_table_says_what_was_scored():
@@ -45,7 +48,7 @@ def test_files_of_a_score(tmp_path):
 def test_every_metric_reaches_the_tables(tmp_path):
     changes = {
         "metrics": METRICS,
-        "niqe_parameters": str(reference.GOLDEN / "niqe_parameters.npz"),
+        "niqe_parameters": str(NIQE),
         "clips": 1,
     }
 
@@ -60,3 +63,48 @@ def test_every_metric_reaches_the_tables(tmp_path):
     # tOF is of a frame and the one before.
     assert first.startswith("model,a,0,") and first.endswith(",")
     assert last.startswith("model,a,2,") and float(last.split(",")[-1]) > 0
+
+
+def only_json(text):
+    """Parses JSON as the standard defines it: without NaN and Infinity."""
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+class Black(Source):
+    """The first clip is black, so that its restored frames equal their targets."""
+
+    clips = (Clip("a", 3, 96, 192), Clip("b", 3, 96, 192))
+
+    def read(self, clip, frames):
+        found = super().read(clip, frames)
+        return found if clip else {key: np.zeros_like(x) for key, x in found.items()}
+
+
+def test_frames_equal_to_their_targets_count_100_db(tmp_path):
+    changes = {"metrics": METRICS, "niqe_parameters": str(NIQE)}
+    settings = protocol(**changes)
+    result = scoring.evaluate(repeat_pixels, Black(), settings, {"params": jnp.zeros(())})
+    scores = result.scores["model"]["psnr"]
+    np.testing.assert_array_equal(scores["a"], [100, 100, 100])
+    assert result.mean("model", "psnr") == np.mean([100, scores["b"].mean()])
+    found = only_json(result.json({"checkpoint": "", "config": {}}))
+    assert found["scores"]["model"]["psnr"]["clips"]["a"] == 100
+    assert "inf" not in result.csv() + result.table() + result.table_of_clips()
+
+
+def test_frames_without_a_niqe_count_in_no_mean():
+    settings = protocol(metrics=("psnr", "niqe"), niqe_parameters=str(NIQE))
+    result = scoring.evaluate(repeat_pixels, Black(), settings, {"params": jnp.zeros(())})
+    niqe = result.scores["model"]["niqe"]
+    assert np.isnan(niqe["a"]).all() and result.mean("model", "niqe") == niqe["b"].mean()
+    found = only_json(result.json({"checkpoint": "", "config": {}}))
+    assert found["scores"]["model"]["niqe"]["clips"]["a"] is None
+    assert "nan" not in result.csv() + result.table() + result.table_of_clips()
+    assert "| none " in result.table_of_clips() and "model,a,0,100.0,\n" in result.csv()
+    settings.clips = 1
+    none = scoring.evaluate(repeat_pixels, Black(), settings, {"params": jnp.zeros(())})
+    assert only_json(none.json({}))["scores"]["model"]["niqe"]["mean"] is None

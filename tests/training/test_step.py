@@ -8,8 +8,8 @@ import pytest
 from jaxvsr import models
 from jaxvsr.config import defaults
 from jaxvsr.training.optimizer import make_optimizer
-from jaxvsr.training.state import initial_state
-from jaxvsr.training.step import make_loss, make_step
+from jaxvsr.training.state import initial_state, not_finite
+from jaxvsr.training.step import make_loss, make_step, names_of_finite
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,36 @@ def test_a_step_is_the_published_arithmetic(small):
     jax.tree.map(np.testing.assert_array_equal, again.weights.params, params)
     _, other = step(state.replace(step=state.step + 1), batch)
     assert other["keep_ratio"] != metrics["keep_ratio"]
+
+
+def test_samples_that_are_restored_exactly_have_a_finite_psnr(small):
+    _, config, optimizer, _, _ = small
+    model = models.create("swrn", dim=4, num_blocks=1)
+    compute = make_loss(model, config.loss)
+    state = initial_state(model, optimizer, seed=0, ema=False)
+    zero = jax.tree.map(jnp.zeros_like, state.weights.params)
+    black = {
+        "lq": np.zeros((1, 3, 8, 8, 3), np.uint8),
+        "gt": np.zeros((1, 3, 32, 32, 3), np.uint8),
+    }
+    _, (_, metrics) = jax.jit(compute)(zero, {}, black, jax.random.key(0))
+    assert metrics["psnr"] == pytest.approx(100)
+
+
+def test_a_state_that_overflows_is_named(small):
+    _, config, _, _, batch = small
+    model = models.create("swrn", dim=4, num_blocks=1)
+    config = config.copy_and_resolve_references()
+    config.optim.lr = 1e39
+    optimizer, _ = make_optimizer(config.optim, 100)
+    state = initial_state(model, optimizer, seed=0, ema=True)
+    step = jax.jit(make_step(make_loss(model, config.loss), optimizer, 1, 0.9))
+    after, metrics = step(state, batch)
+    names = names_of_finite(state)
+    wrong = [name for name, good in zip(names, metrics["finite"], strict=True) if not good]
+    parts = {name.split("/")[1] for name in wrong}
+    assert parts == {"params", "ema"} and all(name.startswith("weights/") for name in wrong)
+    assert not_finite(after) == wrong and not not_finite(state)
 
 
 @pytest.mark.slow

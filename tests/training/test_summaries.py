@@ -32,6 +32,11 @@ def test_numbers_are_kept_to_the_last_digit_and_sent_to_tensorboard(tmp_path):
     assert [event.step for event in events.Tensors("loss")] == [1, 2]
 
 
+def test_a_number_that_is_not_finite_is_null(tmp_path):
+    write(tmp_path, None, {1: np.inf, 2: np.float32(np.nan)})
+    assert lines(tmp_path) == {1: None, 2: None}
+
+
 def test_lines_after_the_checkpoint_are_written_again(tmp_path):
     write(tmp_path, 0, {1: 1.0, 2: 2.0, 3: 3.0})
     write(tmp_path, 2, {3: 30.0})
