@@ -128,7 +128,7 @@ def test_moving_statistics_go_through_a_recurrence():
     step = functools.partial(model.apply, method=lambda m, *x: m.cell(*x, train=True))
     step = jax.jit(functools.partial(step, mutable=["batch_stats"]))
     for t in range(3):
-        frames = 255 * lq[:, neighbourhood(model, t, 2)]
+        frames = [255 * lq[:, i] for i in neighbourhood(model, t, 2)]
         (state, _), moved = step(expected, state, 0, frames)
         expected = {**variables, **moved}
     jax.tree.map(

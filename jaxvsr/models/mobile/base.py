@@ -154,9 +154,10 @@ class Recurrent(Mobile):
         """Makes the cell.
 
         Returns:
-            A module with arguments hidden (b, h, w, hidden_ratio*dim), step () int32, frames
-            (b, n, h, w, 3) in 0..255, and train. It returns the next hidden state and the residual
-            image (b, h, w, scale*scale*c).
+            A module with arguments hidden (b, h, w, hidden_ratio*dim), step () int32, frames (the
+            previous, the current and `lookahead` next frames, each (b, h, w, 3) in 0..255), and
+            train. It returns the next hidden state and the residual image (b, h, w,
+            scale*scale*c).
         """
         raise NotImplementedError
 
@@ -168,11 +169,11 @@ class Recurrent(Mobile):
     ) -> Float32[Array, "b t {self.scale}*h {self.scale}*w 3"]:
         """Upsamples lq (b, t, h, w, 3) RGB in [0, 1] to (b, t, scale*h, scale*w, 3) float32."""
         lq = check_lq(lq)
-        windows = jnp.stack(gather_neighbors(lq, self.lookahead), axis=2)  # (b, t, n, h, w, 3)
+        windows = [PEAK * frames for frames in gather_neighbors(lq, self.lookahead)]
         state = self.initial_state(lq[:, 0].shape)
         if self.is_initializing():  # moving statistics must exist before the loop carries them
-            self.step(state, windows[:, 0])
-        _, residual = scan_frames(self.cell, state, PEAK * windows, unroll=self.unroll, train=train)
+            self.cell(state, jnp.zeros((), jnp.int32), [x[:, 0] for x in windows], train=False)
+        _, residual = scan_frames(self.cell, state, windows, unroll=self.unroll, train=train)
         return self.add_residual(lq, residual)
 
     def initial_state(self, shape: tuple[int, ...]) -> Float[Array, "b h w hidden"]:
@@ -193,5 +194,6 @@ class Recurrent(Mobile):
         Returns:
             (b, scale*h, scale*w, 3) float32, and the next state.
         """
-        state, residual = self.cell(state, jnp.zeros((), jnp.int32), PEAK * frames, train=False)
+        window = list(jnp.unstack(PEAK * frames, axis=1))
+        state, residual = self.cell(state, jnp.zeros((), jnp.int32), window, train=False)
         return self.add_residual(frames[:, 1], residual), state

@@ -3,6 +3,7 @@
 Source: Ignatov et al., "Power Efficient Video Super-Resolution on Mobile NPUs", section 3.3.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import flax.linen as nn
@@ -33,11 +34,11 @@ class MobileRRNCell(nn.Module):
         self,
         hidden: Float[Array, "b h w hidden"],
         step: Int32[Array, ""],
-        frames: Float[Array, "b n h w 3"],
+        frames: Sequence[Float[Array, "b h w 3"]],
         train: bool,
     ) -> tuple[Float[Array, "b h w hidden"], Float[Array, "b h w _"]]:
         """One step of the recurrence; see `Recurrent.make_cell`."""
-        previous, current = frames[:, 0], frames[:, 1]
+        previous, current = frames
         x = jnp.concatenate([previous, current, hidden], axis=-1)
         x = nn.relu(self.convs(x, self.dim, name="conv_first"))
         for i in range(self.num_blocks):

@@ -3,7 +3,7 @@
 As in SWRN, a step has two branches with a hidden state each. The networks differ in their blocks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import flax.linen as nn
@@ -45,11 +45,11 @@ class SlidingCell(nn.Module):
         self,
         hidden: Float[Array, "b h w hidden"],
         step: Int32[Array, ""],
-        frames: Float[Array, "b n h w 3"],
+        frames: Sequence[Float[Array, "b h w 3"]],
         train: bool,
     ) -> tuple[Float[Array, "b h w hidden"], Float[Array, "b h w _"]]:
         """One step of the recurrence; see `Recurrent.make_cell`."""
-        previous, current, following = (frames[:, i] for i in range(3))
+        previous, current, following = frames
         hidden_forward, hidden_backward = jnp.split(hidden, 2, axis=-1)
 
         def branch(neighbor: Array, hidden: Array, name: str):

@@ -4,6 +4,7 @@ Source: Lian and Lian, "Sliding Window Recurrent Network for Efficient Video Sup
 AIM workshop at ECCV 2022.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import flax.linen as nn
@@ -34,11 +35,11 @@ class SWRNCell(nn.Module):
         self,
         hidden: Float[Array, "b h w hidden"],
         step: Int32[Array, ""],
-        frames: Float[Array, "b n h w 3"],
+        frames: Sequence[Float[Array, "b h w 3"]],
         train: bool,
     ) -> tuple[Float[Array, "b h w hidden"], Float[Array, "b h w _"]]:
         """One step of the recurrence; see `Recurrent.make_cell`."""
-        previous, current, following = (frames[:, i] for i in range(3))
+        previous, current, following = frames
         convs = self.convs
 
         def trunk(x: Array, name: str) -> Array:
