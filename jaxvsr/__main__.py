@@ -6,6 +6,7 @@
     jaxvsr eval --config=miavsr:tiny --workdir=runs/demo
     jaxvsr convert --config=basicvsr --source=official.pth --out=runs/official
     jaxvsr profile --config=miavsr:tiny
+    jaxvsr export --preset=swrn --size=180x320 --out=phone
 
 `jaxvsr COMMAND --help` has more examples and the flags of a command.
 """

@@ -23,6 +23,7 @@ COMMANDS = {
     "upscale": "jaxvsr.upscale",
     "convert": "jaxvsr.convert",
     "profile": "jaxvsr.profile",
+    "export": "jaxvsr.export",
     "data": "jaxvsr.prepare",
 }
 

@@ -122,11 +122,11 @@ def main(value: Mapping[str, Any], source: str, output: str) -> None:
     shared |= {"input": source, "output": output}
     shared |= shared_fields(config) if config else {}
     with hosts.connected(value, shared):
-        model, variables, origin = _network(config, value["checkpoint"], value["preset"])
+        model, variables, origin = load_network(config, value["checkpoint"], value["preset"])
         upscale_file(pathlib.Path(source), pathlib.Path(output), model, variables, request, origin)
 
 
-def _network(
+def load_network(
     config: ml_collections.ConfigDict | None, checkpoint: str, preset: str
 ) -> tuple[nn.Module, Any, dict[str, Any]]:
     """Loads a network: returns the model, its variables, and a description of their origin."""

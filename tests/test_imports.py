@@ -36,6 +36,7 @@ ALLOWED = {
     "evaluation": RUNS,
     "upscaling": RUNS | {"evaluation"},
     "profiling": RUNS | {"evaluation"},
+    "exporting": RUNS | {"evaluation"},
     "cli": LEAVES,
     "__main__": {"cli", "errors"},
     "prepare": LEAVES | {"cli", "shipped"},
@@ -44,6 +45,7 @@ ALLOWED = {
     "upscale": COMMAND | {"upscaling"},
     "convert": COMMAND,
     "profile": COMMAND | {"profiling"},
+    "export": COMMAND | {"exporting", "upscale"},
     "main": COMMAND | {"train", "evaluate"},
 }
 # Libraries that one file alone may import.

@@ -27,8 +27,8 @@ class ABPN(Windowed):
 
     @nn.compact
     def residual(
-        self, frames: Sequence[Float[Array, "b t h w 3"]], train: bool
-    ) -> Float[Array, "b t h w _"]:
+        self, frames: Sequence[Float[Array, "b *t h w 3"]], train: bool
+    ) -> Float[Array, "b *t h w _"]:
         """Predicts the residual image; see `Windowed.residual`."""
         x = nn.relu(self.convs(frames[1], self.dim, name="conv_first"))
         for i in range(self.num_blocks):

@@ -26,8 +26,8 @@ class AFAVSR(Windowed):
 
     @nn.compact
     def residual(
-        self, frames: Sequence[Float[Array, "b t h w 3"]], train: bool
-    ) -> Float[Array, "b t h w _"]:
+        self, frames: Sequence[Float[Array, "b *t h w 3"]], train: bool
+    ) -> Float[Array, "b *t h w _"]:
         """Predicts the residual image; see `Windowed.residual`."""
         x = jnp.concatenate(frames, axis=-1)
         x = self.convs.separable(x, self.dim, name="shallow")

@@ -103,17 +103,17 @@ class Windowed(Mobile):
     """A network without recurrence: `residual` maps a window of frames to a residual image."""
 
     def residual(
-        self, frames: Sequence[Float[Array, "b t h w 3"]], train: bool
-    ) -> Float[Array, "b t h w _"]:
+        self, frames: Sequence[Float[Array, "b *t h w 3"]], train: bool
+    ) -> Float[Array, "b *t h w _"]:
         """Predicts the residual image.
 
         Args:
-            frames: the previous, the current and `lookahead` next frames, each (b, t, h, w, 3) in
-                0..255.
+            frames: the previous, the current and `lookahead` next frames, each (b, t, h, w, 3) or
+                (b, h, w, 3) in 0..255.
             train: whether batch statistics are used and updated.
 
         Returns:
-            (b, t, h, w, scale*scale*c) in 0..255.
+            (b, t, h, w, scale*scale*c) or (b, h, w, scale*scale*c) in 0..255.
         """
         raise NotImplementedError
 

@@ -62,8 +62,8 @@ class FANI(Windowed):
 
     @nn.compact
     def residual(
-        self, frames: Sequence[Float[Array, "b t h w 3"]], train: bool
-    ) -> Float[Array, "b t h w _"]:
+        self, frames: Sequence[Float[Array, "b *t h w 3"]], train: bool
+    ) -> Float[Array, "b *t h w _"]:
         """Predicts the residual image; see `Windowed.residual`."""
         convs = self.convs
         x = self._aligned(frames)

@@ -1,0 +1,50 @@
+"""The command "export"."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from jaxvsr import cli
+from jaxvsr import export as program
+
+
+def run(*words):
+    return cli.run_command(program.command("export"), list(map(str, words)))
+
+
+def test_as_a_program(tmp_path):
+    pytest.importorskip("litert_converter")
+    command = [sys.executable, "-m", "jaxvsr.export", "--preset=swrn", "--size=32x48"]
+    done = subprocess.run([*command, f"--out={tmp_path}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "swrn_32x48_fp32.tflite").stat().st_size > 300_000
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--size=180"], "--size must be HEIGHTxWIDTH, for example 180x320; got '180'"),
+        (["--size=0x320"], "both positive"),
+        (["--size=8x8", "--preset=large"], "no preset 'large'"),
+        (["--size=8x8", "--config=basicvsr"], "BasicVSR needs the whole clip for each frame"),
+        (["--size=8x8", "--config=swrn"], "swrn needs --checkpoint"),
+        (["--size=8x8", "--quant=int8"], "--quant=int8 needs --calibration"),
+        (["--size=8x8", "--quant=int4"], "--quant=int4.*fp32"),
+        (["--size=8x8", "--calibration=none"], "--calibration=none is not a folder"),
+    ],
+)
+def test_wrong_flags_are_explained(tmp_path, capsys, flags, message):
+    pytest.importorskip("litert_converter")
+    assert run(f"--out={tmp_path}", *flags) == 1
+    (line,) = re.findall("^error: .*", capsys.readouterr().err, re.MULTILINE)
+    assert re.search(message, line)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written(tmp_path, capsys):
+    pytest.importorskip("litert_converter")
+    (tmp_path / "file").touch()
+    assert run("--size=8x8", f"--out={tmp_path / 'file' / 'folder'}") == 1
+    assert re.search("error: --out=.* cannot be written", capsys.readouterr().err)
