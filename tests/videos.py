@@ -91,7 +91,9 @@ def write(
     start=0,
     unit=Fraction(1, 1000),
     sound=False,
+    sound_after=0,
     rate=25,
+    container_options=None,
     **set_,
 ):
     """Writes frames (t, h, w, 3), uint8 or uint16, perhaps with sound, in seconds `times`.
@@ -99,12 +101,14 @@ def write(
     Args:
         start: seconds at which the video and the sound start.
         sound: whether there is sound, in AAC; or its encoder.
+        sound_after: seconds of sound after the last frame.
+        container_options: of the muxer.
         unit: of the encoder's times, seconds.
         **set_: attributes of the encoder's context, and "title".
     """
     import av
 
-    with av.open(path, "w") as container:
+    with av.open(path, "w", options=container_options or {}) as container:
         container.metadata["title"] = set_.pop("title", "a test")
         video = container.add_stream(codec, rate=rate)
         video.height, video.width = frames.shape[1:3]
@@ -127,15 +131,24 @@ def write(
             frame.time_base = unit
             container.mux(video.encode(frame))
             if sound:
-                phase = np.arange(i * 44100 // rate, (i + 1) * 44100 // rate) / 10
-                wave = np.sin(phase).astype(np.float32)[None] / 4
-                piece = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
-                piece.sample_rate, piece.pts = 44100, start * 44100 + i * 44100 // rate
-                container.mux(audio.encode(piece))
+                container.mux(audio.encode(tone(i, rate, start)))
         container.mux(video.encode())
         if sound:
+            for i in range(len(frames), len(frames) + sound_after * rate):
+                container.mux(audio.encode(tone(i, rate, start)))
             container.mux(audio.encode())
     return path
+
+
+def tone(index, rate, start):
+    """The sound during a frame, as an AudioFrame."""
+    import av
+
+    first, after = (i * 44100 // rate for i in (index, index + 1))
+    wave = np.sin(np.arange(first, after) / 10).astype(np.float32)[None] / 4
+    piece = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+    piece.sample_rate, piece.pts = 44100, start * 44100 + first
+    return piece
 
 
 @dataclasses.dataclass

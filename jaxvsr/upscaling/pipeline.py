@@ -85,8 +85,7 @@ def upscale_file(
         deep = info.deep and target.suffix in WITH_16_BITS
         check_images(target, _size(info, model.scale, request), request.encoder.height)
     settings = dataclasses.replace(settings, deep=deep)
-    total = _count_frames(info, request.part)
-    own = _own_segments(-(-total // request.segment))
+    own = _own_segments(-(-_count_frames(info, request.part) // request.segment))
     described = _describe(media, request, target, settings, info, origin)
     folder = SegmentFolder(output, described, own, own.start * request.segment)
     leads = jax.process_index() == 0
@@ -113,7 +112,7 @@ def upscale_file(
             _wait_for_hosts("all segments are complete")
             if leads:
                 folder = SegmentFolder(output, described)
-                _join(folder, target, encoding, _copied_streams(media, request), info, total)
+                _join(folder, target, encoding, _copied_streams(media, request), info)
         if leads:
             with folder.explained():
                 folder.place()
@@ -219,15 +218,11 @@ def _join(
     encoding: Encoding | None,
     copied: CopiedStreams,
     info: VideoInfo,
-    total: int,
 ) -> None:
     """Joins the segments of all hosts, and notes that this is done."""
     folder.resume()
     if folder.damage:
         raise InputError(f"{folder.damage}: continue with --resume, which computes it again")
-    if folder.done < total:
-        source = folder.settings["input"]
-        say(f"warning: {source} declares {total} frames, but only {folder.done} could be read")
     with folder.explained():
         if encoding:
             packets, times = folder.packets(), folder.times()
@@ -365,6 +360,6 @@ def _queue_size(frame_bytes: int) -> int:
 
 
 def _count_frames(info: VideoInfo, part: TimeRange) -> int:
-    """Number of frames in a time range, as far as the container declares it."""
+    """Number of frames in a time range, estimated."""
     last = info.length if part.end is None else min(math.ceil(part.end * info.rate), info.length)
     return max(last - math.ceil(part.start * info.rate), 0)

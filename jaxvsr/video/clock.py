@@ -22,6 +22,7 @@ class Clock:
         origin: seconds on the file's clock that become zero.
         first: seconds after that at which the video starts.
         shifts: seconds that are added to the times of each part found so far.
+        part: index of the part that the video is in.
         restarts: whether the format allows times to begin anew. Seeking by time is impossible then.
     """
 
@@ -44,7 +45,7 @@ class Clock:
         self.origin = first if self.restarts or first >= LATE else Fraction(0)
         self.first = (video.start_time or 0) * video.time_base - self.origin
         self.shifts = list(shifts) or [-self.origin]
-        self._video, self._part = video.index, 0
+        self._video, self.part = video.index, 0
         self._step = 1 / (video.average_rate or 25)
         self._next: dict[int, Fraction] = {}  # stream -> expected time of its next packet
 
@@ -68,16 +69,16 @@ class Clock:
     def _shift(self, stream: int, time: Fraction) -> Fraction:
         if stream != self._video:
             # Packets of other streams come a little before or after the video's new part.
-            near = self.shifts[max(self._part - 1, 0) : self._part + 2]
+            near = self.shifts[max(self.part - 1, 0) : self.part + 2]
             expected = [self._next[i] for i in (stream, self._video) if i in self._next]
             return min(near, key=lambda shift: sum(abs(time + shift - t) for t in expected))
-        shift = self.shifts[self._part]
+        shift = self.shifts[self.part]
         jump = time + shift - self._next.get(stream, time + shift)
         if not -BACKWARD <= jump <= FORWARD:
-            self._part += 1
-            if self._part == len(self.shifts):
+            self.part += 1
+            if self.part == len(self.shifts):
                 self.shifts.append(shift - jump)
-        return self.shifts[self._part]
+        return self.shifts[self.part]
 
     def _is_misplaced(self, packet: Any) -> bool:
         """Whether the last frame of a part has a display time that is not from this part."""

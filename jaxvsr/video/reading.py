@@ -26,13 +26,14 @@ from jaxvsr.video.images import (
     read_image,
     read_picture,
 )
+from jaxvsr.video.integrity import Damage, find_damage
 from jaxvsr.video.pyav import require_av
 
 VIDEO_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
     *(".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
 )
-MAX_DAMAGED = 1000  # undecodable packets after which reading stops
+MAX_ERRORS = 1000  # attempts to read one packet
 Say = Callable[[str], None]
 
 
@@ -248,7 +249,8 @@ class VideoFile:
         """
         with open_container(self.path) as container:
             stream = video_stream(container)
-            frame = next(self._decoded(container.demux(stream), stream, print), None)
+            packets = read_packets(container, stream)
+            frame = next(_decoded(packets, stream, Damage()), None)
             if frame is None:
                 raise InputError(f"{self.path} holds no frame that could be decoded")
             turned = _quarter_turns(frame) % 2
@@ -274,14 +276,15 @@ class VideoFile:
     def count_packets(self) -> int:
         """Number of coded frames: every packet is read, none is decoded."""
         with open_container(self.path) as container:
-            return sum(packet.size > 0 for packet in container.demux(video_stream(container)))
+            packets = read_packets(container, video_stream(container))
+            return sum(packet.size > 0 for packet in packets)
 
     def frames(self, part: TimeRange, say: Say) -> Iterator[Frame]:
-        """Decodes the frames within a time range. Undecodable packets are skipped.
+        """Decodes the frames within a time range. Packets that cannot be decoded are skipped.
 
         Args:
             part: to be read.
-            say: receives a line about skipped packets, and about repeated and dropped frames.
+            say: receives a line about what was lost, and one about repeated and dropped frames.
 
         Raises:
             InputError: as `info`, or the size of the frames changes.
@@ -301,12 +304,15 @@ class VideoFile:
             origin = round(clock.first / unit)
             start = origin + int(part.start / unit)
             if part.start > 0 and not clock.restarts:
-                container.seek(start + round(clock.origin / unit), stream=stream)
-            packets = _on_clock(container.demux(stream), clock)
+                # Where seeking fails, all frames are decoded up to the start.
+                with contextlib.suppress(require_av().error.FFmpegError):
+                    container.seek(start + round(clock.origin / unit), stream=stream)
+            damage, count = Damage(), 0
+            packets = _on_clock(read_packets(container, stream, damage), clock, damage)
             if part.start > 0 and clock.restarts:
                 packets = _from_key_frame(packets, start)
             last, step = None, max(round(1 / (info.rate * unit)), 1)
-            for frame in self._decoded(packets, stream, say):
+            for frame in _decoded(packets, stream, damage):
                 time = frame.pts
                 if time is None:
                     time = origin if last is None else last + step
@@ -316,7 +322,7 @@ class VideoFile:
                 if (time - origin) * unit < part.start:
                     continue
                 if part.end is not None and (time - origin) * unit >= part.end:
-                    return
+                    break
                 key = (frame.height, frame.width), frame.format.name
                 if key not in converters:
                     converters[key] = Converter(*key, target, info.colour)
@@ -328,6 +334,14 @@ class VideoFile:
                         "the parts one by one with --start and --end"
                     )
                 yield Frame(pixels, time)
+                count += 1
+            else:  # the whole file was read
+                damage.structure = find_damage(self.path, container.format.name)
+                if container.format.name == "avi" and not part.start:
+                    damage.unread += max(len(stream.index_entries) - damage.packets, 0)
+            lost = damage.describe(count, info.length if part == TimeRange() else 0)
+            if lost:
+                say(f"warning: {self.path} is damaged: {lost}")
 
     def _resampled(self, frames: Iterator[Frame], rate: Fraction, say: Say) -> Iterator[Frame]:
         """Repeats and drops frames, so that they come at a constant rate."""
@@ -351,26 +365,6 @@ class VideoFile:
                 f"{self.path} has a variable frame rate, and the output {float(rate):.5g} frames "
                 f"per second: {repeated} frames repeated, {dropped} dropped"
             )
-
-    def _decoded(self, packets: Iterator[Any], stream: Any, say: Say) -> Iterator[Any]:
-        """PyAV's frames; packets that cannot be decoded are skipped and counted."""
-        av = require_av()
-        stream.thread_type = "AUTO"
-        damaged = 0
-        while True:
-            try:
-                packet = next(packets, None)
-                if packet is None:
-                    break
-                decoded = packet.decode()
-            except av.error.FFmpegError:
-                damaged += 1
-                if damaged > MAX_DAMAGED:
-                    break
-                continue
-            yield from decoded
-        if damaged:
-            say(f"warning: {self.path} is damaged: {damaged} packets could not be decoded")
 
 
 def open_source(path: pathlib.Path, rate: Fraction | None = None) -> ImageFolder | VideoFile:
@@ -402,10 +396,11 @@ def open_container(path: pathlib.Path) -> Iterator[Any]:
     av = require_av()
     try:
         # "file:" keeps a colon in the name from being read as a protocol.
-        with av.open(f"file:{path}") as container:
-            yield container
+        container = av.open(f"file:{path}")
     except av.error.FFmpegError as error:
         raise InputError(f"{path} is not a video, or is damaged: {error.strerror}") from error
+    with container:
+        yield container
 
 
 def video_stream(container: Any) -> Any:
@@ -415,16 +410,58 @@ def video_stream(container: Any) -> Any:
         InputError: there is none.
     """
     cover = require_av().stream.Disposition.attached_pic
+    name = container.name.removeprefix("file:")
     for stream in container.streams.video:
         if not stream.disposition & cover:
+            if stream.codec_context is None:
+                raise InputError(f"{name}: FFmpeg has no decoder for its video")
             return stream
-    raise InputError(f"{container.name.removeprefix('file:')} holds no video")
+    raise InputError(f"{name} holds no video")
 
 
-def _on_clock(packets: Iterator[Any], clock: Clock) -> Iterator[Any]:
-    """Moves the times of all packets of a stream."""
-    for packet in packets:
+def read_packets(container: Any, streams: Any, damage: Damage | None = None) -> Iterator[Any]:
+    """Reads the packets of a stream, or a list of them; continues after errors.
+
+    Args:
+        container, streams: of PyAV.
+        damage: counts the errors.
+    """
+    for _ in range(MAX_ERRORS):
+        try:
+            yield from container.demux(streams)
+            return
+        except require_av().error.FFmpegError:
+            if damage is not None:
+                damage.unread += 1
+
+
+def _decoded(packets: Iterator[Any], stream: Any, damage: Damage) -> Iterator[Any]:
+    """PyAV's frames; packets that cannot be decoded are skipped and counted."""
+    stream.thread_type = "AUTO"
+    if stream.codec_context.name == "ffv1":
+        # Otherwise FFmpeg conceals what does not fit its checksum, without a flag.
+        stream.codec_context.options = {"err_detect": "crccheck+explode"}
+    for index, packet in enumerate(packets):
+        try:
+            frames = packet.decode()
+        except require_av().error.FFmpegError:
+            damage.undecoded.add(index)
+            continue
+        for frame in frames:
+            damage.frames += frame.is_corrupt
+            yield frame
+
+
+def _on_clock(packets: Iterator[Any], clock: Clock, damage: Damage) -> Iterator[Any]:
+    """Moves the times of a stream's packets, and notes which are flagged as corrupt."""
+    for index, packet in enumerate(packets):
+        part = clock.part
         clock.move(packet)
+        if clock.part > part:
+            damage.jumps.add(index)
+        damage.packets += packet.size > 0
+        if packet.is_corrupt:
+            damage.flagged.add(index)
         yield packet
 
 

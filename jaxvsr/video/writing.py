@@ -22,7 +22,7 @@ from jaxvsr.video.encoding import (
     has_variable_rate,
 )
 from jaxvsr.video.pyav import require_av
-from jaxvsr.video.reading import TimeRange, open_container, video_stream
+from jaxvsr.video.reading import TimeRange, open_container, read_packets, video_stream
 
 INTERLEAVING = 10  # seconds by which packets of different streams may be out of order in a file
 # Metadata that muxers write themselves.
@@ -138,8 +138,16 @@ def mux(
             exact = shift or clock.origin or not has_variable_rate(path)
             begin = shift if exact else None
             streams.append(_copied_packets(source, clock, others, shift, begin, end))
-        for packet in heapq.merge(*streams, key=_decoding_time):
-            output.mux(packet)
+        try:
+            for packet in heapq.merge(*streams, key=_decoding_time):
+                output.mux(packet)
+        except av.error.FFmpegError as error:
+            if isinstance(error, OSError):  # the disk's
+                raise
+            raise InputError(
+                f"FFmpeg cannot write {path.suffix}: {error.strerror}. Try another container, or "
+                "leave out streams by --copy"
+            ) from error
 
 
 def reorder_delay(frames: Iterable[int]) -> int:
@@ -237,7 +245,7 @@ def _clock(path: pathlib.Path, source: Any, part: TimeRange) -> Clock:
         video = video_stream(container)
         clock = Clock(container, video)
         _, end = _limits(clock, part)
-        for packet in container.demux(video) if clock.restarts else ():
+        for packet in read_packets(container, video) if clock.restarts else ():
             clock.move(packet)
             time = (packet.pts or 0) * packet.time_base
             if end is not None and time > end + INTERLEAVING:
@@ -289,7 +297,7 @@ def _copied_packets(
     if wanted and clock.restarts:
         wanted.append(video_stream(source))  # defines the parts
     last: dict[int, int] = {}
-    for packet in source.demux(wanted) if wanted else ():
+    for packet in read_packets(source, wanted) if wanted else ():
         if packet.dts is None or not packet.size:  # marks the end of a stream
             continue
         clock.move(packet)
