@@ -159,6 +159,7 @@ def _request(value: Mapping[str, Any]) -> Request:
                 tile=parse_tile(value["tile"]),
                 tile_overlap=value["tile_overlap"],
                 space=value["space"],
+                warm_up=value["warm_up"],
             ),
             encoder=EncoderOptions(
                 codec=value["codec"],
@@ -227,6 +228,11 @@ def command(name: str) -> cli.Command:
     whole("tile_overlap", Settings.tile_overlap, "Input pixels that tiles share", lower_bound=0)
     whole("space", 1, "Number of devices that share each frame")
     whole("segment", SEGMENT, "Frames per segment", lower_bound=1)
+    number(
+        "warm_up",
+        True,
+        "Show a network that carries a state the mirrored first frames of each scene before it",
+    )
     number("resume", False, "Resume an interrupted run")
     number("overwrite", False, "Replace an existing output")
     cli.define_hosts(values)

@@ -15,6 +15,7 @@ from jaxvsr.upscaling import chunks
 from jaxvsr.upscaling.chunks import Chunk, ChunkPlan
 from jaxvsr.upscaling.engine import Engine, Job, Result
 from jaxvsr.upscaling.memory import host_memory
+from jaxvsr.upscaling.warm_up import SETTLED, PlacedFrame, insert_mirrored, number_frames
 from jaxvsr.video.reading import Frame, Say
 
 MAX_CHUNK = 60  # frames, for networks that see the whole clip
@@ -34,6 +35,9 @@ class Settings:
         tile_overlap: of neighbouring tiles, input pixels.
         deep: whether the output has 16 bits.
         space: number of devices that share the rows of each frame.
+        warm_up: whether a network that carries a state first sees the mirrored first frames of each
+            scene, so that its output is settled from the first frame on. If not, the output is that
+            of the network for the whole clip.
     """
 
     chunk: int = 0
@@ -42,6 +46,7 @@ class Settings:
     tile_overlap: int = 32
     deep: bool = False
     space: int = 1
+    warm_up: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,19 +103,26 @@ class Stream:
         devices = devices or jax.local_devices()
         check_devices_per_frame(settings.space, len(devices), "--space")
         check_overlap(model, settings, devices, whole)
-        self._frames = iter(frames)
-        first = next(self._frames, None)
+        source = number_frames(frames)
+        first = next(source, None)
         if first is None:
             raise InputError("there are no frames to upscale")
         size = first.pixels.shape[:2]
         self.streams = _streams(model, devices, whole)
         plan = _make_plan(model, settings, size, self.streams, len(devices) // settings.space)
         chunk = plan.frames
-        head = [first, *itertools.islice(self._frames, plan.frames - 1)]
+        placed: Iterator[PlacedFrame] = itertools.chain([first], source)
+        self._warms_up = settings.warm_up and _has_state(model)
+        if self._warms_up:
+            each = plan.frames if self.streams else 1
+            # Whole chunks, so that a chunk of a stream ends at the same frames as without.
+            count = -(-(SETTLED + model.lookahead) // each) * each
+            placed = insert_mirrored(placed, count, model.lookahead)
+        head = list(itertools.islice(placed, plan.frames))
         if not self.streams and len(head) < plan.frames:
             plan = dataclasses.replace(plan, frames=len(head), overlap=0)
         self._plan, self._lookahead = plan, model.lookahead or 0
-        self._frames = itertools.chain(head, self._frames)
+        self._frames = itertools.chain(head, placed)
         length = max(plan.frames, getattr(model, "min_frames", 1))
         if self.streams:
             length = plan.frames + 1 + self._lookahead
@@ -154,26 +166,37 @@ class Stream:
             )
         else:
             marked: Iterable = ((frame, False) for frame in self._frames)
-            if self._plan.scenes:
+            if self._warms_up:
+                marked = _mark_mirrored(self._frames)
+            elif self._plan.scenes:
                 thumbnails = ((f, chunks.thumbnail(f.pixels)) for f in self._frames)
                 marked = chunks.mark_scene_starts(thumbnails)
             jobs = (
                 Job(chunk, np.stack([frame.pixels for frame in chunk.items]))
                 for chunk in chunks.split_into_chunks(marked, self._plan)
-                if chunk.end > done
+                if chunk.items[-1].index >= done
             )
             pairs = ((result.chunk, result.sr) for result in self._engine.upscale(jobs))
-            outputs = itertools.starmap(Output, chunks.join_chunks(pairs, self._plan))
+            joined = chunks.join_chunks(pairs, self._plan)
+            outputs = (Output(f.index, f, sr) for _, f, sr in joined if not f.mirrored)
         return (output for output in outputs if output.index >= done)
 
 
+def _mark_mirrored(frames: Iterable[PlacedFrame]) -> Iterator[tuple[PlacedFrame, bool]]:
+    """Marks the first mirrored frame of each scene as the start of a scene."""
+    before = False
+    for frame in frames:
+        yield frame, frame.mirrored and not before
+        before = frame.mirrored
+
+
 def split_into_windows(
-    frames: Iterable[Frame], count: int, lookahead: int, done: int = 0
+    frames: Iterable[PlacedFrame], count: int, lookahead: int, done: int = 0
 ) -> Iterator[Job]:
     """Splits a stream for a network that carries a state from frame to frame.
 
     Args:
-        frames: of the stream.
+        frames: of the stream, perhaps with mirrored ones before scenes, multiples of `count`.
         count: frames that are upscaled at once.
         lookahead: frames after them that the network sees.
         done: number of frames at the beginning that are skipped, a multiple of `count`.
@@ -190,7 +213,7 @@ def split_into_windows(
         items = held[1 : 1 + count]
         if not items:
             return
-        if first >= done:
+        if items[-1].index >= done:
             seen = held + held[-1:] * (length - len(held))
             yield Job(Chunk(first, items, first == 0), np.stack([f.pixels for f in seen]))
         held = held[count:]  # begins with the frame before the next ones
@@ -260,8 +283,9 @@ def _streams(model: nn.Module, devices: list[jax.Device], whole: bool) -> bool:
 
 
 def _with_states(result: Result, every: int) -> Iterator[Output]:
-    chunk = result.chunk
-    for i, frame in enumerate(chunk.items):
-        last = i + 1 == len(chunk.items)
-        wanted = last and every and chunk.end % every == 0
-        yield Output(chunk.first + i, frame, result.sr[i], result.state() if wanted else None)
+    for i, frame in enumerate(result.chunk.items):
+        if frame.mirrored:
+            continue
+        last = i + 1 == len(result.chunk.items)
+        wanted = last and every and (frame.index + 1) % every == 0
+        yield Output(frame.index, frame, result.sr[i], result.state() if wanted else None)

@@ -17,7 +17,7 @@ from videos import Mean, Trail
 from jaxvsr import upscale
 from jaxvsr.errors import InputError
 from jaxvsr.upscaling.stream import Settings, split_into_windows
-from jaxvsr.video.reading import Frame
+from jaxvsr.upscaling.warm_up import PlacedFrame
 
 
 @functools.cache
@@ -127,7 +127,7 @@ def test_chunks_are_distributed_over_devices():
 @hypothesis_settings(max_examples=60, deadline=None)
 @given(st.integers(0, 12), st.integers(1, 5), st.integers(0, 3), st.integers(0, 2))
 def test_windows_hold_the_frames_that_a_step_needs(length, count, lookahead, skipped):
-    frames = [Frame(np.full((1, 1, 3), i, np.uint8), i) for i in range(length)]
+    frames = [PlacedFrame(np.full((1, 1, 3), i, np.uint8), i, index=i) for i in range(length)]
     seen = []
     for job in split_into_windows(frames, count, lookahead, skipped * count):
         assert len(job.lq) == 1 + count + lookahead
