@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import textwrap
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
@@ -27,6 +28,9 @@ COMMANDS = {
     "data": "jaxvsr.prepare",
 }
 
+# Signals that end a command in order, and what they are called.
+SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "SIGTERM"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Command:
@@ -42,6 +46,7 @@ class Command:
         arguments: names of the arguments that must be given.
         open_ended: whether more arguments may follow.
         failure: exit code for wrong input.
+        after_interruption: how to go on after Ctrl-C or SIGTERM.
     """
 
     help: str
@@ -51,6 +56,7 @@ class Command:
     arguments: Sequence[str] = ()
     open_ended: bool = False
     failure: int = 1
+    after_interruption: str = "nothing is left to resume: start again"
 
 
 def define_config(values: flags.FlagValues) -> None:
@@ -102,6 +108,7 @@ def start(name: str, module: str = "", words: Sequence[str] | None = None) -> No
         words: the command line without the program's name; None: that of this process.
     """
     words = sys.argv[1:] if words is None else words
+    _handle_signals(_end_at_once)  # there is nothing to save yet
     _quiet_libraries()
     asks_for_help = any(re.fullmatch("--?h(elp(short|full)?)?", word) for word in words)
     if not asks_for_help:
@@ -110,6 +117,8 @@ def start(name: str, module: str = "", words: Sequence[str] | None = None) -> No
     if asks_for_help:
         print(_help(command))
         sys.exit(0)
+    _handle_signals(_interrupt)
+    _end_on_second_interrupt()
     sys.exit(run_command(command, words))
 
 
@@ -129,9 +138,15 @@ def run_command(command: Command, words: Sequence[str]) -> int:
     except (flags.Error, InputError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return command.failure
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr, flush=True)
-        return 128 + signal.SIGINT
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}", file=sys.stderr, flush=True)
+        return 1
+    except KeyboardInterrupt as interrupt:
+        number = interrupt.args[0] if interrupt.args else signal.SIGINT
+        message = f"{SIGNALS[number]}: {command.after_interruption}"
+        print(message, file=sys.stderr, flush=True)
+        return 128 + number
 
 
 def split_overrides(words: Iterable[str]) -> tuple[dict[str, str], list[str]]:
@@ -157,6 +172,40 @@ def split_overrides(words: Iterable[str]) -> tuple[dict[str, str], list[str]]:
     return overrides, rest
 
 
+def _handle_signals(handler: Callable[[int, Any], None]) -> None:
+    for number in SIGNALS:
+        signal.signal(number, handler)
+
+
+def _end_at_once(number: int, frame: Any) -> NoReturn:
+    """Ends the process by a signal, without clean-up."""
+    del frame
+    os.write(2, f"{SIGNALS[signal.Signals(number)]}\n".encode())
+    os._exit(128 + number)
+
+
+def _interrupt(number: int, frame: Any) -> NoReturn:
+    """Ends a command by a signal: it cleans up undisturbed, and `run_command` prints a line."""
+    del frame
+    _handle_signals(lambda *_: None)
+    raise KeyboardInterrupt(number)
+
+
+def _end_on_second_interrupt() -> None:
+    """Lets a second Ctrl-C end the process at once, even while the main thread compiles."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        interrupts = 0
+        while interrupts < 2:
+            interrupts += os.read(read, 1) == bytes([signal.SIGINT])
+        _end_at_once(signal.SIGINT, None)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _check_complete(command: Command, arguments: Sequence[str]) -> None:
     """Raises InputError for missing or superfluous flags and arguments."""
     usage = command.help.strip().splitlines()
@@ -179,7 +228,7 @@ def _quiet_libraries() -> None:
     """Keeps logs of the libraries away from the terminal; they read this when they are loaded.
 
     XLA logs slow constant folding as an error; errors that matter are raised as exceptions. If a
-    process ends abruptly, Python frees the memory it shared with its data loading workers and
+    process ends abruptly, Python frees the semaphores it shared with its data loading workers and
     warns of it.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

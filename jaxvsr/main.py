@@ -39,7 +39,13 @@ def command(name: str) -> cli.Command:
     def main(value: dict[str, Any]) -> None:
         train_or_score({"mode": name} | value)
 
-    return cli.Command(__doc__, main, values, required=("config", "workdir"))
+    return cli.Command(
+        __doc__,
+        main,
+        values,
+        required=("config", "workdir"),
+        after_interruption="run the same command again to resume",
+    )
 
 
 def train_or_score(value: dict[str, Any]) -> None:

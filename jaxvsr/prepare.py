@@ -17,6 +17,7 @@ from absl import flags
 
 from jaxvsr import cli, shipped
 from jaxvsr.errors import InputError, suggest
+from jaxvsr.locks import locked
 
 
 def prepare(
@@ -38,7 +39,8 @@ def prepare(
         The folder of the data set.
 
     Raises:
-        InputError: unknown data set or config, or files that are missing or wrong.
+        InputError: unknown data set or config, files that are missing or wrong, or another process
+            prepares the data set.
     """
     name, _, variant = dataset.partition("/")
     folder = shipped.folder("builders")
@@ -55,10 +57,13 @@ def prepare(
         chosen = builder_class.builder_config_cls(**fields) if fields else variant or variants[0]
         builder = builder_class(config=chosen, data_dir=data_dir or None)
         settings = tfds.download.DownloadConfig(manual_dir=manual_dir or None)
-        builder.download_and_prepare(download_config=settings)
+        path = pathlib.Path(builder.data_dir)
+        if not path.exists():
+            with locked(path.with_name(f".{path.name}.lock"), f"preparing {dataset}"):
+                builder.download_and_prepare(download_config=settings)
     except (ValueError, TypeError, OSError, AssertionError) as error:
         raise InputError(f"{dataset}: {error}") from error
-    return pathlib.Path(builder.data_dir)
+    return path
 
 
 def command(name: str) -> cli.Command:

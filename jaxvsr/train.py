@@ -3,8 +3,10 @@
 import functools
 import pathlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
+import jax
 import ml_collections
 
 from jaxvsr import evaluate
@@ -13,6 +15,7 @@ from jaxvsr.evaluation import scoring
 from jaxvsr.evaluation.protocol import degradation_of, warn_of_other_degradation
 from jaxvsr.evaluation.reports import Evaluation
 from jaxvsr.evaluation.restoring import Restorer, make_restorer
+from jaxvsr.locks import locked
 from jaxvsr.preflight import preflight
 from jaxvsr.training import loop
 from jaxvsr.training.summaries import Summaries, make_workdir
@@ -29,10 +32,10 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
         The scores of the best checkpoint, beside those of bicubic enlargement.
 
     Raises:
-        InputError: a setting, the data or the folder is wrong; before any long work, if it can be
-            known.
+        InputError: a setting, the data or the folder is wrong, or another process trains there;
+            before any long work, if it can be known.
         FloatingPointError: the loss or a gradient is not finite.
-        SystemExit: after SIGTERM, once everything is saved.
+        SystemExit: after SIGTERM or Ctrl-C, once everything is saved.
     """
     opened = preflight(config, workdir, train=True)
     assert opened.source
@@ -42,8 +45,11 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
     make_workdir(workdir)
     restore = make_restorer(opened.model, config.eval.space)
     score = functools.partial(_score, restore, opened.eval_source, config)
-    loop.training_loop(config, workdir, opened.model, opened.source, score, trained_on)
-    return evaluate.score_best(config, workdir, opened, restore)
+    # All processes of a run write into one folder.
+    first = jax.process_index() == 0
+    with locked(workdir / ".lock", f"training in {workdir}") if first else nullcontext():
+        loop.training_loop(config, workdir, opened.model, opened.source, score, trained_on)
+        return evaluate.score_best(config, workdir, opened, restore)
 
 
 def _score(

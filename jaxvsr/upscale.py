@@ -236,4 +236,10 @@ def command(name: str) -> cli.Command:
     number("resume", False, "Resume an interrupted run")
     number("overwrite", False, "Replace an existing output")
     cli.define_hosts(values)
-    return cli.Command(__doc__, main, values, arguments=("INPUT", "OUTPUT"))
+    return cli.Command(
+        __doc__,
+        main,
+        values,
+        arguments=("INPUT", "OUTPUT"),
+        after_interruption="finished segments are kept; continue with --resume",
+    )

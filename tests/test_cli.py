@@ -1,5 +1,8 @@
 """Command lines: first words, help, overrides, errors and exit codes."""
 
+import os
+import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -149,3 +152,75 @@ def test_the_public_modules_are_imported_on_first_use():
     assert done.stdout.strip() == "False 4 True"
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         jaxvsr.nothing  # noqa: B018
+
+
+SLOW = """
+import ctypes, sys, time
+from absl import flags
+from jaxvsr import cli
+def main(value):
+    try:
+        print("working", flush=True)
+        time.sleep(60)
+    finally:
+        if sys.argv[1] == "slowly":
+            print("stopping", flush=True)
+            ctypes.CDLL(None).sleep(60)
+def command(name):
+    values = flags.FlagValues()
+    return cli.Command("Waits.", main, values, after_interruption="continue with --resume")
+if __name__ == "__main__":
+    cli.start("slow", "__main__", [])
+"""
+
+
+def started(tmp_path, *words):
+    """A command in a process of its own, that has begun its work."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    command = [sys.executable, str(tmp_path / "slow.py"), *words]
+    env = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[1])}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    )
+    assert "loading libraries" in process.stdout.readline()
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "SIGTERM")]
+)
+def test_signals_end_a_command_with_a_line(tmp_path, number, said):
+    process = started(tmp_path, "fast")
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(number)
+    _, error = process.communicate(timeout=20)
+    assert error == f"{said}: continue with --resume\n"
+    assert process.returncode == 128 + number
+
+
+def test_a_second_interrupt_ends_at_once(tmp_path):
+    """Even while the main thread is inside a library."""
+    process = started(tmp_path, "slowly")
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "stopping\n"
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=20)
+    assert error == "interrupted\n" and process.returncode == 128 + signal.SIGINT
+
+
+def test_a_signal_while_libraries_are_loaded():
+    command = [sys.executable, "-m", "jaxvsr", "upscale", "a", "b"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert "loading libraries" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=20)
+    assert error == "interrupted\n" and process.returncode == 128 + signal.SIGINT
+
+
+def test_errors_of_the_system_name_the_file(capsys):
+    def main(value):
+        raise OSError(28, "No space left on device", "/data/run/metrics.jsonl")
+
+    assert cli.run_command(cli.Command("Fails.", main, flags.FlagValues()), []) == 1
+    assert capsys.readouterr().err == ("error: /data/run/metrics.jsonl: No space left on device\n")

@@ -1,11 +1,13 @@
 """The input pipeline: draws, reads and batches training samples."""
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 
 import grain
 import ml_collections
@@ -15,6 +17,10 @@ from absl import flags
 from jaxvsr.data import transforms
 from jaxvsr.data.degradations import Degradation, parse_degradation
 from jaxvsr.data.sources import TFDSClips
+
+# Signals to a process group, from the keyboard and from schedulers. Training needs its next batches
+# after them, so only the training process reacts.
+GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +148,7 @@ def training_batches(
     position: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-) -> grain.DatasetIterator[dict[str, np.ndarray]]:
+) -> Generator[dict[str, np.ndarray], None, None]:
     """Yields batches endlessly; their samples depend only on the seed and the position.
 
     Samples position to position + batch make the next global batch, for any number of worker
@@ -176,18 +182,45 @@ def training_batches(
     if data.workers:
         if not flags.FLAGS.is_parsed():  # outside of absl's main: notebooks, tests
             flags.FLAGS.mark_as_parsed()
-        dataset = dataset.mp_prefetch(
+        # Batches go through pipes: shared memory would stay behind after a SIGKILL, and containers
+        # have little of it.
+        piped = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
+        dataset = grain.experimental.WithOptionsIterDataset(dataset, piped).mp_prefetch(
             grain.MultiprocessingOptions(data.workers, per_worker_buffer_size=2),
             worker_init_fn=_live_with_parent,
         )
-    return iter(dataset)
+    return _batches(iter(dataset))
+
+
+def _batches(
+    batches: grain.DatasetIterator[dict[str, np.ndarray]],
+) -> Generator[dict[str, np.ndarray], None, None]:
+    """Yields the batches; the processes that read them start with the first one."""
+    with contextlib.closing(batches):
+        with _signals_blocked():
+            first = next(batches)
+        yield first
+        yield from batches
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Lets processes that start meanwhile begin with blocked signals; other threads get them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows has no such signals
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _live_with_parent(worker: int, workers: int) -> None:
-    """Lets a reading process ignore SIGTERM and end with the training process."""
+    """Lets a reading process ignore signals to the group and end with the training process."""
     del worker, workers
-    # Schedulers signal the whole process group, but training still needs its next batches.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in GROUP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -46,6 +47,9 @@ def connected(given: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator
         yield
     except Exception as error:
         leave(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        os._exit(128 + signal.SIGINT)  # without waiting for the others
 
 
 def connect(

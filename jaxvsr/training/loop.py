@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import pathlib
 import signal
 import sys
@@ -60,8 +61,22 @@ def training_loop(
         InputError: the folder holds another run, the initial weights do not fit, or the disk or
             the memory of a device is full.
         FloatingPointError: the loss or a gradient is not finite.
-        SystemExit: after SIGTERM, once everything is saved.
+        SystemExit: after SIGTERM or Ctrl-C, once everything is saved.
     """
+    with stop_signals() as signals:
+        _train(config, workdir, model, source, score, degradation, signals)
+
+
+def _train(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    model: nn.Module,
+    source: TFDSClips,
+    score: Score,
+    degradation: str,
+    signals: list[int],
+) -> None:
+    """As `training_loop`; a signal in the list ends it once everything is saved."""
     checkpoints = Checkpoints(workdir, config.train.keep, degradation)
     done, steps = checkpoints.latest_step() or 0, config.train.steps
     if done >= steps:
@@ -98,14 +113,13 @@ def training_loop(
     memory = enough_memory("lower data.batch, raise train.accumulate or set model.remat")
     trace = tracing.traced(tracing.trace_steps(config.train.profile_steps), workdir)
     with (
-        _sigterm() as asked_to_stop,
         closing(checkpoints),
         closing(summaries),
         closing(batches),
         memory,
         trace as trace_at,
     ):
-        while done < steps and not (asked_to_stop.is_set() or checkpoints.preempted(done)):
+        while done < steps and not (signals or checkpoints.preempted(done)):
             trace_at(done, state)
             with progress.waiting("data"):
                 batch = next(batches)
@@ -123,15 +137,19 @@ def training_loop(
                 psnr = None
                 if scored:
                     with progress.paused():
-                        psnr = score(state.weights.variables, done, summaries, asked_to_stop.is_set)
+                        psnr = score(
+                            state.weights.variables, done, summaries, lambda: bool(signals)
+                        )
                 with progress.waiting("checkpoint"):
                     checkpoints.save(state, position, psnr)
         trace_at(done, state)
         progress.read()
         checkpoints.save(state, position)
-    if done < steps or asked_to_stop.is_set():
-        say(f"SIGTERM: saved at step {done}; run the same command again to resume")
-        sys.exit(128 + signal.SIGTERM)
+    if done < steps or signals:
+        number = signals[0] if signals else signal.SIGTERM
+        name = "interrupted" if number == signal.SIGINT else "SIGTERM"
+        say(f"{name}: saved at step {done}; run the same command again to resume")
+        sys.exit(128 + number)
 
 
 def first_state(
@@ -206,15 +224,30 @@ def _given_variables(config: ml_collections.ConfigDict, model: nn.Module, params
 
 
 @contextmanager
-def _sigterm() -> Iterator[threading.Event]:
-    """Turns SIGTERM into an event. With several processes JAX's own handler stays, which makes all
-    of them stop at the same step."""
-    asked = threading.Event()
-    if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
-        yield asked
+def stop_signals() -> Iterator[list[int]]:
+    """Collects SIGTERM and SIGINT (Ctrl-C) instead of ending the process.
+
+    With several processes JAX's own handler of SIGTERM stays, which makes all of them stop at the
+    same step, and SIGINT becomes SIGTERM.
+
+    Yields:
+        A list of the signals that have come.
+    """
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+
+    def note(number: int, _: Any) -> None:
+        if jax.process_count() > 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            came.append(number)
+
+    numbers = (signal.SIGINT,) if jax.process_count() > 1 else (signal.SIGINT, signal.SIGTERM)
+    before = [(number, signal.signal(number, note)) for number in numbers]
     try:
-        yield asked
+        yield came
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before:
+            signal.signal(number, handler)

@@ -155,6 +155,17 @@ def test_workers_do_not_change_the_order(data_dir):
     assert_equal(take(3, source, data=data), alone)
 
 
+def test_workers_use_no_shared_memory(data_dir, monkeypatch):
+    """It would stay behind where all processes are killed at once."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a batch came through shared memory")
+
+    monkeypatch.setattr("multiprocessing.shared_memory.SharedMemory", refuse)
+    source = TFDSClips("dead_leaves/test", "train", str(data_dir))
+    assert len(take(2, source, data=settings(crop=64, frames=2, workers=1))) == 2
+
+
 def test_a_batch_may_be_one_sample():
     singles = take(8, data=settings(batch=1))
     whole = take(2)

@@ -68,12 +68,29 @@ def test_sigterm_saves_and_stops(whole, data_dir, tmp_path):
     changes = {"train.checkpoint_every": 1000, "data.workers": 2}
     process = start("swrn", data_dir, workdir, **changes)
     wait_for(lambda: path.exists() and path.read_text().count("\n") >= 2, process)
+    with pytest.raises(InputError, match=rf"process \({process.pid} on .*\) is training in"):
+        train.train(settings(swrn.get_config, data_dir), workdir)
     os.killpg(process.pid, signal.SIGTERM)  # as schedulers do: the workers get it too
     output = finish(process, 128 + signal.SIGTERM)
     stopped = Checkpoints(workdir).latest_step()
     assert f"saved at step {stopped}" in output and stopped == max(reports(workdir))
     finish(start("swrn", data_dir, workdir))
     assert reports(workdir) == reports(whole[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_first_step_saves_too(data_dir, tmp_path, number):
+    """The processes that read are still starting then, and get the signal as well."""
+    workdir = tmp_path / "run"
+    process = start("swrn", data_dir, workdir, **{"data.workers": 2})
+    wait_for(lambda: any(workdir.glob("events.out.tfevents*")), process)
+    os.killpg(process.pid, number)
+    output = finish(process, 128 + number)
+    name = "SIGTERM" if number == signal.SIGTERM else "interrupted"
+    stopped = Checkpoints(workdir).latest_step()
+    assert f"{name}: saved at step {stopped}; run the same command again to resume" in output
+    assert "Traceback" not in output and "Exception" not in output
+    assert not (workdir / ".lock").exists()
 
 
 @pytest.mark.slow
