@@ -1,11 +1,14 @@
-"""Exports a network as a file for phones (LiteRT).
+"""Exports a network as a file for phones (LiteRT) or for servers (StableHLO).
 
     jaxvsr export --preset=swrn --size=180x320 --out=phone
     jaxvsr export --preset=swrn --size=180x320 --quant=int8 --calibration=frames/ --out=phone
     jaxvsr export --config=mobile:SORT_2 --checkpoint=runs/sort --size=180x320 --out=phone
+    jaxvsr export --config=miavsr --checkpoint=runs/mia --format=stablehlo --frames=10 \
+        --size=180x320 --out=server
 
 Writes a .tflite file, which runs one frame with the signature frames[, hidden] -> sr[, hidden_out],
-and a .json file, which describes it. Needs pip install 'jaxvsr[export]'.
+and a .json file, which describes it; this needs pip install 'jaxvsr[export]'. Or writes a
+.stablehlo file, which runs clips of --frames frames: lq (b, t, h, w, 3) -> sr.
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds
@@ -23,9 +26,12 @@ from absl import flags
 from jaxvsr import cli, presets
 from jaxvsr.config import load_config
 from jaxvsr.errors import InputError
-from jaxvsr.exporting.phone_file import QUANT, Request, export_phone_file
+from jaxvsr.exporting.phone_file import QUANT, Request, export_phone_file, make_folder
 from jaxvsr.exporting.phone_graph import as_mobile
+from jaxvsr.exporting.stablehlo import export_stablehlo, write_stablehlo
 from jaxvsr.upscale import load_network
+
+FRAMES = 10  # of a clip, in a StableHLO program
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -33,43 +39,58 @@ def parse_size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([0-9]+)x([0-9]+)", text)
     if not match:
         raise InputError(f"--size must be HEIGHTxWIDTH, for example 180x320; got {text!r}")
-    return int(match[1]), int(match[2])
+    size = int(match[1]), int(match[2])
+    if not all(size):
+        raise InputError(f"--size={text} must be positive")
+    return size
 
 
 def main(value: dict[str, Any]) -> None:
     """Runs the command with the values of its flags."""
     if value["overrides"] and not value["config"]:
         raise InputError("fields of a config need --config=FILE")
-    request = Request(
-        size=parse_size(value["size"]),
-        quant=value["quant"],
-        calibration=pathlib.Path(value["calibration"]) if value["calibration"] else None,
-    )
+    size, out = parse_size(value["size"]), pathlib.Path(value["out"])
+    phone = value["format"] == "tflite"
+    if not phone and (value["quant"] != "fp32" or value["calibration"]):
+        raise InputError("--quant and --calibration are for --format=tflite")
+    if phone and value["frames"]:
+        raise InputError("--frames is for --format=stablehlo: a .tflite file runs one frame")
     config = load_config(value["config"], value["overrides"]) if value["config"] else None
-    if config:
+    if config and phone:
         from jaxvsr.preflight import create_model  # needs TFDS, which built-in weights do without
 
         as_mobile(create_model(config))
     model, variables, origin = load_network(config, value["checkpoint"], value["preset"])
     name = config.model.name if config else value["preset"] or presets.DEFAULT
-    export_phone_file(model, variables, request, origin, name, pathlib.Path(value["out"]))
+    if phone:
+        folder = pathlib.Path(value["calibration"]) if value["calibration"] else None
+        request = Request(size=size, quant=value["quant"], calibration=folder)
+        export_phone_file(model, variables, request, origin, name, out)
+        return
+    frames = value["frames"] or FRAMES
+    data = export_stablehlo(model, variables, size, frames)
+    make_folder(out)
+    write_stablehlo(data, origin, f"{name}_{frames}x{size[0]}x{size[1]}", out)
 
 
 def command(name: str) -> cli.Command:
     """Describes the command "export"."""
     values = flags.FlagValues()
     text = functools.partial(flags.DEFINE_string, flag_values=values)
+    choice = functools.partial(flags.DEFINE_enum, flag_values=values)
     cli.define_config(values)
     text("checkpoint", "", "Folder of a run, whose best checkpoint is used")
     text("preset", "", f"Built-in weights without --config: {' or '.join(presets.names())}")
     text("size", "", "HEIGHTxWIDTH of the input frames: 180x320")
-    flags.DEFINE_enum(
-        "quant",
-        "fp32",
-        QUANT,
-        "fp16: 16-bit weights; int8: 8-bit integers throughout",
+    choice("format", "tflite", ("tflite", "stablehlo"), "tflite: a phone's file, for LiteRT")
+    flags.DEFINE_integer(
+        "frames",
+        0,
+        f"Frames of a clip, with --format=stablehlo; default {FRAMES}",
+        lower_bound=0,
         flag_values=values,
     )
+    choice("quant", "fp32", QUANT, "fp16: 16-bit weights; int8: 8-bit integers throughout")
     text("calibration", "", "Folder of images or videos of --size, for the ranges of int8")
     text("out", "", "Folder of the files")
     return cli.Command(__doc__, main, values, required=("size", "out"))

@@ -26,13 +26,15 @@ def test_as_a_program(tmp_path):
     ("flags", "message"),
     [
         (["--size=180"], "--size must be HEIGHTxWIDTH, for example 180x320; got '180'"),
-        (["--size=0x320"], "both positive"),
+        (["--size=0x320"], "--size=0x320 must be positive"),
         (["--size=8x8", "--preset=large"], "no preset 'large'"),
         (["--size=8x8", "--config=basicvsr"], "BasicVSR needs the whole clip for each frame"),
         (["--size=8x8", "--config=swrn"], "swrn needs --checkpoint"),
         (["--size=8x8", "--quant=int8"], "--quant=int8 needs --calibration"),
         (["--size=8x8", "--quant=int4"], "--quant=int4.*fp32"),
         (["--size=8x8", "--calibration=none"], "--calibration=none is not a folder"),
+        (["--size=8x8", "--frames=3"], "--frames is for --format=stablehlo"),
+        (["--size=8x8", "--format=stablehlo", "--quant=fp16"], "--quant .* for --format=tflite"),
     ],
 )
 def test_wrong_flags_are_explained(tmp_path, capsys, flags, message):

@@ -31,6 +31,8 @@ def map_chunks(compute: Callable[[Any, Any], Any], weights: Any, windows: Any) -
 
 def _map_chunks(compute: Callable[[Any, Any], Any], weights: Any, windows: Any) -> Any:
     n = jax.tree.leaves(windows)[0].shape[0]
+    if not isinstance(n, int):  # of an exported program with a symbolic batch size
+        return compute(weights, windows)
     count = -(-n // CPU_WINDOWS)
     size = -(-n // count)
 
