@@ -59,9 +59,9 @@ def convert(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out={out} exists: name a new folder")
     name = config.model.name
-    tensors = read(source, group)
+    tensors = read(source, group, say)
     try:
-        found = weights.compare(**config.model, tensors=tensors)
+        found = weights.compare(**config.model, tensors=tensors, say=say)
         variables = jax.tree.map(jnp.asarray, found.tree())
     except ValueError as error:
         hint = ""

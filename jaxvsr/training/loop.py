@@ -200,7 +200,7 @@ def _given_variables(config: ml_collections.ConfigDict, model: nn.Module, params
         path = pathlib.Path(config.train.init_from)
         say(f"starting from {path}")
         if not path.is_dir():
-            return from_file(path=path, **config.model)
+            return from_file(path=path, say=say, **config.model)
         like = config.copy_and_resolve_references()
         if (path / "config.json").exists():  # it may have been trained with other settings
             there = json.loads((path / "config.json").read_text())["optim"]
@@ -218,7 +218,7 @@ def _given_variables(config: ml_collections.ConfigDict, model: nn.Module, params
     if path == BUILTIN:
         return {"params": {"spynet": builtin_spynet()}}
     try:
-        return {"params": {"spynet": spynet_from_torch(read(path))}}
+        return {"params": {"spynet": spynet_from_torch(read(path, say=say))}}
     except InputError as error:
         raise InputError(f"train.spynet_weights: {error}") from error
 

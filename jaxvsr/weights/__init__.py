@@ -22,8 +22,9 @@ from jaxvsr.weights.rules import Match, Rules, match, places, take_over
 from jaxvsr.weights.rvrt import RVRT, RVRT_LIGHT
 from jaxvsr.weights.spynet import SPYNET
 from jaxvsr.weights.swrn import SWRN
+from jaxvsr.weights.tensors import printable
 from jaxvsr.weights.vrt import VRT
-from jaxvsr.weights.wrappers import unwrap, unwrap_tf
+from jaxvsr.weights.wrappers import be_silent, unwrap, unwrap_tf
 
 TORCH = {
     "basicvsr": BASICVSR,
@@ -44,13 +45,20 @@ TF: dict[str, Rules | Callable[[Iterable[str], Iterable[str]], Rules]] = {
 }
 
 
-def from_file(name: str, path: str | os.PathLike, group: str = "", **fields: Any) -> dict:
+def from_file(
+    name: str,
+    path: str | os.PathLike,
+    group: str = "",
+    say: Callable[[str], None] = be_silent,
+    **fields: Any,
+) -> dict:
     """Converts a file of official weights.
 
     Args:
         name: the model's name.
         path: a file of any format that `files.read` supports.
         group: the set of weights in the file, as for `files.read`.
+        say: receives a line if there is a choice of sets of weights.
         **fields: the model's fields, as for `models.create`.
 
     Returns:
@@ -60,19 +68,25 @@ def from_file(name: str, path: str | os.PathLike, group: str = "", **fields: Any
         InputError: a missing or damaged file, or weights of another model; the message names
             missing tensors, leftover tensors and those of another shape.
     """
-    tensors = read(path, group)
+    tensors = read(path, group, say)
     try:
-        return compare(name, tensors, **fields).tree()
+        return compare(name, tensors, say, **fields).tree()
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{printable(str(path))}: {error}") from error
 
 
-def compare(name: str, tensors: Mapping[str, Any], **fields: Any) -> Match:
+def compare(
+    name: str,
+    tensors: Mapping[str, Any],
+    say: Callable[[str], None] = be_silent,
+    **fields: Any,
+) -> Match:
     """Compares official tensors with a model.
 
     Args:
         name: the model's name.
         tensors: as for `from_torch` or `from_tf`, whichever supports the model.
+        say: receives a line if there is a choice of sets of weights.
         **fields: the model's fields, as for `models.create`.
 
     Returns:
@@ -82,7 +96,7 @@ def compare(name: str, tensors: Mapping[str, Any], **fields: Any) -> Match:
         expected, tensors = _variables(name, TF, fields), unwrap_tf(tensors)
         return match(expected, _tf_rules(name, expected, tensors), tensors, np.asarray)
     expected = _variables(name, TORCH, fields)
-    return match(expected, TORCH[name], unwrap(tensors), _torch_kernel)
+    return match(expected, TORCH[name], unwrap(tensors, say), _torch_kernel)
 
 
 def from_torch(name: str, state_dict: Mapping[str, Any], **fields: Any) -> dict:
@@ -90,8 +104,9 @@ def from_torch(name: str, state_dict: Mapping[str, Any], **fields: Any) -> dict:
 
     Args:
         name: the model's name.
-        state_dict: official tensor names to arrays in PyTorch's layout (OIHW, OIDHW, OI). Names
-            may have the prefixes that `wrappers.unwrap` removes.
+        state_dict: official tensor names to arrays in PyTorch's layout (OIHW, OIDHW, OI), of NumPy
+            or PyTorch. They may be nested in sets, and names may have prefixes, as
+            `wrappers.unwrap` describes.
         **fields: the model's fields, as for `models.create`.
 
     Returns:
@@ -99,7 +114,8 @@ def from_torch(name: str, state_dict: Mapping[str, Any], **fields: Any) -> dict:
 
     Raises:
         ValueError: tensors that are missing, left over or of another shape, named in the message.
-            Buffers, and tensors that the official code never uses, are optional.
+            Buffers, and tensors that the official code never uses, are optional. Tensors that are
+            sparse, without values (meta), or not finite are named, too.
     """
     expected = _variables(name, TORCH, fields)
     return take_over(expected, TORCH[name], unwrap(state_dict), _torch_kernel)

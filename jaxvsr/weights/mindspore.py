@@ -33,6 +33,7 @@ DTYPES = {
     "UInt64": np.uint64,
     "Bool": np.bool_,
 }
+MAX_DIMS = 32
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
 
 
@@ -80,13 +81,15 @@ def _tensor(name: str, message: memoryview) -> tuple[tuple[int, ...], str, memor
                 dims.append(value)
             case 1, memoryview():  # packed
                 at = 0
-                while at < len(value):
+                while at < len(value) and len(dims) <= MAX_DIMS:
                     size, at = _varint(value, at)
                     dims.append(size)
             case 2, memoryview():
                 kind = bytes(value).decode()
             case 3, memoryview():
                 content = value
+        if len(dims) > MAX_DIMS:
+            raise ValueError(f"{name} has more than {MAX_DIMS} dimensions")
     if kind not in DTYPES:
         raise ValueError(f"{name} is of the type {kind!r}")
     return tuple(dims), kind, content

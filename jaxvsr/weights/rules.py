@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxvsr.errors import InputError
+from jaxvsr.weights.tensors import as_array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Match:
         """Returns the variables with the official values.
 
         Raises:
-            InputError: tensors that are missing, left over or of another shape.
+            InputError: tensors that are missing, left over or of another shape, or not finite.
         """
         leaves = places(self.expected)
         misshapen = [
@@ -77,6 +78,9 @@ class Match:
         found = [f"  {what}: {some(names)}" for what, names in problems.items() if names]
         if found:
             raise InputError("the weights do not fit the model:\n" + "\n".join(found))
+        wrong = [name for name, value in self.taken.values() if not np.isfinite(value).all()]
+        if wrong:
+            raise InputError(f"NaN or infinity in {some(wrong)}: these weights are damaged")
         values = [self.taken[place][1] for place in leaves]
         return jax.tree.unflatten(jax.tree.structure(self.expected), values)
 
@@ -111,7 +115,7 @@ def match(
             found.missing[place] = name
             continue
         used.add(name)
-        value = np.asarray(tensors[name], np.float32)
+        value = as_array(name, tensors[name])
         value = kernel(value) if place.endswith("kernel") else value
         if value.shape == leaf.shape:
             found.taken[place] = name, value

@@ -55,6 +55,8 @@ def test_a_truncated_file_is_refused(length, tmp_path):
         (field(1, field(1, b"name")), "not a name and a tensor"),
         (entry("w", (3,), "Float32", bytes(8)), r"w has 2 values, but dimensions \(3,\)"),
         (entry("w", (2,), "String", bytes(8)), "w is of the type 'String'"),
+        (entry("w", (2**62,) * 400_000, "Float32", bytes(8)), "w has more than 32 dimensions"),
+        (entry("w", (2**62,) * 400_000, "Float32", b"", True), "w has more than 32 dimensions"),
     ],
 )
 def test_what_is_no_checkpoint_is_refused(data, message):

@@ -1,3 +1,4 @@
+import argparse
 import re
 
 import jax
@@ -44,6 +45,78 @@ def test_the_wrapper_of_parallel_training_is_taken_off(tensors):
     assert unwrap({"module.generator.a": 1, "module.step_counter": 2}) == {"a": 1}
     # A layer may be called so.
     assert unwrap({"module.a": 1, "b": 2}) == {"module.a": 1, "b": 2}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda t: {f"_orig_mod.{k}": x for k, x in t.items()},
+        lambda t: {f"module._orig_mod.{k}": x for k, x in t.items()},
+        lambda t: {f"_orig_mod.module.{k}": x for k, x in t.items()},
+        lambda t: {f"net_g.{k}": x for k, x in t.items()},
+        lambda t: {f"model.{k}": x for k, x in t.items()} | {"epoch": np.ones(())},
+        lambda t: {f"model.module.net.{k}": x for k, x in t.items()},
+        lambda t: {k.replace(".", "._orig_mod.", 1): x for k, x in t.items()},
+        lambda t: {
+            "module." + as_mmediting(k).replace(".", ".module.", 1): x for k, x in t.items()
+        },
+        lambda t: {"state_dict": {f"model.{k}": x for k, x in t.items()}, "epoch": 3},
+        lambda t: {"model": {"params": t}, "optimizer": {"state": {0: {"exp_avg": np.ones(2)}}}},
+        lambda t: {"weird": t, "optimizer": {"a": np.ones(2)}, "args": argparse.Namespace(a=1)},
+        lambda t: {"module.n_averaged": np.ones(())} | {f"module.{k}": x for k, x in t.items()},
+    ],
+)
+def test_wrappers_are_taken_off_in_any_order(tensors, wrap):
+    assert unwrap(wrap(tensors)).keys() == tensors.keys()
+
+
+def test_a_moving_average_is_preferred_and_said():
+    both = {"generator.a": 1, "generator_ema.a": 2, "discriminator.b": 3, "step_counter": 4}
+    said = []
+    assert unwrap(both, said.append) == {"a": 2}
+    assert said == ["taking the weights 'generator_ema'; the file also holds generator"]
+    assert unwrap({f"module.{k}": x for k, x in both.items()}) == {"a": 2}
+    array = np.ones(2)
+    assert unwrap({"params": {"a": 0 * array}, "params_ema": {"a": array}})["a"] is array
+    assert unwrap({"generator": {"a": 0 * array}, "generator_ema": {"a": array}})["a"] is array
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({0: np.ones(2)}, "has 0 as the name of a tensor"),
+        (
+            {"a": {"x": np.ones(2)}, "b": {"x": np.ones(2)}},
+            "several sets of weights: a, b; name one",
+        ),
+        ({"_orig_mod.a": 1, "a": 2}, "two tensors are named 'a'"),
+    ],
+)
+def test_what_is_ambiguous_is_refused(tensors, message):
+    with pytest.raises(InputError, match=message):
+        unwrap(tensors)
+
+
+def test_a_set_that_contains_itself_ends():
+    loop = {}
+    loop |= {"a": loop, "b": loop}
+    assert unwrap(loop) == {}
+
+
+def test_tensors_of_pytorch_are_taken(tensors):
+    torch = pytest.importorskip("torch")
+    given = {k: torch.nn.Parameter(torch.tensor(x)) for k, x in tensors.items()}
+    actual = weights.from_torch("basicvsr", given, **FIELDS)
+    expected = weights.from_torch("basicvsr", tensors, **FIELDS)
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])
+def test_values_that_are_not_finite_are_refused_by_name(tensors, value):
+    bad = np.array(tensors["fusion.bias"], np.float64)
+    bad[1] = value
+    with pytest.raises(InputError, match="NaN or infinity in fusion.bias: .* damaged"):
+        weights.from_torch("basicvsr", tensors | {"fusion.bias": bad}, **FIELDS)
 
 
 def test_what_mindspore_keeps_of_a_training_is_passed_over():
