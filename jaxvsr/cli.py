@@ -46,7 +46,7 @@ class Command:
         arguments: names of the arguments that must be given.
         open_ended: whether more arguments may follow.
         failure: exit code for wrong input.
-        after_interruption: how to go on after Ctrl-C or SIGTERM.
+        after_interruption: how to go on after Ctrl-C, SIGTERM or an error of the system.
     """
 
     help: str
@@ -56,7 +56,7 @@ class Command:
     arguments: Sequence[str] = ()
     open_ended: bool = False
     failure: int = 1
-    after_interruption: str = "nothing is left to resume: start again"
+    after_interruption: str = "start again"
 
 
 def define_config(values: flags.FlagValues) -> None:
@@ -140,7 +140,8 @@ def run_command(command: Command, words: Sequence[str]) -> int:
         return command.failure
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        print(f"error: {place}{error.strerror or error}", file=sys.stderr, flush=True)
+        message = f"error: {place}{error.strerror or error}; {command.after_interruption}"
+        print(message, file=sys.stderr, flush=True)
         return 1
     except KeyboardInterrupt as interrupt:
         number = interrupt.args[0] if interrupt.args else signal.SIGINT
@@ -227,7 +228,8 @@ def _check_complete(command: Command, arguments: Sequence[str]) -> None:
 def _quiet_libraries() -> None:
     """Keeps logs of the libraries away from the terminal; they read this when they are loaded.
 
-    XLA logs slow constant folding as an error; errors that matter are raised as exceptions. If a
+    XLA logs slow constant folding as an error, and Orbax logs tracebacks of errors that it also
+    raises, once per array; errors that matter are raised as exceptions. If a
     process ends abruptly, Python frees the semaphores it shared with its data loading workers and
     warns of it.
     """
@@ -235,7 +237,15 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # errors of Pillow are raised
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(logging.FATAL)
+    sys.unraisablehook = _print_unraisable
+
+
+def _print_unraisable(unraisable: Any) -> None:
+    """Prints an exception that cannot be raised, except those of TensorStore: for each array that
+    it has not written when a checkpoint has already failed."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _help(command: Command) -> str:

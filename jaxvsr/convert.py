@@ -173,7 +173,8 @@ def _write(
             checkpoints.save_weights(weights)
         part.replace(out)
     except OSError as error:
-        raise InputError(f"--out={out} cannot be made: {error}") from error
+        reason = error.strerror or error
+        raise InputError(f"--out={out} cannot be made: {reason}. Nothing is left of it") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -17,6 +17,7 @@ from jaxvsr.evaluation.protocol import degradation_of, warn_of_other_degradation
 from jaxvsr.evaluation.reports import Evaluation
 from jaxvsr.evaluation.restoring import Restorer, make_restorer
 from jaxvsr.evaluation.scoring import draw, evaluate
+from jaxvsr.files import replacing
 from jaxvsr.preflight import Opened, preflight
 from jaxvsr.training.checkpoints import load_best
 from jaxvsr.training.summaries import Summaries, make_workdir
@@ -76,7 +77,9 @@ def score_best(
     if film and jax.process_index() == 0:
         path = workdir / "images" / f"{_title(protocol)}_masks_{step:08d}.mp4"
         try:
-            say(f"video, masks: {write_video(path, film, FILM_RATE)}")
+            with replacing(path) as part:
+                write_video(part, film, FILM_RATE)
+            say(f"video, masks: {path}")
         except InputError as error:
             say(f"no video of the masks: {error}")
     return result

@@ -40,13 +40,25 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        yield part
-        sync_file(part)
+        with naming(path):
+            yield part
+            sync_file(part)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def naming(path: pathlib.Path) -> Iterator[None]:
+    """Lets errors of the system name a file, since those of writing do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+        raise
 
 
 def sync_file(path: pathlib.Path) -> None:

@@ -223,4 +223,5 @@ def test_errors_of_the_system_name_the_file(capsys):
         raise OSError(28, "No space left on device", "/data/run/metrics.jsonl")
 
     assert cli.run_command(cli.Command("Fails.", main, flags.FlagValues()), []) == 1
-    assert capsys.readouterr().err == ("error: /data/run/metrics.jsonl: No space left on device\n")
+    error = capsys.readouterr().err
+    assert error == "error: /data/run/metrics.jsonl: No space left on device; start again\n"

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import errno
 import functools
 import json
 import math
+import os
 import pathlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -26,6 +28,8 @@ from jaxvsr.training import checksums
 from jaxvsr.training.state import TrainState, Weights, initial_weights, not_finite
 from jaxvsr.weights.rules import some
 
+# Of disks that are full, damaged or not writable.
+DISK_ERRORS = ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM")
 LEAST_KEPT = 2  # latest checkpoints, so that a damaged one has one before it
 
 
@@ -106,7 +110,7 @@ class Checkpoints:
 
         Raises:
             FloatingPointError: a tensor of the state is not finite; nothing is written.
-            InputError: the disk is full.
+            InputError: the disk is full or cannot be written.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
@@ -118,7 +122,7 @@ class Checkpoints:
             training=ocp.args.StandardSave(training),
             data=ocp.args.JsonSave({"position": position, "degradation": self._degradation}),
         )
-        with self._full_disk_explained():
+        with self._failed_writes_explained():
             metrics = None
             if psnr is not None and math.isfinite(psnr):
                 metrics = {"psnr": float(psnr)}
@@ -133,14 +137,14 @@ class Checkpoints:
 
         Raises:
             FloatingPointError: a tensor is not finite; nothing is written.
-            InputError: the disk is full.
+            OSError: the disk is full or cannot be written.
         """
         _check_finite(weights, 0)
         args = ocp.args.Composite(
             weights=ocp.args.StandardSave(weights),
             data=ocp.args.JsonSave({"position": 0, "degradation": self._degradation}),
         )
-        with self._full_disk_explained():
+        with _as_system_errors():
             self._manager.save(0, args=args)
             self._manager.wait_until_finished()
 
@@ -186,22 +190,20 @@ class Checkpoints:
         """Waits until everything is on disk.
 
         Raises:
-            InputError: the disk is full; earlier checkpoints are complete.
+            InputError: the disk is full or cannot be written; earlier checkpoints are complete.
         """
-        with self._full_disk_explained():
+        with self._failed_writes_explained():
             self._manager.close()
 
     @contextlib.contextmanager
-    def _full_disk_explained(self) -> Iterator[None]:
+    def _failed_writes_explained(self) -> Iterator[None]:
         try:
-            yield
-        except Exception as error:
-            # Orbax's writers raise different classes for a full disk.
-            if "No space left" not in str(error):
-                raise
+            with _as_system_errors():
+                yield
+        except OSError as error:
             raise InputError(
-                f"the disk of {self._workdir} is full: a checkpoint could not be written. Earlier "
-                "ones are complete; free some space and start again to resume"
+                f"{self._workdir}: a checkpoint could not be written: {error.strerror}. Earlier "
+                "ones are complete: once that is fixed, start again to resume"
             ) from error
 
 
@@ -277,6 +279,18 @@ def load_best(
     raise InputError(
         f"no checkpoint of {workdir} can be used: {_list(unusable)}. Copy one back from a backup"
     )
+
+
+@contextlib.contextmanager
+def _as_system_errors() -> Iterator[None]:
+    """Turns errors of Orbax's writers, of many classes, into the OSError that caused them."""
+    try:
+        yield
+    except Exception as error:
+        for number in (getattr(errno, name) for name in DISK_ERRORS):
+            if os.strerror(number) in str(error):
+                raise OSError(number, os.strerror(number)) from error
+        raise
 
 
 def steps_in(folder: pathlib.Path) -> list[int]:

@@ -10,7 +10,7 @@ import numpy as np
 from clu import metric_writers
 
 from jaxvsr.errors import InputError
-from jaxvsr.files import json_text, write_text
+from jaxvsr.files import json_text, naming, write_text
 from jaxvsr.video.images import write_image
 
 
@@ -20,8 +20,11 @@ def make_workdir(workdir: pathlib.Path) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"the folder --workdir={workdir} cannot be created: {error}") from error
-    if not os.access(workdir, os.W_OK):
-        raise InputError(f"the folder --workdir={workdir} cannot be written to")
+    for folder in (workdir, *(workdir / name for name in ("checkpoints", "images", "eval"))):
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is not a folder: use another --workdir")
+        if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(f"the folder {folder} cannot be written to: use another --workdir")
 
 
 class Summaries:
@@ -53,8 +56,9 @@ class Summaries:
         if not self._active:
             return
         values = {key: float(value) for key, value in values.items()}
-        self._lines.write(json_text({"step": step, **values}) + "\n")
-        self._lines.flush()
+        with naming(pathlib.Path(self._lines.name)):
+            self._lines.write(json_text({"step": step, **values}) + "\n")
+            self._lines.flush()
         self._writer.write_scalars(step, values)
 
     def image(self, step: int, name: str, picture: np.ndarray) -> pathlib.Path | None:

@@ -348,16 +348,15 @@ class SegmentFolder:
             yield
         except OSError as error:
             kept = (
-                f"{self.done - self.before} finished frames are kept: free some space and "
-                "continue with --resume"
+                f"{self.done - self.before} finished frames are kept; continue with --resume"
                 if self.counts
-                else "free some space and start again"
+                else "Then start again"
             )
             if error.errno in FULL:
-                raise InputError(f"the disk of {self.folder} is full. {kept}") from error
-            raise InputError(
-                f"{self.folder} cannot be written: {error.strerror or error}"
-            ) from error
+                reason = "its disk is full: free some space"
+            else:
+                reason = f"{error.strerror or error}: fix that"
+            raise InputError(f"{self.folder} cannot be written: {reason}. {kept}") from error
 
     def _saved(self) -> dict[str, Any]:
         """What `save_settings` wrote."""

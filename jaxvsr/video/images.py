@@ -15,7 +15,7 @@ from jaxtyping import UInt8, UInt16
 from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 
 from jaxvsr.errors import InputError
-from jaxvsr.files import check_regular
+from jaxvsr.files import check_regular, replacing
 from jaxvsr.pixels import to_8_bits
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -161,8 +161,11 @@ def is_animation(path: pathlib.Path) -> bool:
 
 
 def write_image(path: pathlib.Path, pixels: Pixels, quality: int = 95) -> pathlib.Path:
-    """Writes the colours of an image, as `write_picture`."""
-    return write_picture(path, Picture(pixels), quality)
+    """Writes the colours of an image, as `write_picture`, but all or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        write_picture(part, Picture(pixels), quality)
+    return path
 
 
 def write_picture(path: pathlib.Path, picture: Picture, quality: int = 95) -> pathlib.Path:

@@ -186,7 +186,7 @@ def try_encoding(
         with open_container(path) as written:
             kept = (video_stream(written).sample_aspect_ratio or 1) == encoding.aspect
     except (av.error.FFmpegError, ValueError) as error:
-        if isinstance(error, InputError):
+        if isinstance(error, InputError | OSError):  # OSError: the disk's
             raise
         height, width = encoding.size
         raise InputError(

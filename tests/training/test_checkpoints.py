@@ -147,7 +147,9 @@ def test_a_disk_that_fills_up_is_explained(Checkpoints, tmp_path, monkeypatch):
         raise ValueError("RESOURCE_EXHAUSTED: ... write: No space left on device")
 
     monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
-    with pytest.raises(InputError, match="disk of .* is full.*start again to resume"):
+    with pytest.raises(
+        InputError, match="could not be written: No space left on device.*start again to resume"
+    ):
         checkpoints.save(make_state(1), position=1)
 
 

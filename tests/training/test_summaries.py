@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import types
 
 import numpy as np
 import pytest
@@ -74,8 +75,29 @@ def test_a_folder_that_cannot_be_made_is_explained(tmp_path):
         make_workdir(tmp_path / "file" / "run")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_to_is_explained(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(InputError, match="cannot be written to"):
+@pytest.mark.parametrize("name", ["", "checkpoints", "images", "eval"])
+def test_a_folder_that_cannot_be_written_to_is_explained(tmp_path, name, monkeypatch):
+    folder = tmp_path / name
+    folder.mkdir(exist_ok=True)
+    access = os.access  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: path != folder and access(path, mode))
+    with pytest.raises(InputError, match=f"the folder {folder} cannot be written to"):
         make_workdir(tmp_path)
+    if name:
+        folder.rmdir()
+        folder.touch()
+        with pytest.raises(InputError, match=f"{folder} is not a folder"):
+            make_workdir(tmp_path)
+
+
+def test_errors_name_the_file(tmp_path, monkeypatch):
+    writer = Summaries(tmp_path, 0)
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    lines = types.SimpleNamespace(name=writer._lines.name, write=full)
+    with contextlib.closing(writer), monkeypatch.context() as patch:
+        patch.setattr(writer, "_lines", lines)
+        with pytest.raises(OSError, match="No space left on device: '.*metrics.jsonl'"):
+            writer.scalars(1, {"loss": 1.0})

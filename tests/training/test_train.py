@@ -94,6 +94,17 @@ def test_a_signal_before_the_first_step_saves_too(data_dir, tmp_path, number):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="limits are of POSIX")
+def test_a_checkpoint_that_cannot_be_written_is_one_line(data_dir, tmp_path):
+    limited = ["sh", "-c", 'ulimit -f 40; exec "$@"', "sh"]  # blocks of 512 bytes
+    words = [*limited, *command("swrn", data_dir, tmp_path / "run")]
+    env = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, env=env)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr[-1000:]
+    assert "run: a checkpoint could not be written: File too large. Earlier" in done.stderr
+
+
+@pytest.mark.slow
 def test_four_devices_give_the_losses_of_one(data_dir, tmp_path):
     changes = {"train.steps": 3, "data.crop": 64, "eval.every": 1000}
     runs = [

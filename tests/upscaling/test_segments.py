@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -57,11 +59,49 @@ def test_after_a_full_disk_a_run_can_be_resumed(video, tmp_path, monkeypatch):
     output, how = tmp_path / "b.mkv", {"encoder": LOSSLESS, "segment": 4}
     with monkeypatch.context() as patch:
         patch.setattr(segments.PacketWriter, "add", full)
-        with pytest.raises(InputError, match="the disk of .* is full.*--resume"):
+        with pytest.raises(
+            InputError,
+            match="b.mkv.parts cannot be written: its disk is full: .* 4 finished .* --resume",
+        ):
             upscale(video, output, videos.Repeat(), **how)
     assert not output.exists()
     upscale(video, output, videos.Repeat(), **how, resume=True)
     assert len(videos.read(output).frames) == 12
+
+
+@pytest.mark.parametrize("failing", ["mux", "try_encoding"])
+def test_a_disk_that_fills_up_while_joining_does_not_blame_the_input(
+    video, tmp_path, monkeypatch, failing
+):
+    import av
+
+    def full(*args):
+        raise av.error.OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "whole.mkv")
+
+    output, how = tmp_path / "b.mkv", {"encoder": LOSSLESS, "segment": 4}
+    with monkeypatch.context() as patch:
+        name = "Encoder" if failing == "try_encoding" else "mux"
+        where = "jaxvsr.video.writing" if failing == "try_encoding" else "jaxvsr.upscaling.pipeline"
+        patch.setattr(f"{where}.{name}", full)
+        with pytest.raises(InputError, match="b.mkv.parts cannot be written: its disk is full"):
+            upscale(video, output, videos.Repeat(), **how)
+    assert not output.exists()
+    upscale(video, output, videos.Repeat(), **how, resume=True)
+    assert len(videos.read(output).frames) == 12
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="limits are of POSIX")
+def test_a_write_that_fails_ends_the_process_in_order(video, tmp_path):
+    """Threads that compute are joined; before, the process was aborted (code 134)."""
+    noise = np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), np.uint8)
+    source = videos.write(tmp_path / "noise.mkv", noise)
+    limited = ["sh", "-c", 'ulimit -f 40; exec "$@"', "sh"]  # blocks of 512 bytes
+    words = [sys.executable, "-m", "jaxvsr", "upscale", source, tmp_path / "b.mkv", "--lossless"]
+    env = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    done = subprocess.run([*limited, *words], capture_output=True, text=True, env=env)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert f"error: {tmp_path}/b.mkv.parts cannot be written: File too large" in done.stderr
+    assert not list(tmp_path.glob("b.mkv*"))
 
 
 def test_a_foreign_folder_is_left_alone(video, tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import pathlib
 import struct
 import threading
 import zipfile
@@ -299,3 +300,18 @@ def test_damage_inside_a_zip_file_is_named(tmp_path):
     (tmp_path / "a.zip").write_bytes(data.replace(whole[40:60], bytes(20)))
     with pytest.raises(InputError, match=r"a\.png is damaged"):
         read_image(zipfile.Path(tmp_path / "a.zip") / "a.png")
+
+
+def test_a_kill_leaves_no_half_written_image(tmp_path, monkeypatch):
+    path = tmp_path / "eval.png"
+    write_image(path, np.zeros((4, 4, 3), np.uint8))
+    before = path.read_bytes()
+
+    def killed(image, place, **options):
+        pathlib.Path(place).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_image(path, np.ones((4, 4, 3), np.uint8))
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
