@@ -59,14 +59,26 @@ class Command:
     after_interruption: str = "start again"
 
 
+class Path(flags.ArgumentParser[str]):
+    """Parses a path, in which ~ stands for the home folder; shells leave it in --flag=~/folder."""
+
+    def parse(self, argument: str) -> str:
+        return os.path.expanduser(argument)
+
+
+def define_path(name: str, default: str | None, text: str, values: flags.FlagValues) -> None:
+    """Defines a flag that holds a path."""
+    flags.DEFINE(Path(), name, default, text, flag_values=values)
+
+
 def define_config(values: flags.FlagValues) -> None:
     """Defines --config."""
-    flags.DEFINE_string(
+    define_path(
         "config",
         None,
         "FILE[:VARIANT]. A config of your own, or one of the package from any folder: "
         "configs/miavsr.py:tiny, miavsr:tiny. --config.x.y=VALUE sets a field of it",
-        flag_values=values,
+        values,
     )
 
 
@@ -131,7 +143,7 @@ def run_command(command: Command, words: Sequence[str]) -> int:
     """
     try:
         overrides, rest = split_overrides(words)
-        arguments = command.flags(["jaxvsr", *rest])[1:]
+        arguments = [*map(os.path.expanduser, command.flags(["jaxvsr", *rest])[1:])]
         _check_complete(command, arguments)
         values = command.flags.flag_values_dict() | {"overrides": overrides}
         return command.main(values, *arguments) or 0

@@ -4,6 +4,7 @@ import ast
 import difflib
 import json
 import math
+import os
 import pathlib
 import runpy
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ SAME_WEIGHTS = (
     *("use_mask", "gating", "threshold", "keep_share", "window_masks"),
 )
 BUILTIN = "builtin"  # value of train.spynet_weights
+PATHS = ("data.dir", "train.init_from", "train.spynet_weights", "eval.niqe_parameters")
 # Fields that may differ between the hosts of a run.
 HOSTS_OWN = ("data.dir", "data.workers")
 
@@ -134,6 +136,10 @@ def load_config(name: str, overrides: Mapping[str, str] | None = None) -> ml_col
             raise InputError(
                 f"--config.{path}={text} must be of the type of {known[path]!r}: {error}"
             ) from error
+    for path in PATHS:
+        section, field = path.split(".")
+        if isinstance(config.get(section, {}).get(field), str):
+            config[section][field] = os.path.expanduser(config[section][field])
     return config
 
 

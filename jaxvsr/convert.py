@@ -183,12 +183,11 @@ def command(name: str) -> cli.Command:
     """Describes the command "convert"."""
     values = flags.FlagValues()
     cli.define_config(values)
-    for flag, text in (
-        ("source", "A file of official weights"),
-        ("out", "The folder to make: a run's, with the weights as its checkpoint"),
-        ("group", "Which weights of the file, params or params_ema; the average by default"),
-    ):
-        flags.DEFINE_string(flag, "", text, flag_values=values)
+    cli.define_path("source", "", "A file of official weights", values)
+    text = "The folder to make: a run's, with the weights as its checkpoint"
+    cli.define_path("out", "", text, values)
+    text = "Which weights of the file, params or params_ema; the average by default"
+    flags.DEFINE_string("group", "", text, flag_values=values)
     return cli.Command(__doc__, main, values, required=("config", "source", "out"))
 
 

@@ -20,11 +20,8 @@ def command(name: str) -> cli.Command:
     """Describes the commands "train", "eval", and "main", which has --mode."""
     values = flags.FlagValues()
     cli.define_config(values)
-    flags.DEFINE_string(
-        "workdir",
-        None,
-        "The run's folder: a new one, or one to resume or score",
-        flag_values=values,
+    cli.define_path(
+        "workdir", None, "The run's folder: a new one, or one to resume or score", values
     )
     if name == "main":
         flags.DEFINE_enum(

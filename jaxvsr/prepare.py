@@ -69,12 +69,12 @@ def prepare(
 def command(name: str) -> cli.Command:
     """Describes the command "data"."""
     values = flags.FlagValues()
+    flags.DEFINE_string("config", "", "Fields of a config of your own, as JSON", flag_values=values)
     for flag, text in (
-        ("config", "Fields of a config of your own, as JSON"),
         ("manual_dir", "Folder of the files that must be downloaded by hand"),
         ("data_dir", "Folder of all data sets; TFDS_DATA_DIR or ~/tensorflow_datasets by default"),
     ):
-        flags.DEFINE_string(flag, "", text, flag_values=values)
+        cli.define_path(flag, "", text, values)
 
     def main(value: dict[str, Any], dataset: str) -> None:
         del value["overrides"]

@@ -76,7 +76,10 @@ def command(name: str) -> cli.Command:
     text = functools.partial(flags.DEFINE_string, flag_values=values)
     count = functools.partial(flags.DEFINE_integer, flag_values=values)
     cli.define_config(values)
-    flags.DEFINE_multi_string(
+    path = functools.partial(cli.define_path, default=None, values=values)
+    flags.DEFINE_multi(
+        cli.Path(),
+        flags.ArgumentSerializer(),
         "compare",
         [],
         "FILE[:VARIANT] .... Several configs instead of --config: a table with a row each",
@@ -86,13 +89,13 @@ def command(name: str) -> cli.Command:
     count("frames", None, f"Frames of the clip; by default {FRAMES}, in training the config's", 1)
     count("batch", None, "Clips in a batch; by default 1, in training the config's", 1)
     text("dtype", None, "Computation dtype, float32 or bfloat16; by default the config's")
-    text("workdir", None, "A run's folder, to take its best weights")
-    text("input", None, "A video or a folder of PNG frames, to take the clip from")
+    path("workdir", text="A run's folder, to take its best weights")
+    path("input", text="A video or a folder of PNG frames, to take the clip from")
     count("rounds", 5, "Number of timed calls; 0 counts operations and runs nothing", 0)
     count("depth", None, "Levels of modules in the table of layers", 1)
     count("rows", 12, "Rows of the table of layers", 1)
-    text("json", None, "A file to write all results to")
-    text("sweep_keep", None, "A PNG: plot bucketed against dense gating by the fraction kept")
+    path("json", text="A file to write all results to")
+    path("sweep_keep", text="A PNG: plot bucketed against dense gating by the fraction kept")
     text("topology", None, "TPUs to compile for, for example v5e:2x2: does the program fit?")
     flags.DEFINE_bool(
         "train", False, "With --topology: compile the training step", flag_values=values

@@ -193,7 +193,7 @@ def command(name: str) -> cli.Command:
         for define in (flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_bool)
     )
     cli.define_config(values)
-    text("checkpoint", "", "Folder of a run, whose best checkpoint is used")
+    cli.define_path("checkpoint", "", "Folder of a run, whose best checkpoint is used", values)
     text("preset", "", f"Built-in weights without --config: {' or '.join(presets.names())}")
     text("start", "", "Time at which to start: 90, 1:30 or 0:01:30.5")
     text("end", "", "Time at which to end")

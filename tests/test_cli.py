@@ -1,5 +1,7 @@
 """Command lines: first words, help, overrides, errors and exit codes."""
 
+import dataclasses
+import importlib
 import os
 import pathlib
 import signal
@@ -225,3 +227,27 @@ def test_errors_of_the_system_name_the_file(capsys):
     assert cli.run_command(cli.Command("Fails.", main, flags.FlagValues()), []) == 1
     error = capsys.readouterr().err
     assert error == "error: /data/run/metrics.jsonl: No space left on device; start again\n"
+
+
+# String flags that are no paths. (--preset, --config of data and so on.)
+NO_PATHS = {
+    *("mode", "group", "size", "dtype", "topology", "preset", "start", "end", "fps", "codec"),
+    *("pix_fmt", "images", "compare", "tile", "coordinator"),
+}
+
+
+@pytest.mark.parametrize("name", [*cli.COMMANDS, "main"])
+def test_a_tilde_in_a_path_is_the_home_folder(name, monkeypatch, tmp_path):
+    """In every flag of every command, and in arguments."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    module = importlib.import_module(cli.COMMANDS.get(name, "jaxvsr.main"))
+    command, seen = module.command(name), []
+    command = dataclasses.replace(command, main=lambda *values: seen.append(values))
+    paths = [flag for flag in command.flags if isinstance(command.flags[flag].parser, cli.Path)]
+    texts = {flag for flag in command.flags if command.flags[flag].flag_type() == "string"}
+    assert texts - set(paths) <= NO_PATHS | ({"config"} if name == "data" else set())
+    words = [f"--{flag}=~/a" for flag in paths] + ["~/b"] * len(command.arguments)
+    assert cli.run_command(command, words) == 0
+    ((values, *arguments),) = seen
+    assert {str(values[flag]) for flag in paths} <= {f"{tmp_path}/a", f"['{tmp_path}/a']"}
+    assert set(arguments) <= {f"{tmp_path}/b"} and paths
