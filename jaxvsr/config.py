@@ -1,20 +1,23 @@
 """The fields of a config, their defaults, and the files that hold configs."""
 
 import ast
+import contextlib
 import difflib
 import json
 import math
 import os
 import pathlib
+import re
 import runpy
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
 
 from jaxvsr import shipped
-from jaxvsr.errors import InputError
-from jaxvsr.files import write_text
+from jaxvsr.errors import InputError, check_like
+from jaxvsr.files import read_json, write_text
 
 # Fields of a model that do not change its parameter tree.
 SAME_WEIGHTS = (
@@ -23,6 +26,7 @@ SAME_WEIGHTS = (
 )
 BUILTIN = "builtin"  # value of train.spynet_weights
 PATHS = ("data.dir", "train.init_from", "train.spynet_weights", "eval.niqe_parameters")
+MAX_REPEATED = 1000  # elements of a tuple on the command line
 # Fields that may differ between the hosts of a run.
 HOSTS_OWN = ("data.dir", "data.workers")
 
@@ -115,31 +119,39 @@ def load_config(name: str, overrides: Mapping[str, str] | None = None) -> ml_col
         overrides: field -> value as on a command line: {"model.dim": "32"}.
 
     Raises:
-        InputError: unknown file, variant or field, or a value of another type.
+        InputError: unknown file, variant or field, a value of another type, or a fault of the file.
     """
     file, _, variant = name.partition(":")
-    get_config = _module(_find(file)).get("get_config")
-    if get_config is None:
+    if match := re.fullmatch(r"(.+\.py):?(.*)", name):  # with a colon in a folder's name, perhaps
+        file, variant = match.groups()
+    path = _find(file)
+    get_config = _module(path).get("get_config")
+    if not callable(get_config):
         raise InputError(f"{file} is no config: it defines no get_config()")
-    try:
-        config = get_config(*filter(None, [variant]))
-    except ValueError as error:
-        raise InputError(f"{file}: {error}") from error
-    known = dict(fields(config))
-    for path, text in (overrides or {}).items():
-        if path not in known:
-            closest = closest_field(config, path)
-            raise InputError(f"no field --config.{path}; did you mean --config.{closest}?")
+    with _explained(path):
         try:
-            config.update_from_flattened_dict({path: _parse(text, known[path])})
-        except (ValueError, TypeError, SyntaxError) as error:
+            config = get_config(*filter(None, [variant]))
+        except ValueError as error:
+            raise InputError(f"{file}: {error}") from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise InputError(f"{file} is no config: get_config() returned {type(config).__name__}")
+    _check_sections(file, config)
+    known = dict(fields(config))
+    for field, text in (overrides or {}).items():
+        if field not in known:
+            closest = closest_field(config, field)
+            raise InputError(f"no field --config.{field}; did you mean --config.{closest}?")
+        try:
+            value = _parse(text, known[field])
+            check_like("it", value, known[field])
+            config.update_from_flattened_dict({field: value})
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
             raise InputError(
-                f"--config.{path}={text} must be of the type of {known[path]!r}: {error}"
+                f"--config.{field}={text} must be of the type of {known[field]!r}: {error}"
             ) from error
-    for path in PATHS:
-        section, field = path.split(".")
-        if isinstance(config.get(section, {}).get(field), str):
-            config[section][field] = os.path.expanduser(config[section][field])
+    for name in PATHS:
+        section, _, field = name.partition(".")
+        config[section][field] = os.path.expanduser(config[section][field])
     return config
 
 
@@ -173,17 +185,62 @@ def _module(path: pathlib.Path) -> dict[str, Any]:
     """Runs a config file; `from configs import x` finds files beside it and of the package."""
     own = [path.parent] if path.parent.name == "configs" else []
     shipped.make_importable("configs", *own, shipped.folder("configs"))
-    return runpy.run_path(str(path))
+    with _explained(path):
+        return runpy.run_path(str(path))
 
 
-def _parse(text: str, old: Any) -> Any:
+@contextlib.contextmanager
+def _explained(path: pathlib.Path) -> Iterator[None]:
+    """Turns any error of a config file into an InputError that names its line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+        if isinstance(error, SyntaxError) and error.filename == str(path):
+            lines, error = [error.lineno], SyntaxError(error.msg)
+        where = f", line {lines[-1]}" if lines else ""
+        raise InputError(f"{path}{where}: {type(error).__name__}: {error}") from error
+
+
+def _check_sections(file: str, config: ml_collections.ConfigDict) -> None:
+    """Raises InputError unless a config has every field of `defaults`, each of its type."""
+    known = dict(fields(defaults()))
+    for name, default in known.items():
+        section, _, field = name.partition(".")
+        if field not in config.get(section, {}):
+            raise InputError(f"{file} has no field {name}: start from jaxvsr.config.defaults()")
+        check_like(f"{file}: {name}", config[section][field], default)
+
+
+def _parse(text: str, default: Any) -> Any:
     """Parses a field's value on the command line."""
-    if isinstance(old, str):
+    if isinstance(default, str):
         return text
-    value = ast.literal_eval(text.capitalize() if isinstance(old, bool) else text)
+    text = text.capitalize() if isinstance(default, bool) else text.strip()
+    value = _evaluated(ast.parse(text, mode="eval").body)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("it must be finite")
+    if type(default) is int and isinstance(value, float) and value.is_integer():
+        return int(value)  # 1e5
     return value
+
+
+def _evaluated(node: ast.expr) -> Any:
+    """A literal, in which tuples may be repeated and joined: (24,) * 7 + (48,) * 6."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mult):
+        left, right = _evaluated(node.left), _evaluated(node.right)
+        if isinstance(left, tuple):
+            if isinstance(node.op, ast.Add):
+                return left + right
+            if isinstance(right, int) and right <= MAX_REPEATED:
+                return left * right
+    try:
+        return ast.literal_eval(node)
+    except ValueError as error:
+        raise ValueError(f"{ast.unparse(node)!r} is no value") from error
 
 
 def fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -237,7 +294,7 @@ def differences(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> lis
     path = workdir / "config.json"
     if not path.exists():
         return []
-    there, here = dict(fields(json.loads(path.read_text()))), dict(fields(plain(config)))
+    there, here = dict(fields(read_json(path))), dict(fields(plain(config)))
     harmless: list[str] = []
     harmful: list[str] = []
     for name in sorted({*there, *here}):

@@ -79,7 +79,8 @@ def command(name: str) -> cli.Command:
     text = functools.partial(flags.DEFINE_string, flag_values=values)
     choice = functools.partial(flags.DEFINE_enum, flag_values=values)
     cli.define_config(values)
-    text("checkpoint", "", "Folder of a run, whose best checkpoint is used")
+    path = functools.partial(cli.define_path, default="", values=values)
+    path("checkpoint", text="Folder of a run, whose best checkpoint is used")
     text("preset", "", f"Built-in weights without --config: {' or '.join(presets.names())}")
     text("size", "", "HEIGHTxWIDTH of the input frames: 180x320")
     choice("format", "tflite", ("tflite", "stablehlo"), "tflite: a phone's file, for LiteRT")
@@ -91,6 +92,6 @@ def command(name: str) -> cli.Command:
         flag_values=values,
     )
     choice("quant", "fp32", QUANT, "fp16: 16-bit weights; int8: 8-bit integers throughout")
-    text("calibration", "", "Folder of images or videos of --size, for the ranges of int8")
-    text("out", "", "Folder of the files")
+    path("calibration", text="Folder of images or videos of --size, for the ranges of int8")
+    path("out", text="Folder of the files")
     return cli.Command(__doc__, main, values, required=("size", "out"))

@@ -7,6 +7,7 @@ import pytest
 from configs import miavsr, protocols
 from jaxvsr import models
 from jaxvsr.config import (
+    PATHS,
     closest_field,
     defaults,
     differences,
@@ -113,6 +114,13 @@ def test_a_run_fits_itself_and_what_differs_is_told(tmp_path):
     assert len(lines) == 2 and "train.steps" in lines[1] and "model.use_mask: True" in lines[0]
 
 
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe\x00", b"[]"])
+def test_a_damaged_config_of_a_run_is_named(tmp_path, data):
+    (tmp_path / "config.json").write_bytes(data)
+    with pytest.raises(InputError, match=r"config\.json is damaged"):
+        differences(load("miavsr", "tiny"), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("field", "value"), [("model.dim", 8), ("optim.ema", 0.0), ("model.name", "iiavsr")]
 )
@@ -210,6 +218,17 @@ def test_fields_are_set_by_text():
     assert config.optim.lr == 1.0 and config.data.dir == "7" and config.train.steps == 5
 
 
+def test_tuples_may_be_repeated_and_joined():
+    config = load_config("vrt:tiny", {"model.dims": "(24,)*7+(48,) * 6", "train.steps": "1e5"})
+    assert config.model.dims == (24,) * 7 + (48,) * 6 and config.train.steps == 100_000
+
+
+def test_a_tilde_in_a_field_is_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = load_config("miavsr:tiny", dict.fromkeys(PATHS, "~/a"))
+    assert {dict(fields(config))[path] for path in PATHS} == {f"{tmp_path}/a"}
+
+
 @pytest.mark.parametrize(
     ("field", "text", "message"),
     [
@@ -218,8 +237,84 @@ def test_fields_are_set_by_text():
         ("train.steps", "1.5", "--config.train.steps=1.5 must be of the type of 1200"),
         ("optim.lr", "1e999", "--config.optim.lr=1e999 .*must be finite"),
         ("model.align", "perhaps", "--config.model.align=perhaps must be of the type of False"),
+        ("model.align", "1", "it must be True or False; got 1"),
+        ("model.align", "'True'", "it must be True or False; got 'true'"),
+        ("train.steps", "True", "it must be an integer; got True"),
+        ("optim.lr", "True", "it must be a number; got True"),
+        ("optim.lr", "(1, 2)", r"it must be a number; got \(1, 2\)"),
+        ("data.intervals", "2", "it must be a tuple, for example .*; got 2"),
+        ("data.intervals", "'(1,) * 2'", r"it must be a tuple, .*; got '\(1,\) \* 2'"),
+        ("data.intervals", "('a',)", "an element of it must be an integer; got 'a'"),
+        ("data.noise", "('a', 'b')", "an element of it must be a number; got 'a'"),
+        ("optim.lr_steps", "((1, 'a'),)", "an element of it must be a number; got 'a'"),
+        ("eval.metrics", "(1,)", "an element of it must be a text; got 1"),
+        ("model.depths", "(24,) * 10 ** 9", "'10 \\*\\* 9' is no value"),
+        ("model.depths", "(24,) * 1000000000", "is no value"),
+        ("model.depths", "range(3)", r"'range\(3\)' is no value"),
+        ("model.depths", "(" * 500, "must be of the type of"),
+        ("model.depths", "", "must be of the type of"),
+        ("model.depths", "\0", "must be of the type of"),
     ],
 )
 def test_fields_that_cannot_be_set(field, text, message):
     with pytest.raises(InputError, match=message):
         load_config("miavsr:tiny", {field: text})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", r"mine\.py is no config: it defines no get_config"),
+        (b"get_config = 7", "is no config: it defines no get_config"),
+        (b"x = 1\ndef get_config(:", r"mine\.py, line 2: SyntaxError: "),
+        (b"x = '\xff\xfe'", "SyntaxError: .*utf-8"),
+        (b"x = 1\0", "null bytes"),
+        (b"import nothing_of_this_name", r"line 1: ModuleNotFoundError: .*nothing_of_this_name"),
+        (b"\nx = 1 / 0", r"mine\.py, line 2: ZeroDivisionError: division by zero"),
+        (b"def get_config():\n    return unknown", r"line 2: NameError: .*unknown"),
+        (b"def get_config():\n    return None", r"get_config\(\) returned NoneType"),
+        (b"def get_config():\n    raise ValueError('a wish')", "mine.py: a wish"),
+        (
+            b"from jaxvsr.config import defaults\ndef get_config():\n"
+            b"    config = defaults()\n    del config.train\n    return config",
+            "has no field train.accumulate: start from jaxvsr.config.defaults",
+        ),
+        (
+            b"from jaxvsr.config import defaults\ndef get_config():\n"
+            b"    config = defaults()\n    config.data.intervals = ('1',)\n    return config",
+            "an element of .*: data.intervals must be an integer; got '1'",
+        ),
+    ],
+)
+def test_faults_of_a_config_file_are_one_line(tmp_path, text, message):
+    (tmp_path / "mine.py").write_bytes(text)
+    with pytest.raises(InputError, match=message) as raised:
+        load_config(str(tmp_path / "mine.py"))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_colon_in_the_name_of_a_folder_is_no_variant(tmp_path):
+    text = "from jaxvsr.config import defaults\ndef get_config(arg=''):\n    return defaults()\n"
+    (tmp_path / "a:b").mkdir()
+    (tmp_path / "a:b" / "mine.py").write_text(text)
+    load_config(f"{tmp_path}/a:b/mine.py")
+    load_config(f"{tmp_path}/a:b/mine.py:tiny")
+
+
+@pytest.mark.parametrize(
+    ("fields_", "message"),
+    [
+        ({"depths": "(24,)*7"}, r"depths of model 'miavsr' must be a tuple.*; got '\(24,\)\*7'"),
+        (
+            {"depths": ("2", "2")},
+            "an element of depths of model 'miavsr' must be an integer; got '2'",
+        ),
+        ({"dim": "8"}, "dim of model 'miavsr' must be an integer; got '8'"),
+        ({"dim": True}, "dim of model 'miavsr' must be an integer; got True"),
+        ({"align": 1}, "align of model 'miavsr' must be True or False; got 1"),
+        ({"window_size": (8, 8)}, r"window_size=\(8, 8\) of model 'miavsr' must have 3 elements"),
+    ],
+)
+def test_fields_of_a_model_have_the_types_of_their_defaults(fields_, message):
+    with pytest.raises(ValueError, match=message):
+        models.create("miavsr", **fields_)

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from jaxvsr.files import json_text, write_text
+from jaxvsr.errors import InputError
+from jaxvsr.files import json_text, read_json, write_text
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
@@ -36,3 +37,28 @@ def test_json_has_no_nan_and_no_infinity():
     value = {"a": [1.5, float("nan"), (float("inf"),)], "b": {"c": -float("inf")}, "d": "NaN"}
     assert json.loads(json_text(value)) == {"a": [1.5, None, [None]], "b": {"c": None}, "d": "NaN"}
     assert json_text({"a": 1}, indent=2) == '{\n  "a": 1\n}'
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", r"a\.json is damaged: Expecting value"),
+        (b"{", r"a\.json is damaged: Expecting property name"),
+        (b"\xff\xfe\x00", r"a\.json is damaged: 'utf-?.* codec can't decode"),
+        (b"[1]", r"a\.json is damaged: it must hold a JSON object"),
+        (b"[" * 100_000, r"a\.json is damaged"),
+        (None, r"a\.json cannot be read: No such file"),
+    ],
+)
+def test_damaged_json_is_named_in_a_line(tmp_path, data, message):
+    if data is not None:
+        (tmp_path / "a.json").write_bytes(data)
+    with pytest.raises(InputError, match=message) as raised:
+        read_json(tmp_path / "a.json")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(InputError, match=r"a\.json is a pipe"):
+        read_json(tmp_path / "a.json")

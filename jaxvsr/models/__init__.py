@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvsr.errors import suggest
+from jaxvsr.errors import check_like, suggest
 from jaxvsr.models.basicvsr import BasicVSR
 from jaxvsr.models.basicvsrpp import BasicVSRPP
 from jaxvsr.models.bicubic import Bicubic
@@ -62,7 +62,7 @@ def create(name: str, **fields: Any) -> nn.Module:
         sr (b, t, scale*h, scale*w, 3) float32, not clipped.
 
     Raises:
-        ValueError: an unknown name or field, or a value that is not one of the field's choices.
+        ValueError: an unknown name or field, or a value that is not of the field's type or choices.
     """
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}{suggest(name, MODELS)}")
@@ -71,10 +71,19 @@ def create(name: str, **fields: Any) -> nn.Module:
         if field not in known:
             raise ValueError(f"unknown field {field!r} of model {name!r}{suggest(field, known)}")
     for field, kind in typing.get_type_hints(MODELS[name]).items():
-        choices, value = typing.get_args(kind), fields.get(field)
-        if field in fields and typing.get_origin(kind) is Literal and value not in choices:
+        if field not in fields:
+            continue
+        value, default = fields[field], getattr(MODELS[name], field, None)
+        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+        check_like(f"{field} of model {name!r}", value, default)
+        if origin is tuple and ... not in arguments and len(value) != len(arguments):
             raise ValueError(
-                f"{field}={value!r} of model {name!r} must be one of: {', '.join(choices)}"
+                f"{field}={value!r} of model {name!r} must have {len(arguments)} elements, as "
+                f"{default!r} has"
+            )
+        if origin is Literal and value not in arguments:
+            raise ValueError(
+                f"{field}={value!r} of model {name!r} must be one of: {', '.join(arguments)}"
             )
     as_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     return MODELS[name](**as_tuples)

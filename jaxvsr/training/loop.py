@@ -1,7 +1,6 @@
 """The training loop: resumes from the latest checkpoint, steps, scores, saves and logs."""
 
 import functools
-import json
 import os
 import pathlib
 import signal
@@ -17,12 +16,13 @@ import ml_collections
 import optax
 
 from jaxvsr import flops
-from jaxvsr.config import BUILTIN, save_config
+from jaxvsr.config import BUILTIN, fields, save_config
 from jaxvsr.console import say
 from jaxvsr.data import pipeline
 from jaxvsr.data.sources import TFDSClips
 from jaxvsr.distributed.mesh import enough_memory, make_mesh, placed, replicated, to_devices
 from jaxvsr.errors import InputError
+from jaxvsr.files import read_json
 from jaxvsr.training import tracing
 from jaxvsr.training.checkpoints import Checkpoints, in_words, load_best
 from jaxvsr.training.optimizer import make_optimizer
@@ -203,9 +203,9 @@ def _given_variables(config: ml_collections.ConfigDict, model: nn.Module, params
             return from_file(path=path, say=say, **config.model)
         like = config.copy_and_resolve_references()
         if (path / "config.json").exists():  # it may have been trained with other settings
-            there = json.loads((path / "config.json").read_text())["optim"]
-            for field in like.optim.keys() & there.keys():
-                value = there[field]
+            there = dict(fields(read_json(path / "config.json")))
+            for field in like.optim:
+                value = there.get(f"optim.{field}", like.optim[field])
                 like.optim[field] = tuple(value) if isinstance(value, list) else value
         return load_best(like, model, path)[1]
     if "spynet" not in params:

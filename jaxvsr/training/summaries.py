@@ -10,7 +10,7 @@ import numpy as np
 from clu import metric_writers
 
 from jaxvsr.errors import InputError
-from jaxvsr.files import json_text, naming, write_text
+from jaxvsr.files import check_regular, json_text, naming, write_text
 from jaxvsr.video.images import write_image
 
 
@@ -46,9 +46,13 @@ class Summaries:
             return
         self._images = workdir / "images"
         path = workdir / "metrics.jsonl"
-        if step is not None:
-            _truncate(path, step)
-        self._lines = path.open("a")
+        check_regular(path)
+        try:
+            if step is not None:
+                _truncate(path, step)
+            self._lines = path.open("a")
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
         self._writer = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(workdir)))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -84,10 +88,10 @@ def _truncate(path: pathlib.Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines(keepends=True):
+    for line in path.read_bytes().splitlines(keepends=True):
         try:
-            if line.endswith("\n") and json.loads(line)["step"] <= step:
-                kept.append(line)
-        except (ValueError, KeyError):  # an incomplete line of a killed run
+            if line.endswith(b"\n") and json.loads(line)["step"] <= step:
+                kept.append(line.decode())
+        except (ValueError, KeyError, TypeError):  # an incomplete or damaged line of a killed run
             continue
     write_text(path, "".join(kept))

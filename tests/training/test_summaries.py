@@ -52,6 +52,27 @@ def test_an_incomplete_line_of_a_killed_run_is_dropped(tmp_path):
     assert lines(tmp_path) == {1: 1.0, 6: 6.0}
 
 
+@pytest.mark.parametrize(
+    "damage", [b"", b"\n\n", b"\xff\xfe\n", b"[1, 2]\n7\nnull\n", b'{"step": "1"}\n', b"{}\n"]
+)
+def test_damaged_lines_are_dropped(tmp_path, damage):
+    write(tmp_path, 0, {1: 1.0})
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(damage + path.read_bytes() + damage)
+    write(tmp_path, 5, {6: 6.0})
+    assert lines(tmp_path) == {1: 1.0, 6: 6.0}
+
+
+def test_a_file_of_numbers_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(InputError, match=r"metrics\.jsonl cannot be written: Is a directory"):
+        write(tmp_path, None, {1: 1.0})
+    (tmp_path / "metrics.jsonl").rmdir()
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(InputError, match=r"metrics\.jsonl is a pipe"):
+        write(tmp_path, None, {1: 1.0})
+
+
 def test_scoring_appends(tmp_path):
     write(tmp_path, 0, {1: 1.0, 2: 2.0})
     write(tmp_path, None, {1: 10.0})
