@@ -3,7 +3,7 @@
     jaxvsr export --preset=swrn --size=180x320 --out=phone
     jaxvsr export --preset=swrn --size=180x320 --quant=int8 --calibration=frames/ --out=phone
     jaxvsr export --config=mobile:SORT_2 --checkpoint=runs/sort --size=180x320 --out=phone
-    jaxvsr export --config=miavsr --checkpoint=runs/mia --format=stablehlo --frames=10 \
+    jaxvsr export --config=miavsr --checkpoint=runs/mia --format=stablehlo --frames=10 \\
         --size=180x320 --out=server
 
 Writes a .tflite file, which runs one frame with the signature frames[, hidden] -> sr[, hidden_out],

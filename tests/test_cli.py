@@ -247,6 +247,7 @@ def test_a_tilde_in_a_path_is_the_home_folder(name, monkeypatch, tmp_path):
     texts = {flag for flag in command.flags if command.flags[flag].flag_type() == "string"}
     assert texts - set(paths) <= NO_PATHS | ({"config"} if name == "data" else set())
     words = [f"--{flag}=~/a" for flag in paths] + ["~/b"] * len(command.arguments)
+    words += [f"--{flag}=a" for flag in command.required if flag not in paths]
     assert cli.run_command(command, words) == 0
     ((values, *arguments),) = seen
     assert {str(values[flag]) for flag in paths} <= {f"{tmp_path}/a", f"['{tmp_path}/a']"}
