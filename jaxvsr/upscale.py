@@ -38,6 +38,7 @@ from jaxvsr.upscaling.request import (
     SEGMENT,
     Request,
     parse_option,
+    parse_rate,
     parse_tile,
     parse_time,
 )
@@ -170,7 +171,7 @@ def _request(value: Mapping[str, Any]) -> Request:
                 height=value["out_height"],
             ),
             part=TimeRange(parse_time(value["start"]) or Fraction(0), parse_time(value["end"])),
-            rate=Fraction(value["fps"]) if value["fps"] else None,
+            rate=parse_rate(value["fps"]),
             copy=value["copy"],
             folder=value["folder"],
             images=value["images"],

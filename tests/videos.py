@@ -94,6 +94,7 @@ def write(
     sound_after=0,
     rate=25,
     container_options=None,
+    metadata=None,
     **set_,
 ):
     """Writes frames (t, h, w, 3), uint8 or uint16, perhaps with sound, in seconds `times`.
@@ -103,12 +104,14 @@ def write(
         sound: whether there is sound, in AAC; or its encoder.
         sound_after: seconds of sound after the last frame.
         container_options: of the muxer.
+        metadata: of the file, besides the title.
         unit: of the encoder's times, seconds.
         **set_: attributes of the encoder's context, and "title".
     """
     import av
 
     with av.open(path, "w", options=container_options or {}) as container:
+        container.metadata.update(metadata or {})
         container.metadata["title"] = set_.pop("title", "a test")
         video = container.add_stream(codec, rate=rate)
         video.height, video.width = frames.shape[1:3]
@@ -169,7 +172,7 @@ def read(path: pathlib.Path) -> Contents:
 
     from jaxvsr.video import reading
 
-    with av.open(path) as container:
+    with av.open(f"file:{path}") as container:
         stream = container.streams.video[0]
         frames = list(container.decode(stream))
         context = stream.codec_context
@@ -183,7 +186,7 @@ def read(path: pathlib.Path) -> Contents:
             pixels = [f.pixels for f in reading.VideoFile(path).frames(reading.TimeRange(), print)]
         times = [frame.time for frame in frames]
         metadata = dict(container.metadata)
-    with av.open(path) as container:
+    with av.open(f"file:{path}") as container:
         packets = container.demux(audio=0) if container.streams.audio else ()
         sound = [(float(p.pts * p.time_base), bytes(p)) for p in packets if p.size]
     return Contents(np.stack(pixels), times, sound, metadata, found, frames[0].rotation)

@@ -33,6 +33,7 @@ from jaxvsr.upscaling.request import (
 from jaxvsr.upscaling.segments import SegmentFolder, SegmentWriter
 from jaxvsr.upscaling.stream import Output, Settings, Stream, check_overlap
 from jaxvsr.video.colour import is_deep
+from jaxvsr.video.copying import CopiedStreams
 from jaxvsr.video.encoding import Encoding, choose_encoding, has_variable_rate
 from jaxvsr.video.images import (
     WITH_16_BITS,
@@ -42,7 +43,7 @@ from jaxvsr.video.images import (
     resize_plane,
 )
 from jaxvsr.video.reading import ImageFolder, TimeRange, VideoFile, VideoInfo, open_source
-from jaxvsr.video.writing import CopiedStreams, mux, try_encoding
+from jaxvsr.video.writing import mux, try_encoding
 
 PREVIEW_CONTEXT = 8  # frames before and after the previewed one that the network sees
 QUEUED_BYTES = 2**27  # of frames in the queue between two stages

@@ -15,6 +15,7 @@ from jaxvsr.video.images import IMAGE_SUFFIXES, MAX_SIDE, WITH_QUALITY
 from jaxvsr.video.reading import ImageFolder, TimeRange, VideoFile
 
 SEGMENT = 240  # frames
+MAX_RATE = 1000  # frames per second
 STREAM_KINDS = {
     "sound": "audio",
     "subtitles": "subtitle",
@@ -215,6 +216,23 @@ def parse_time(text: str) -> Fraction | None:
     for part in text.split(":"):
         seconds = 60 * seconds + Fraction(part)
     return seconds
+
+
+def parse_rate(text: str) -> Fraction | None:
+    """Parses frames per second such as "25" or "30000/1001"; "" as None.
+
+    Raises:
+        ValueError: another text, or a rate that no video has.
+    """
+    if not text:
+        return None
+    pattern = r"\d{1,9}(\.\d{1,9}|/0{0,9}[1-9]\d{0,9})?"
+    if re.fullmatch(pattern, text) and 0 < Fraction(text) <= MAX_RATE:
+        return Fraction(text)
+    raise ValueError(
+        f"--fps must be frames per second, above 0 and up to {MAX_RATE}, for example 25 or "
+        f"30000/1001; got {text[:20]!r}"
+    )
 
 
 def parse_tile(text: str) -> tuple[int, int]:

@@ -13,13 +13,23 @@ from jaxvsr.video.colour import FULL, Colour, Converter, to_frame
 from jaxvsr.video.pyav import require_av
 
 # FFmpeg's names of containers that are not called by their suffix.
-CONTAINERS = {".mkv": "matroska", ".m4v": "mp4", ".ts": "mpegts", ".mpg": "mpeg", ".wmv": "asf"}
+CONTAINERS = {
+    **{".mkv": "matroska", ".m4v": "mp4", ".qt": "mov", ".wmv": "asf", ".mpg": "mpeg"},
+    **{".ts": "mpegts", ".mts": "mpegts", ".m2ts": "mpegts"},
+}
+# Encoders for containers that do not hold H.264, or whose players do not expect it.
+DEFAULT_CODECS = {
+    **{".webm": "libvpx-vp9", ".ogv": "libvpx", ".ogg": "libvpx"},
+    **dict.fromkeys((".mpg", ".mpeg", ".vob", ".mxf"), "mpeg2video"),
+    **dict.fromkeys((".wmv", ".asf"), "wmv2"),
+}
 # Default constant rate factor of the encoders that have one: visually lossless.
 CRF = {
     "libx264": 18,
     "libx264rgb": 18,
     "libx265": 20,
     "libvpx-vp9": 24,
+    "libvpx": 8,
     "libsvtav1": 24,
     "libaom-av1": 24,
 }
@@ -35,6 +45,7 @@ LOSSLESS = {
     "png": {},
     "rawvideo": {},
 }
+REORDERING = ("libx264", "libx264rgb", "libx265", "mpeg4", "mpeg2video")
 ALWAYS = {"libx265": {"x265-params": "log-level=none"}, "ffv1": {"level": "3", "slicecrc": "1"}}
 
 
@@ -147,7 +158,8 @@ def container_format(output: pathlib.Path) -> Any:
     Raises:
         InputError: FFmpeg has no such container.
     """
-    name = CONTAINERS.get(output.suffix, output.suffix[1:])
+    suffix = output.suffix.lower()
+    name = CONTAINERS.get(suffix, suffix[1:])
     try:
         return require_av().ContainerFormat(name, "w")
     except ValueError as error:
@@ -194,7 +206,7 @@ def choose_encoding(
     if options.pixel_format and options.pixel_format not in av.video.format.names:
         raise InputError(f"--pix_fmt={options.pixel_format}: FFmpeg has no such pixel format")
     deep = any(c.bits > 8 for c in av.VideoFormat(options.pixel_format or source_format).components)
-    name = options.codec or _default_codec(output.suffix, deep, options.lossless)
+    name = options.codec or _default_codec(output.suffix.lower(), deep, options.lossless)
     try:
         codec = av.codec.Codec(name, "w")
     except ValueError as error:
@@ -211,14 +223,14 @@ def choose_encoding(
         rate=rate,
         colour=colour or Colour(),
         aspect=aspect,
-        options=_encoder_options(codec.name, options),
+        options=_encoder_options(codec.name, options, has_variable_rate(output)),
         global_header=bool(container.flags & av.format.Flags.global_header.value),
     )
 
 
 def _default_codec(suffix: str, deep: bool, lossless: bool) -> str:
-    if suffix == ".webm":
-        return "libvpx-vp9"
+    if suffix in DEFAULT_CODECS:
+        return DEFAULT_CODECS[suffix]
     if lossless:
         return (
             "ffv1"
@@ -265,8 +277,18 @@ def _resized(size: tuple[int, int], height: int, pixel_format: str) -> tuple[int
     return max(h - h % 2, 2) if even_h else h, max(w - w % 2, 2) if even_w else w
 
 
-def _encoder_options(codec: str, options: EncoderOptions) -> dict[str, str]:
+def _encoder_options(codec: str, options: EncoderOptions, timed: bool) -> dict[str, str]:
+    """The options of the encoder.
+
+    Args:
+        codec: its name.
+        options: of the user.
+        timed: whether the container stores display times. Otherwise frames are coded in the order
+            in which they are displayed.
+    """
     chosen = dict(ALWAYS.get(codec, {}))
+    if not timed and codec in REORDERING:
+        chosen["bf"] = "0"
     if options.lossless:
         chosen |= LOSSLESS[codec]
     elif options.crf is not None and codec not in CRF:
@@ -275,8 +297,11 @@ def _encoder_options(codec: str, options: EncoderOptions) -> dict[str, str]:
         )
     elif codec in CRF:
         chosen["crf"] = str(CRF[codec] if options.crf is None else options.crf)
-        if codec.startswith(("libvpx", "libaom")):
-            chosen["b"] = "0"  # the default bit rate would limit the quality
-    elif codec in ("mpeg4", "mpeg2video", "mjpeg"):
+        # The default bit rate would limit the quality.
+        if codec == "libvpx":
+            chosen["b"] = "100M"
+        elif codec.startswith(("libvpx", "libaom")):
+            chosen["b"] = "0"
+    elif codec in ("mpeg4", "mpeg2video", "mjpeg", "wmv2"):
         chosen |= {"flags": "+qscale", "global_quality": str(3 * 118)}
     return chosen | dict(options.options)

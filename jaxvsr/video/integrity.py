@@ -32,7 +32,7 @@ NEAR = 3  # packets; a jump of the clock sets the corrupt flag of its neighbours
 
 @dataclasses.dataclass
 class Damage:
-    """What was lost while the packets of a video were read and decoded.
+    """Losses while the packets of a video are read and decoded.
 
     Attributes:
         packets: number of packets that were read.
@@ -53,7 +53,7 @@ class Damage:
     structure: str = ""
 
     def describe(self, count: int, expected: int) -> str:
-        """Describes what was lost, in half a sentence; "" if nothing was.
+        """Describes the losses in half a sentence; "": there were none.
 
         Args:
             count: frames that were read.
@@ -113,7 +113,7 @@ def _mp4(data: Bytes) -> str:
             size = int.from_bytes(data[at + 8 : at + 16], "big")
         if size == 0:  # up to the end
             return ""
-        # What follows the last box may be anything.
+        # Any bytes may follow the last box.
         if at + size > len(data):
             return TRUNCATED if kind in (b"mdat", b"moof", b"moov") else ""
         at += max(size, 8)

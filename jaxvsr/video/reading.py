@@ -15,6 +15,14 @@ from jaxvsr.files import check_regular
 from jaxvsr.pixels import to_8_bits, to_16_bits
 from jaxvsr.video.clock import Clock
 from jaxvsr.video.colour import Colour, Converter, colour_of, is_deep
+from jaxvsr.video.demuxing import (
+    decode_packets,
+    from_key_frame,
+    on_clock,
+    open_container,
+    read_packets,
+    video_stream,
+)
 from jaxvsr.video.images import (
     IMAGE_SUFFIXES,
     Picture,
@@ -33,7 +41,6 @@ VIDEO_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
     *(".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
 )
-MAX_ERRORS = 1000  # attempts to read one packet
 Say = Callable[[str], None]
 
 
@@ -250,7 +257,7 @@ class VideoFile:
         with open_container(self.path) as container:
             stream = video_stream(container)
             packets = read_packets(container, stream)
-            frame = next(_decoded(packets, stream, Damage()), None)
+            frame = next(decode_packets(packets, stream, Damage()), None)
             if frame is None:
                 raise InputError(f"{self.path} holds no frame that could be decoded")
             turned = _quarter_turns(frame) % 2
@@ -284,7 +291,7 @@ class VideoFile:
 
         Args:
             part: to be read.
-            say: receives a line about what was lost, and one about repeated and dropped frames.
+            say: receives a line about losses, and one about repeated and dropped frames.
 
         Raises:
             InputError: as `info`, or the size of the frames changes.
@@ -308,11 +315,11 @@ class VideoFile:
                 with contextlib.suppress(require_av().error.FFmpegError):
                     container.seek(start + round(clock.origin / unit), stream=stream)
             damage, count = Damage(), 0
-            packets = _on_clock(read_packets(container, stream, damage), clock, damage)
+            packets = on_clock(read_packets(container, stream, damage), clock, damage)
             if part.start > 0 and clock.restarts:
-                packets = _from_key_frame(packets, start)
+                packets = from_key_frame(packets, start)
             last, step = None, max(round(1 / (info.rate * unit)), 1)
-            for frame in _decoded(packets, stream, damage):
+            for frame in decode_packets(packets, stream, damage):
                 time = frame.pts
                 if time is None:
                     time = origin if last is None else last + step
@@ -388,95 +395,6 @@ def open_source(path: pathlib.Path, rate: Fraction | None = None) -> ImageFolder
     if rate:
         raise InputError(f"--fps is for folders of images; {path} has its own frame times")
     return VideoFile(path)
-
-
-@contextlib.contextmanager
-def open_container(path: pathlib.Path) -> Iterator[Any]:
-    """Opens a video with PyAV; errors become InputErrors that name the file."""
-    av = require_av()
-    try:
-        # "file:" keeps a colon in the name from being read as a protocol.
-        container = av.open(f"file:{path}")
-    except av.error.FFmpegError as error:
-        raise InputError(f"{path} is not a video, or is damaged: {error.strerror}") from error
-    with container:
-        yield container
-
-
-def video_stream(container: Any) -> Any:
-    """Returns the first video stream that is not cover art.
-
-    Raises:
-        InputError: there is none.
-    """
-    cover = require_av().stream.Disposition.attached_pic
-    name = container.name.removeprefix("file:")
-    for stream in container.streams.video:
-        if not stream.disposition & cover:
-            if stream.codec_context is None:
-                raise InputError(f"{name}: FFmpeg has no decoder for its video")
-            return stream
-    raise InputError(f"{name} holds no video")
-
-
-def read_packets(container: Any, streams: Any, damage: Damage | None = None) -> Iterator[Any]:
-    """Reads the packets of a stream, or a list of them; continues after errors.
-
-    Args:
-        container, streams: of PyAV.
-        damage: counts the errors.
-    """
-    for _ in range(MAX_ERRORS):
-        try:
-            yield from container.demux(streams)
-            return
-        except require_av().error.FFmpegError:
-            if damage is not None:
-                damage.unread += 1
-
-
-def _decoded(packets: Iterator[Any], stream: Any, damage: Damage) -> Iterator[Any]:
-    """PyAV's frames; packets that cannot be decoded are skipped and counted."""
-    stream.thread_type = "AUTO"
-    if stream.codec_context.name == "ffv1":
-        # Otherwise FFmpeg conceals what does not fit its checksum, without a flag.
-        stream.codec_context.options = {"err_detect": "crccheck+explode"}
-    for index, packet in enumerate(packets):
-        try:
-            frames = packet.decode()
-        except require_av().error.FFmpegError:
-            damage.undecoded.add(index)
-            continue
-        for frame in frames:
-            damage.frames += frame.is_corrupt
-            yield frame
-
-
-def _on_clock(packets: Iterator[Any], clock: Clock, damage: Damage) -> Iterator[Any]:
-    """Moves the times of a stream's packets, and notes which are flagged as corrupt."""
-    for index, packet in enumerate(packets):
-        part = clock.part
-        clock.move(packet)
-        if clock.part > part:
-            damage.jumps.add(index)
-        damage.packets += packet.size > 0
-        if packet.is_corrupt:
-            damage.flagged.add(index)
-        yield packet
-
-
-def _from_key_frame(packets: Iterator[Any], start: int) -> Iterator[Any]:
-    """Skips the packets before the last key frame that is displayed before `start`."""
-    held: list[Any] = []
-    for packet in packets:
-        if packet.pts is None or packet.pts >= start:
-            held.append(packet)
-            break
-        if packet.is_keyframe:
-            held.clear()
-        held.append(packet)
-    yield from held
-    yield from packets
 
 
 def _constant_rate(stream: Any, average: Fraction) -> Fraction:

@@ -13,44 +13,27 @@ import numpy as np
 
 from jaxvsr.console import say
 from jaxvsr.errors import InputError
-from jaxvsr.video.clock import Clock
+from jaxvsr.video.copying import (
+    CopiedStreams,
+    add_streams,
+    copied_packets,
+    limits,
+    open_clock,
+)
+from jaxvsr.video.demuxing import open_container, video_stream
 from jaxvsr.video.encoding import (
     Encoder,
     EncoderOptions,
     Encoding,
     choose_encoding,
+    container_format,
     has_variable_rate,
 )
 from jaxvsr.video.pyav import require_av
-from jaxvsr.video.reading import TimeRange, open_container, read_packets, video_stream
-
-INTERLEAVING = 10  # seconds by which packets of different streams may be out of order in a file
-# Metadata that muxers write themselves.
-MUXER_METADATA = (
-    "encoder",
-    "major_brand",
-    "minor_version",
-    "compatible_brands",
-    "creation_time",
-)
+from jaxvsr.video.reading import TimeRange
 
 # Frame index in display order, whether it is a key frame, and the encoded bytes.
 Packet = tuple[int, bool, bytes]
-
-
-@dataclasses.dataclass(frozen=True)
-class CopiedStreams:
-    """Streams that are copied from the input to the output without re-encoding.
-
-    Attributes:
-        path: of the input; None: a folder of images, which has no streams.
-        part: time range that is upscaled.
-        kinds: of streams: "audio", "subtitle", "attachment", "data".
-    """
-
-    path: pathlib.Path | None = None
-    part: TimeRange = dataclasses.field(default_factory=TimeRange)
-    kinds: tuple[str, ...] = ("audio", "subtitle", "attachment")
 
 
 def write_video(
@@ -101,7 +84,7 @@ def mux(
     delay: int,
     times: Sequence[int],
     unit: Fraction,
-) -> None:
+) -> list[str]:
     """Writes a video from encoded packets and copied streams.
 
     Args:
@@ -113,31 +96,34 @@ def mux(
         times: display time of each frame, in units of `unit`, on the input's `Clock`.
         unit: seconds; one frame for containers of constant rate.
 
+    Returns:
+        Lines for the user about streams that are converted or left out.
+
     Raises:
         InputError: the container cannot hold the streams.
     """
     av = require_av()
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(open_container(copied.path)) if copied.path else None
-        options = (
-            {"movflags": "use_metadata_tags"} if path.suffix in (".mp4", ".mov", ".m4v") else {}
-        )
-        output = stack.enter_context(av.open(f"file:{path}", "w", options=options))
+        name = container_format(path).name
+        options = {"movflags": "use_metadata_tags"} if name in ("mp4", "mov") else {}
+        output = av.open(f"file:{path}", "w", format=name, options=options)
+        stack.enter_context(output)
         video = output.add_stream(encoding.codec, rate=encoding.rate)
         encoding.configure(video.codec_context)
         video.time_base = unit
         if encoding.codec == "libx265" and "movflags" in options:
             video.codec_context.codec_tag = "hvc1"  # Apple's players need it
-        clock = _clock(copied.path, source, copied.part) if copied.path else None
-        shift, end = _limits(clock, copied.part)
-        others = _add_copied_streams(output, source, copied, clock) if clock else {}
+        clock = open_clock(copied.path, source, copied.part) if copied.path else None
+        shift, end = limits(clock, copied.part)
+        copies, lines = add_streams(output, source, copied, encoding, clock) if clock else ({}, [])
         output.start_encoding()
         streams = [_video_packets(packets, delay, times, unit, shift, video)]
         if clock:
             # Other containers store sound that precedes the first sample, such as AAC's priming.
             exact = shift or clock.origin or not has_variable_rate(path)
             begin = shift if exact else None
-            streams.append(_copied_packets(source, clock, others, shift, begin, end))
+            streams.append(copied_packets(source, clock, copies, shift, begin, end))
         try:
             for packet in heapq.merge(*streams, key=_decoding_time):
                 output.mux(packet)
@@ -148,6 +134,7 @@ def mux(
                 f"FFmpeg cannot write {path.suffix}: {error.strerror}. Try another container, or "
                 "leave out streams by --copy"
             ) from error
+    return lines
 
 
 def reorder_delay(frames: Iterable[int]) -> int:
@@ -182,8 +169,10 @@ def try_encoding(
             raise InputError(f"{encoding.codec} has no option {', '.join(encoder.unknown)}")
         without_packets = dataclasses.replace(copied, part=TimeRange(end=Fraction(0)))
         one = [(0, packet.is_keyframe, bytes(packet)) for packet in packets]
-        mux(path, encoding, without_packets, iter(one), 0, [0], 1 / encoding.rate)
-        with open_container(path) as written:
+        lines = mux(path, encoding, without_packets, iter(one), 0, [0], 1 / encoding.rate)
+        # Some formats are not recognised by so little.
+        kept = True
+        with contextlib.suppress(InputError), open_container(path) as written:
             kept = (video_stream(written).sample_aspect_ratio or 1) == encoding.aspect
     except (av.error.FFmpegError, ValueError) as error:
         if isinstance(error, InputError | OSError):  # OSError: the disk's
@@ -195,6 +184,8 @@ def try_encoding(
         ) from error
     finally:
         path.unlink(missing_ok=True)
+    for line in lines:
+        say(line)
     if not kept:
         say(
             f"warning: {encoding.codec} in {suffix} cannot store the pixel aspect ratio "
@@ -204,61 +195,6 @@ def try_encoding(
 
 def _as_tuple(packet: Any) -> Packet:
     return packet.pts, packet.is_keyframe, bytes(packet)
-
-
-def _add_copied_streams(
-    output: Any, source: Any, copied: CopiedStreams, clock: Clock
-) -> dict[int, Any]:
-    """Adds the copied streams, chapters and metadata; returns source index -> new stream."""
-    video = video_stream(source).index
-    streams = {}
-    for stream in source.streams:
-        if stream.index == video or stream.type not in copied.kinds:
-            continue
-        if stream.type == "attachment":
-            name, known = "a file", "matroska" in output.format.name
-        else:
-            name = stream.codec_context.codec.canonical_name
-            known = name in output.supported_codecs
-        if not known:
-            raise InputError(
-                f"{pathlib.Path(output.name).suffix} cannot hold the {stream.type} stream of "
-                f"{copied.path} ({name}): use an output .mkv, or leave the stream out with --copy"
-            )
-        streams[stream.index] = output.add_stream_from_template(stream)
-        streams[stream.index].metadata.update(stream.metadata)
-        streams[stream.index].disposition = stream.disposition.value
-    output.metadata.update({k: v for k, v in source.metadata.items() if k not in MUXER_METADATA})
-    if not copied.part.start and copied.part.end is None:
-        output.set_chapters([_moved_chapter(x, clock.origin) for x in source.chapters()])
-    return streams
-
-
-def _moved_chapter(chapter: dict[str, Any], origin: Fraction) -> dict[str, Any]:
-    moved = round(origin / chapter["time_base"])
-    return chapter | {name: max(chapter[name] - moved, 0) for name in ("start", "end")}
-
-
-def _clock(path: pathlib.Path, source: Any, part: TimeRange) -> Clock:
-    """The clock of a file that was read once before: it knows the shifts of all its parts."""
-    with open_container(path) as container:
-        video = video_stream(container)
-        clock = Clock(container, video)
-        _, end = _limits(clock, part)
-        for packet in read_packets(container, video) if clock.restarts else ():
-            clock.move(packet)
-            time = (packet.pts or 0) * packet.time_base
-            if end is not None and time > end + INTERLEAVING:
-                break
-    return Clock(source, video_stream(source), clock.shifts)
-
-
-def _limits(clock: Clock | None, part: TimeRange) -> tuple[Fraction, Fraction | None]:
-    """Seconds on the clock that become zero, and where the output ends."""
-    if clock is None:
-        return Fraction(0), None
-    shift = clock.first + part.start if part.start else Fraction(0)
-    return shift, None if part.end is None else clock.first + part.end
 
 
 def _video_packets(
@@ -281,43 +217,6 @@ def _video_packets(
         last = frame + 1 == len(times)
         packet.duration = usual if last else times[frame + 1] - times[frame]
         packet.is_keyframe, packet.time_base, packet.stream = key, unit, stream
-        yield packet
-
-
-def _copied_packets(
-    source: Any,
-    clock: Clock,
-    streams: dict[int, Any],
-    shift: Fraction,
-    begin: Fraction | None,
-    end: Fraction | None,
-) -> Iterator[Any]:
-    """The packets of copied streams between `begin` and `end`; `shift` becomes zero."""
-    wanted = [source.streams[index] for index in streams]
-    if wanted and clock.restarts:
-        wanted.append(video_stream(source))  # defines the parts
-    last: dict[int, int] = {}
-    for packet in read_packets(source, wanted) if wanted else ():
-        if packet.dts is None or not packet.size:  # marks the end of a stream
-            continue
-        clock.move(packet)
-        index = packet.stream.index
-        time = (packet.dts if packet.pts is None else packet.pts) * packet.time_base
-        if end is not None and time > end + INTERLEAVING:
-            return
-        early = begin is not None and time < begin
-        if index not in streams or early or (end is not None and time >= end):
-            continue
-        # Where parts of a recording overlap, the earlier one is kept.
-        if packet.dts < last.get(index, packet.dts):
-            continue
-        if packet.stream.type == "audio":
-            last[index] = packet.dts + ((packet.duration or 0) // 2 if clock.restarts else 0)
-        moved = round(shift / packet.time_base)
-        packet.dts -= moved
-        if packet.pts is not None:
-            packet.pts -= moved
-        packet.stream = streams[index]
         yield packet
 
 

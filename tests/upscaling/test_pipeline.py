@@ -155,9 +155,13 @@ def test_subtitles_and_sound_of_other_codecs_are_copied(tmp_path):
         assert found.streams.subtitles[0].metadata["language"] == "nob"
         (line,) = [bytes(p) for p in found.demux(subtitles=0) if p.size]
     assert line == b"We meet."
-    with pytest.raises(InputError, match="mp4 cannot hold the subtitle stream .*subrip"):
-        upscale(tmp_path / "b.mkv", tmp_path / "c.mp4")
-    upscale(tmp_path / "b.mkv", tmp_path / "c.mp4", copy=["sound"])
+    upscale(tmp_path / "b.mkv", tmp_path / "c.mp4")
+    with av.open(tmp_path / "c.mp4") as found:
+        kinds = [(s.type, s.codec_context.codec.canonical_name) for s in found.streams]
+    assert kinds == [("video", "h264"), ("subtitle", "mov_text"), ("audio", "mp3")]
+    with pytest.raises(InputError, match="webm cannot hold the audio stream .*mp3"):
+        upscale(tmp_path / "b.mkv", tmp_path / "c.webm")
+    upscale(tmp_path / "b.mkv", tmp_path / "c.webm", copy=["subtitles"])
 
 
 @pytest.mark.parametrize(

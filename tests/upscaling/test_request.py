@@ -11,7 +11,7 @@ from videos import LOSSLESS
 
 from jaxvsr.errors import InputError
 from jaxvsr.upscaling.pipeline import upscale_file
-from jaxvsr.upscaling.request import Request, parse_option, parse_tile, parse_time
+from jaxvsr.upscaling.request import Request, parse_option, parse_rate, parse_tile, parse_time
 from jaxvsr.upscaling.stream import Settings
 from jaxvsr.video.encoding import EncoderOptions
 from jaxvsr.video.reading import TimeRange
@@ -193,6 +193,23 @@ def test_without_pyav_the_extra_is_named(video, tmp_path, monkeypatch):
 )
 def test_parse_time(text, seconds):
     assert parse_time(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [("", None), ("25", 25), ("23.976", Fraction("23.976")), ("30000/1001", Fraction(30000, 1001))],
+)
+def test_parse_rate(text, rate):
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0", "0.0", "1/0", "0/1", "-25", "1001", "1e9", "9" * 5000, "nan", "inf", "25fps", " 25"],
+)
+def test_rates_that_no_video_has(text):
+    with pytest.raises(ValueError, match="--fps must be frames per second, above 0 and up to 1000"):
+        parse_rate(text)
 
 
 def test_parse_tile_and_option():

@@ -57,3 +57,25 @@ def test_errors_name_the_option():
         choose("a.mov", codec="prores_ks", lossless=True)
     with pytest.raises(InputError, match="--crf is not an option of ffv1"):
         choose("a.mkv", codec="ffv1", crf=10)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.MKV", "libx264"),
+        ("a.WEBM", "libvpx-vp9"),
+        ("a.Mp4", "libx264"),
+        ("a.MTS", "libx264"),
+        ("a.ogv", "libvpx"),
+        ("a.mxf", "mpeg2video"),
+        ("a.mpg", "mpeg2video"),
+        ("a.wmv", "wmv2"),
+    ],
+)
+def test_capitals_and_rarer_containers(name, codec):
+    assert choose(name).codec == codec
+
+
+def test_frames_are_not_reordered_where_their_times_are_not_stored():
+    assert choose("a.avi").options["bf"] == "0" and "bf" not in choose("a.mp4").options
+    assert "bf" not in choose("a.avi", codec="ffv1").options

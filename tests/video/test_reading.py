@@ -11,6 +11,7 @@ from jaxvsr.video.images import write_image
 from jaxvsr.video.reading import ImageFolder, TimeRange, VideoFile, open_source
 
 av = pytest.importorskip("av")
+FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mkv": "matroska"}
 
 
 def pixels(source, part=None):
@@ -55,6 +56,38 @@ def test_cover_art_is_not_a_video(tmp_path):
         assert len(container.streams.video) == 1
     with pytest.raises(InputError, match=r"^\S*a\.mp4 holds no video"):
         VideoFile(path).info()
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.m4v", "a.mkv"])
+@pytest.mark.parametrize("first", [False, True])
+def test_cover_art_is_not_a_frame(tmp_path, name, first):
+    frames, source = videos.blocks(5), tmp_path / name
+    write_image(tmp_path / "c.jpg", videos.blocks(1, 96, 96)[0], 90)
+    plain = videos.write(tmp_path / "plain.mkv", frames, codec="libx264", pix_fmt="yuv420p")
+    with av.open(plain) as old, av.open(source, "w", format=FORMATS[source.suffix]) as new:
+        streams = {}
+        for kind in ("cover", "video") if first else ("video", "cover"):
+            if kind == "video":
+                streams[kind] = new.add_stream_from_template(old.streams.video[0])
+            elif name != "a.mkv":
+                streams[kind] = cover = new.add_stream("mjpeg")
+                cover.height, cover.width, cover.pix_fmt = 96, 96, "yuvj420p"
+                cover.disposition = av.stream.Disposition.attached_pic
+            else:
+                new.add_attachment("cover.jpg", "image/jpeg", (tmp_path / "c.jpg").read_bytes())
+        if "cover" in streams:
+            picture = av.VideoFrame.from_ndarray(videos.blocks(1, 96, 96)[0], format="rgb24")
+            new.mux([*cover.encode(picture), *cover.encode()])
+        for packet in old.demux(video=0):
+            if packet.size:
+                packet.stream = streams["video"]
+                new.mux(packet)
+    with av.open(source) as container:
+        assert len(container.streams.video) == 2
+    assert pixels(VideoFile(source)).shape == frames.shape
+    assert VideoFile(source).count_packets() == 5
+    after = videos.upscale(source, tmp_path / f"b{source.suffix}")
+    assert after.frames.shape == (5, 96, 128, 3)
 
 
 def test_a_folder_is_in_natural_order_and_counts_hidden_files(tmp_path):

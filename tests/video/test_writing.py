@@ -1,14 +1,16 @@
 """Videos from frames."""
 
+import pathlib
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import videos
-from videos import LOSSLESS
+from videos import LOSSLESS, upscale
 
 from jaxvsr.errors import InputError
 from jaxvsr.video.encoding import EncoderOptions
+from jaxvsr.video.reading import VideoFile
 from jaxvsr.video.writing import reorder_delay, write_video
 
 pytest.importorskip("av")
@@ -32,6 +34,27 @@ def test_a_video_of_odd_size_is_cropped_and_nearly_comes_back(tmp_path, suffix):
     np.testing.assert_allclose(found.frames.astype(int), expected, atol=4)
     # The matrix is tagged, so that players need not guess it.
     assert found.context["colorspace"] == 1 and found.context["color_range"] == 1
+
+
+@pytest.mark.parametrize("suffix", [".MKV", ".WebM", ".MP4", ".AVI", ".ogv", ".mxf", ".mpg", ".ts"])
+def test_containers_by_their_suffix(tmp_path, suffix):
+    frames = videos.blocks(25)
+    found = videos.read(write_video(tmp_path / f"a{suffix}", frames, 25))
+    assert found.frames.shape == frames.shape
+    assert np.abs(found.frames.astype(int) - frames).mean() < 8  # at edges of colour
+    steps = np.diff(found.times)
+    assert steps == pytest.approx(np.full(24, 0.04), abs=2e-3)
+
+
+@pytest.mark.parametrize("name", ["a:b.mkv", "file:a.mkv", "a%03d.mp4", "-a.mkv", "a b#?&.mkv"])
+def test_names_are_taken_as_they_are(tmp_path, name, monkeypatch):
+    frames = videos.blocks(2)
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path / name, pathlib.Path(f"x{name}"), pathlib.Path("Movie: Title") / name):
+        write_video(path, frames, 25, LOSSLESS)
+        assert VideoFile(path).info().size == (48, 64)
+        copied = upscale(path, path.with_name(f"new {path.name}"), encoder=LOSSLESS)
+        np.testing.assert_array_equal(copied.frames, videos.larger(frames))
 
 
 def test_16_bits_make_a_deep_video(tmp_path):
