@@ -161,6 +161,7 @@ def _request(value: Mapping[str, Any]) -> Request:
                 tile_overlap=value["tile_overlap"],
                 space=value["space"],
                 warm_up=value["warm_up"],
+                noise=value["noise"],
             ),
             encoder=EncoderOptions(
                 codec=value["codec"],
@@ -227,6 +228,13 @@ def command(name: str) -> cli.Command:
     whole("overlap", None, f"Frames that chunks share; default {OVERLAP}", lower_bound=0)
     text("tile", "", "Tile size WIDTHxHEIGHT in input pixels: 320x180; default automatic")
     whole("tile_overlap", Settings.tile_overlap, "Input pixels that tiles share", lower_bound=0)
+    flags.DEFINE_float(
+        "noise",
+        None,
+        "Standard deviation of the input's noise on 0..255, for denoising networks",
+        lower_bound=0,
+        flag_values=values,
+    )
     whole("space", 1, "Number of devices that share each frame")
     whole("segment", SEGMENT, "Frames per segment", lower_bound=1)
     number(

@@ -31,7 +31,7 @@ def export_stablehlo(model: nn.Module, variables: Any, size: tuple[int, int], fr
     Args:
         model, variables: the network.
         size: (height, width) of the input frames.
-        frames: of a clip; a network with `min_frames` gets at least these.
+        frames: of a clip, raised to one of `models.accepted_frames`.
 
     Returns:
         A program that maps lq (b, t, h, w, 3 or 4) float32 in [0, 1] to sr, for CPU, GPU and TPU.

@@ -89,6 +89,17 @@ def create(name: str, **fields: Any) -> nn.Module:
     return MODELS[name](**as_tuples)
 
 
+def accepted_frames(model: nn.Module, frames: int) -> int:
+    """Returns the smallest number of frames, from `frames` on, that a network takes.
+
+    Args:
+        model: the network. It may have the attributes `min_frames` and `frame_multiple`.
+        frames: wanted number.
+    """
+    multiple = getattr(model, "frame_multiple", 1)
+    return -(-max(frames, getattr(model, "min_frames", 1)) // multiple) * multiple
+
+
 def example(
     model: nn.Module, frames: int = 1, height: int = 64, width: int = 64
 ) -> jax.ShapeDtypeStruct:
@@ -96,13 +107,13 @@ def example(
 
     Args:
         model: the network. If its field `noise_level` is set, the clip has a fourth channel.
-        frames: number of frames, raised to the network's `min_frames` if it has that attribute.
+        frames: number of frames, raised to one of `accepted_frames`.
         height, width: frame size in pixels.
 
     Returns:
         (1, frames, height, width, 3 or 4) float32.
     """
-    frames = max(frames, getattr(model, "min_frames", 1))
+    frames = accepted_frames(model, frames)
     channels = 4 if getattr(model, "noise_level", False) else 3
     return jax.ShapeDtypeStruct((1, frames, height, width, channels), jnp.float32)
 

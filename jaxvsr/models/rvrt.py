@@ -268,6 +268,7 @@ class ClipRecurrence(nn.Module):
 
     block: ClassVar[type[SwinBlock]] = SwinBlock
     lookahead: ClassVar[int | None] = None  # the last frame reaches the first
+    frame_multiple: ClassVar[int] = CLIP
 
     @nn.compact
     def __call__(

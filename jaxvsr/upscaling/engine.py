@@ -74,15 +74,24 @@ class Task:
     state_after: Callable[[], Any] = tuple
 
 
-def clip_function(model: nn.Module, dtype: Any) -> Callable:
+def clip_function(model: nn.Module, dtype: Any, noise: float | None = None) -> Callable:
     """Wraps a network for whole clips.
+
+    Args:
+        model: the network.
+        dtype: of the output, uint8 or uint16.
+        noise: level on 0..255, for a network that takes it.
 
     Returns:
         A function of variables, () and lq (b, t, h, w, 3) that returns sr of the dtype and ().
     """
 
     def upscale(variables: Any, state: tuple[()], lq: jax.Array) -> tuple[jax.Array, tuple[()]]:
-        sr: Any = model.apply(variables, _as_float(lq))
+        lq = _as_float(lq)
+        if noise is not None:
+            level = jnp.full_like(lq[..., :1], noise / 255)
+            lq = jnp.concatenate([lq, level], axis=-1)
+        sr: Any = model.apply(variables, lq)
         return to_integers(sr, dtype), state
 
     return upscale
@@ -128,6 +137,7 @@ class Engine:
         overlap: int = 32,
         devices: list[jax.Device],
         space: int = 1,
+        noise: float | None = None,
         say: Say = print,
     ) -> None:
         """Chooses the tile and compiles.
@@ -141,6 +151,7 @@ class Engine:
             overlap: of neighbouring tiles, input pixels.
             devices: that work together.
             space: number of devices that share each frame.
+            noise: level on 0..255, for a network that takes it.
             say: receives a line for the user.
 
         Raises:
@@ -151,7 +162,7 @@ class Engine:
         self._batch = self._mesh.shape["data"]
         self._variables = jax.device_put(variables, replicated(self._mesh))
         self._stream = stream
-        function = (step_function if stream else clip_function)(model, dtype)
+        function = step_function(model, dtype) if stream else clip_function(model, dtype, noise)
         if space > 1:
             function = spatial_sharding.by_rows(function, self._mesh)
         self._function = jax.jit(function)

@@ -31,7 +31,7 @@ from jaxvsr.upscaling.request import (
     find_target,
 )
 from jaxvsr.upscaling.segments import SegmentFolder, SegmentWriter
-from jaxvsr.upscaling.stream import Output, Settings, Stream, check_overlap
+from jaxvsr.upscaling.stream import Output, Settings, Stream, check_noise, check_overlap
 from jaxvsr.video.colour import is_deep
 from jaxvsr.video.copying import CopiedStreams
 from jaxvsr.video.encoding import Encoding, choose_encoding, has_variable_rate
@@ -75,6 +75,7 @@ def upscale_file(
         media, output, dataclasses.replace(request, overwrite=request.overwrite or placed)
     )
     check_overlap(model, request.settings, whole=jax.process_count() == 1)
+    check_noise(model, request.settings)
     target = find_target(output, request)
     media = _adapted(media, output, target, request)
     info = media.info()

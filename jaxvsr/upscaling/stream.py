@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxvsr.distributed.mesh import check_devices_per_frame
 from jaxvsr.errors import InputError
+from jaxvsr.models import accepted_frames
 from jaxvsr.upscaling import chunks
 from jaxvsr.upscaling.chunks import Chunk, ChunkPlan
 from jaxvsr.upscaling.engine import Engine, Job, Result
@@ -38,6 +39,7 @@ class Settings:
         warm_up: whether a network that carries a state first sees the mirrored first frames of each
             scene, so that its output is settled from the first frame on. If not, the output is that
             of the network for the whole clip.
+        noise: level of the input's noise, on 0..255, for a network that takes it; None for others.
     """
 
     chunk: int = 0
@@ -47,6 +49,7 @@ class Settings:
     deep: bool = False
     space: int = 1
     warm_up: bool = False
+    noise: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +106,7 @@ class Stream:
         devices = devices or jax.local_devices()
         check_devices_per_frame(settings.space, len(devices), "--space")
         check_overlap(model, settings, devices, whole)
+        check_noise(model, settings)
         source = number_frames(frames)
         first = next(source, None)
         if first is None:
@@ -123,7 +127,7 @@ class Stream:
             plan = dataclasses.replace(plan, frames=len(head), overlap=0)
         self._plan, self._lookahead = plan, model.lookahead or 0
         self._frames = itertools.chain(head, placed)
-        length = max(plan.frames, getattr(model, "min_frames", 1))
+        length = accepted_frames(model, plan.frames)
         if self.streams:
             length = plan.frames + 1 + self._lookahead
         self._engine = Engine(
@@ -136,6 +140,7 @@ class Stream:
             overlap=settings.tile_overlap,
             devices=devices,
             space=settings.space,
+            noise=settings.noise,
             say=say,
         )
         # Not the length of a shorter stream: a resumed run shortens the chunk itself.
@@ -239,6 +244,18 @@ def check_overlap(
             "--overlap is for networks that see the whole clip; this one has a finite lookahead "
             f"({model.lookahead}), and its output is exact without an overlap: leave it out"
         )
+
+
+def check_noise(model: nn.Module, settings: Settings) -> None:
+    """Raises InputError unless a noise level is set for exactly the networks that take one."""
+    takes = getattr(model, "noise_level", False)
+    if takes and settings.noise is None:
+        raise InputError(
+            "this network removes noise of a given level: add --noise=LEVEL, the noise's standard "
+            "deviation on 0..255, for example 10"
+        )
+    if settings.noise is not None and not takes:
+        raise InputError("--noise is for networks with model.noise_level: leave it out")
 
 
 def _make_plan(

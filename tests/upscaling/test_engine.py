@@ -1,5 +1,8 @@
 """The engine: tiles that fit, a full memory, and frames that a network cannot take."""
 
+import importlib
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +10,7 @@ import pytest
 from clips import Neighbours, difference, finish, moving, start, swrn, whole_clip
 from videos import Mean, Trail
 
-from jaxvsr import upscale
+from jaxvsr import models, upscale
 from jaxvsr.errors import InputError
 from jaxvsr.upscaling import engine, memory
 from jaxvsr.upscaling.stream import Settings
@@ -161,3 +164,56 @@ class Long(Neighbours):
 def test_a_clip_too_short_for_a_network_is_mirrored():
     clip = moving(2, 12, 16)
     np.testing.assert_array_equal(upscale.upscale(clip, Long(), {}), clip.repeat(2, 1).repeat(2, 2))
+
+
+class Pairs(Mean):
+    """Takes an even number of frames, as RVRT."""
+
+    frame_multiple: int = 2
+
+    def __call__(self, lq, train=False):
+        if lq.shape[1] % 2:
+            raise ValueError("an odd number of frames")
+        return super().__call__(lq)
+
+
+@pytest.mark.parametrize(("frames", "chunk"), [(1, 0), (3, 0), (4, 3), (7, 5)])
+def test_an_odd_clip_of_a_network_of_pairs_is_mirrored(frames, chunk):
+    """Whole, as a preview and in chunks of an odd number of frames."""
+    clip, settings = moving(frames, 64, 64), Settings(chunk=chunk, overlap=min(chunk // 2, 1))
+    sr = upscale.upscale(clip, Pairs(), {}, settings)
+    assert sr.shape == (frames, 128, 128, 3)
+    if not chunk:
+        mirrored = clip[[*range(frames), frames - 1]]
+        np.testing.assert_array_equal(sr, whole_clip(Pairs(), {}, mirrored)[:frames])
+
+
+@pytest.mark.parametrize("name", ["rvrt", "rvrt_light"])
+def test_networks_of_pairs_say_so(name):
+    model = models.create(**importlib.import_module(f"configs.{name}").get_config("tiny").model)
+    assert [models.accepted_frames(model, frames) for frames in (1, 2, 7)] == [2, 2, 8]
+    lq = models.example(model, 3)
+    variables = jax.eval_shape(model.init, jax.random.key(0), lq)
+    assert jax.eval_shape(model.apply, variables, lq).shape[1] == 4
+
+
+class Denoiser(nn.Module):
+    """Returns the noise level that it is given."""
+
+    lookahead: int | None = None
+    scale: int = 1
+    noise_level: bool = True
+
+    def __call__(self, lq, train=False):
+        assert lq.shape[-1] == 4
+        return jnp.repeat(lq[..., 3:], 3, axis=-1)
+
+
+def test_a_denoising_network_gets_its_level():
+    clip = moving(2, 64, 64)
+    sr = upscale.upscale(clip, Denoiser(), {}, Settings(noise=30.0))
+    np.testing.assert_array_equal(sr, np.full((2, 64, 64, 3), 30))
+    with pytest.raises(InputError, match="add --noise=LEVEL"):
+        upscale.upscale(clip, Denoiser(), {})
+    with pytest.raises(InputError, match="--noise is for networks with model.noise_level"):
+        upscale.upscale(clip, Neighbours(lookahead=0), {}, Settings(noise=30.0))
