@@ -12,6 +12,8 @@ DATASET ?= dead_leaves/small
 MANUAL_DIR ?=
 DATA_DIR ?=
 WORKDIR ?= runs/demo
+KILLS ?= 1000
+MINUTES ?= inf
 # Tests mostly compile, which takes one core: two files run side by side, in the order of their
 # names, since sorted by their number of tests the longest would come last.
 PYTEST = -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
@@ -20,7 +22,7 @@ FILES = jaxvsr configs tests tfds_builders benchmarks notebooks setup.py
 export TF_CPP_MIN_LOG_LEVEL = 2
 export TF_ENABLE_ONEDNN_OPTS = 0
 
-.PHONY: help demo data test test-golden test-all test-next test-tpu wheel notebooks lint clean
+.PHONY: help demo data test test-golden test-all test-next test-tpu wheel notebooks soak lint clean
 
 help:
 	@echo "make demo      train the tiny MIA-VSR on the embedded data set and score it"
@@ -31,6 +33,7 @@ help:
 	@echo "make test-next run the tests on the newest supported stack ($(PYTHON_NEXT), $(JAX_NEXT))"
 	@echo "make wheel     build a wheel, install it and run every command outside the checkout"
 	@echo "make notebooks execute the notebooks with small settings"
+	@echo "make soak      kill trainings and upscalings at random: KILLS=1000 MINUTES=inf"
 	@echo "make lint      check style and types"
 
 demo: $(VENV)/.installed
@@ -62,6 +65,10 @@ wheel: $(VENV)/.installed-dev
 
 notebooks: $(VENV)/.installed-dev
 	$(RUN) -m pytest -m slow tests/test_notebooks.py
+
+soak: $(VENV)/.installed-dev
+	$(RUN) -m benchmarks.soak --kills=$(KILLS) --minutes=$(MINUTES) \
+	    --out=benchmarks/results/soak.md
 
 lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff check $(FILES)
