@@ -1,7 +1,10 @@
 """Random access to clips of paired frames."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -49,26 +52,54 @@ class TFDSClips:
             data_dir: folder of TFDS data sets; "": the default of TFDS.
 
         Raises:
-            InputError: the data set is not prepared, or the split is unknown or empty.
+            InputError: the data set is not prepared or damaged, or the split is unknown or empty.
         """
+        command = f"jaxvsr data {dataset}" + (f" --data_dir={data_dir}" if data_dir else "")
         data_dir = data_dir or tfds.core.constants.DATA_DIR
+        folder = pathlib.Path(data_dir, dataset)
+        self._damaged = (
+            f"the data set {dataset!r} is damaged: remove the folder {folder}, then prepare it "
+            f"again: {command}"
+        )
+        with self._whole():
+            self._open(dataset, split, data_dir, command)
+
+    @contextlib.contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Turns any error about the files into an InputError that says how to make them again."""
+        try:
+            yield
+        except InputError:
+            raise
+        # Any kind: TFDS, ArrayRecord, protobuf and JSON have errors of their own.
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{self._damaged} ({type(error).__name__}: {reason})") from error
+
+    def _open(self, dataset: str, split: str, data_dir: str, command: str) -> None:
+        """See `__init__`; the command prepares the data set."""
+        unprepared = (
+            f"the data set {dataset!r} is not prepared in {data_dir}. Prepare it once: {command}, "
+            "with --manual_dir=<where you downloaded it to> if it is one that is downloaded by "
+            "hand; docs/data.md says where from"
+        )
         try:
             builder = read_only_builder.builder_from_files(dataset, data_dir=data_dir)
-            metadata = builder.info.metadata
-            stored, views = metadata["clips"], metadata["views"]
-            kinds = metadata.get("kinds", {})
-        except (tfds.core.DatasetNotFoundError, KeyError, TypeError) as error:
-            raise InputError(
-                f"the data set {dataset!r} is not prepared in {data_dir}. Prepare it once:\n"
-                f"    make data DATASET={dataset}\n"
-                "with MANUAL_DIR=<where you downloaded it to> if it is one that is downloaded by "
-                "hand; docs/data.md says where from."
-            ) from error
+        except tfds.core.DatasetNotFoundError as error:
+            if any(pathlib.Path(data_dir, dataset).glob("[0-9]*/*.array_record-*")):
+                raise InputError(f"{self._damaged} (features.json is missing)") from error
+            raise InputError(unprepared) from error
+        metadata = builder.info.metadata or {}
+        if "gt" not in builder.info.features or not {"clips", "views"} <= metadata.keys():
+            ours = {"gt", "key"} <= builder.info.features.keys()
+            missing = f"{self._damaged} (metadata.json is missing or incomplete)"
+            raise InputError(missing if ours else unprepared)
+        stored, views, kinds = metadata["clips"], metadata["views"], metadata.get("kinds", {})
         features = builder.info.features
         if "flow_forward" in features and "visible_forward" not in features:
             raise InputError(
                 f"the data set {dataset!r} in {data_dir} was prepared by an older jaxvsr (version "
-                f"{builder.version}). Prepare it again:\n    make data DATASET={dataset}"
+                f"{builder.version}). Prepare it again: {command}"
             )
         if split not in stored | views:
             raise InputError(
@@ -90,11 +121,17 @@ class TFDSClips:
             places += [found[name] for name in names if name in found]
             raw = tfds.decode.DeserializeMethod.RAW_BYTES
             if found:
-                self._records.append(builder.as_data_source(part, deserialize_method=raw))
+                records = builder.as_data_source(part, deserialize_method=raw)
+                if len(records) < first:
+                    raise ValueError(f"split {part!r} has {len(records)} of {first} records")
+                shards = builder.info.splits[part].shard_lengths
+                for record in itertools.accumulate(shards[:-1], initial=0):
+                    records[record]  # a shard that is missing or cut has no first record, either
+                self._records.append(records)
         if len(places) < max(1, sum(map(len, listed.values()))):
             raise InputError(
                 f"the split {split!r} of the data set {dataset!r} in {data_dir} is "
-                f"{'in part missing' if places else 'empty'}: prepare it again"
+                f"{'in part missing' if places else 'empty'}: prepare it again: {command}"
             )
         self.clips, self._parts, self._first = zip(*places, strict=True)
 
@@ -127,6 +164,7 @@ class TFDSClips:
 
         Raises:
             IndexError: a frame or the window is outside of the clip.
+            InputError: a file of the data set is damaged.
         """
         known, side = self.clips[clip], self._side // self.scale
         low = known.height // self.scale, known.width // self.scale
@@ -150,12 +188,13 @@ class TFDSClips:
             for name, scale in scales.items()
         }
         # One by one, so that a record is still in the processor's cache when it is copied.
-        for (i, j, k), number in np.ndenumerate(self._first[clip] + numbers):
-            data = self._records[self._parts[clip]][int(number)]
-            record = tf_example_pb2.Example.FromString(data).features.feature
-            for name, scale in scales.items():
-                corner = j * side * scale, (k * side - left % side) * scale
-                _put(canvas[name], record, name, i * self._group, *corner)
+        with self._whole():
+            for (i, j, k), number in np.ndenumerate(self._first[clip] + numbers):
+                data = self._records[self._parts[clip]][int(number)]
+                record = tf_example_pb2.Example.FromString(data).features.feature
+                for name, scale in scales.items():
+                    corner = j * side * scale, (k * side - left % side) * scale
+                    _put(canvas[name], record, name, i * self._group, *corner)
         chosen = place * self._group + within
         if (np.diff(chosen) == 1).all():
             chosen = slice(chosen[0], chosen[-1] + 1)  # a view, not a copy

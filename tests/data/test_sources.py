@@ -48,7 +48,7 @@ def test_frames_and_windows_outside_of_a_clip_are_refused(data_dir, frames, top,
 
 
 def test_an_unprepared_data_set_is_named_with_the_command(data_dir):
-    with pytest.raises(InputError, match="'reds' is not prepared in (?s:.*)make data DATASET=reds"):
+    with pytest.raises(InputError, match="'reds' is not prepared in .*: jaxvsr data reds"):
         TFDSClips("reds", "train", str(data_dir))
     with pytest.raises(InputError, match="no split 'valid'; expected one of: train, val"):
         TFDSClips("dead_leaves/test", "valid", str(data_dir))
@@ -98,7 +98,7 @@ def test_a_data_set_of_an_older_version_must_be_prepared_again(data_dir, tmp_pat
     for way in ("forward", "backward"):
         del features["featuresDict"]["features"][f"visible_{way}"]
     path.write_text(json.dumps(features))
-    with pytest.raises(InputError, match="(?s)older jaxvsr .*make data DATASET=dead_leaves/test"):
+    with pytest.raises(InputError, match="older jaxvsr .*: jaxvsr data dead_leaves/test"):
         TFDSClips("dead_leaves/test", "val", place)
 
 
@@ -116,3 +116,52 @@ def test_a_view_is_read_from_the_splits_that_hold_its_clips(data_dir, tmp_path):
         TFDSClips("dead_leaves/test", "more", place)
     with pytest.raises(InputError, match="one of: train, val, mixed, more"):
         TFDSClips("dead_leaves/test", "test", place)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def shorten(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def scramble(path):
+    path.write_bytes(b"\xff\xfe" * 50)
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+
+
+def delete(path):
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [empty, halve, shorten, scramble, flip, delete])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dataset_info.json",
+        "features.json",
+        "metadata.json",
+        "dead_leaves-train.array_record-00000-of-00001",
+    ],
+)
+def test_damage_is_named_with_the_command_that_repairs_it(data_dir, tmp_path, name, damage):
+    place = edited(data_dir, tmp_path)
+    damage(tmp_path / "dead_leaves/test/3.0.0" / name)
+    with pytest.raises(InputError, match=r"remove the folder .*dead_leaves/test, then") as raised:
+        source = TFDSClips("dead_leaves/test", "train", place)
+        assert damage is flip  # others are found before a training starts
+        for clip, properties in enumerate(source.clips):
+            source.read(clip, range(properties.length))
+    message = str(raised.value)
+    assert f"again: jaxvsr data dead_leaves/test --data_dir={tmp_path}" in message
+    assert "\n" not in message
