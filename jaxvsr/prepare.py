@@ -7,6 +7,7 @@
 A data set that is prepared already is left as it is.
 """
 
+import dataclasses
 import importlib
 import json
 import pathlib
@@ -16,8 +17,8 @@ import tensorflow_datasets as tfds
 from absl import flags
 
 from jaxvsr import cli, shipped
-from jaxvsr.errors import InputError, suggest
-from jaxvsr.locks import locked
+from jaxvsr.data.sources import TFDSClips
+from jaxvsr.errors import InputError, check_like, suggest
 
 
 def prepare(
@@ -40,7 +41,7 @@ def prepare(
 
     Raises:
         InputError: unknown data set or config, files that are missing or wrong, or another process
-            prepares the data set.
+            prepares the data set; the data set exists and is damaged.
     """
     name, _, variant = dataset.partition("/")
     folder = shipped.folder("builders")
@@ -52,18 +53,48 @@ def prepare(
     variants = [each.name for each in builder_class.BUILDER_CONFIGS]
     if variant and variant not in variants:
         raise InputError(f"data set {name!r} has no config {variant!r}{suggest(variant, variants)}")
+    fields = _fields(builder_class.builder_config_cls, config)
+    made = str(fields["name"]) if fields else variant or variants[0]
+    place = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    existed = any((place / name / made).glob("[0-9]*"))
     try:
-        fields = json.loads(config) if config else None
-        chosen = builder_class.builder_config_cls(**fields) if fields else variant or variants[0]
-        builder = builder_class(config=chosen, data_dir=data_dir or None)
+        chosen = builder_class.builder_config_cls(**fields) if fields else made
+        builder = builder_class(config=chosen, data_dir=place)
         settings = tfds.download.DownloadConfig(manual_dir=manual_dir or None)
-        path = pathlib.Path(builder.data_dir)
-        if not path.exists():
-            with locked(path.with_name(f".{path.name}.lock"), f"preparing {dataset}"):
-                builder.download_and_prepare(download_config=settings)
-    except (ValueError, TypeError, OSError, AssertionError) as error:
-        raise InputError(f"{dataset}: {error}") from error
-    return path
+        builder.download_and_prepare(download_config=settings)
+        for split in builder.info.metadata["clips"] if existed else ():
+            TFDSClips(f"{name}/{made}", split, data_dir)  # is it whole?
+    except InputError:
+        raise
+    # Any kind: TFDS and its libraries have errors of their own, and wrap those of the builders.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        if existed:
+            raise InputError(
+                f"{dataset}: the data set in {place / name / made} is damaged: remove that folder "
+                f"and run this command again ({reason})"
+            ) from error
+        raise InputError(f"{dataset}: {reason}") from error
+    return pathlib.Path(builder.data_dir)
+
+
+def _fields(config_class: type, text: str) -> dict[str, Any]:
+    """Parses the fields of a config; raises InputError unless they are fields of the class."""
+    if not text:
+        return {}
+    try:
+        fields = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"--config is not JSON: {error}; got {text!r}") from error
+    if not isinstance(fields, dict) or not fields.get("name"):
+        raise InputError(f'--config must be JSON fields with a "name"; got {text!r}')
+    known = {field.name: field.default for field in dataclasses.fields(config_class)}
+    for field, value in fields.items():
+        if field not in known:
+            raise InputError(f"--config has no field {field!r}{suggest(field, known)}")
+        if isinstance(known[field], str | int | float):
+            check_like(f"--config: {field}", value, known[field])
+    return fields
 
 
 def command(name: str) -> cli.Command:

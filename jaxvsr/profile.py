@@ -27,7 +27,7 @@ from absl import flags
 
 from jaxvsr import cli
 from jaxvsr.config import load_config
-from jaxvsr.data.files import Frames, PngFrames, VideoFrames, numbered_frames
+from jaxvsr.data.files import Frames, ImageFrames, VideoFrames, numbered_frames
 from jaxvsr.distributed.mesh import enough_memory, make_mesh
 from jaxvsr.errors import InputError
 from jaxvsr.files import json_text, write_text
@@ -219,7 +219,7 @@ def _clip(options: Options) -> tuple[np.ndarray, str]:
         return rng.random(shape, np.float32), "random noise"
     path = options.input
     try:
-        source: Frames = PngFrames(numbered_frames(path)) if path.is_dir() else VideoFrames(path)
+        source: Frames = ImageFrames(numbered_frames(path)) if path.is_dir() else VideoFrames(path)
         length, *size = source.check_files()
         height, width = options.size or size
         if length < (frames or 1) or height > size[0] or width > size[1]:

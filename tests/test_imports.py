@@ -39,7 +39,7 @@ ALLOWED = {
     "exporting": RUNS | {"evaluation"},
     "cli": LEAVES,
     "__main__": {"cli", "errors"},
-    "prepare": LEAVES | {"cli", "shipped"},
+    "prepare": LEAVES | {"cli", "shipped", "data"},
     "train": COMMAND | {"evaluate"},
     "evaluate": COMMAND,
     "upscale": COMMAND | {"upscaling"},

@@ -1,5 +1,10 @@
 """`jaxvsr data`: data sets by name, errors in a line."""
 
+import pathlib
+import shutil
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import trees
@@ -7,6 +12,9 @@ import trees
 from jaxvsr import cli, prepare
 from jaxvsr.data.sources import TFDSClips
 from jaxvsr.errors import InputError
+from jaxvsr.locks import locked
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
 
 
 def test_a_data_set_is_prepared_once(tmp_path, capsys):
@@ -38,12 +46,61 @@ def test_clips_of_ones_own_are_described_by_json(tmp_path):
         ("xyz", {}, "unknown data set 'xyz'; expected one of: dead_leaves, frames, reds"),
         ("dead_leaves/smal", {}, "'dead_leaves' has no config 'smal'; did you mean 'small'"),
         ("frames", {}, "frames: name the folder of clips: --config="),
-        ("frames", {"config": "{name}"}, "frames: "),
+        ("frames", {"config": "{name}"}, "--config is not JSON: .*; got '{name}'"),
+        ("frames", {"config": "[1]"}, '--config must be JSON fields with a "name"; got'),
+        ("frames", {"config": '{"gt": "/a"}'}, '--config must be JSON fields with a "name"'),
+        ("frames", {"config": '{"name": "a", "vall": []}'}, "no field 'vall'; did you mean 'val'"),
+        ("frames", {"config": '{"name": "a", "scale": "4"}'}, "scale must be an integer; got '4'"),
+        ("frames", {"config": '{"name": "a", "val": "b"}'}, "val must be a list of names"),
+        ("frames", {"config": '{"name": "../../../x", "gt": "/"}'}, "name of a config must have"),
+        ("frames", {"config": '{"name": "/tmp/x", "gt": "/"}'}, "name of a config must have"),
+        ("frames", {"config": '{"name": "..", "gt": "/"}'}, "name of a config must have"),
+        ("frames", {"config": '{"name": ".a", "gt": "/"}'}, "name of a config must have"),
+        ("dead_leaves/../../x", {}, "has no config '../../x'"),
+        ("../x", {}, "unknown data set '..'"),
         ("frames", {"config": '{"name": "mine", "gt": "nowhere"}'}, "no folder nowhere"),
         ("reds", {"manual_dir": "nowhere"}, "reds: .*nowhere"),
     ],
 )
 def test_what_cannot_be_prepared_is_explained(dataset, settings, message, tmp_path):
     with pytest.raises(InputError, match=message):
-        prepare.prepare(dataset, data_dir=str(tmp_path), **settings)
+        prepare.prepare(dataset, data_dir=str(tmp_path / "a" / "b" / "c"), **settings)
     assert not trees.left_behind(tmp_path)
+
+
+def test_every_error_is_one_line(tmp_path, capsys):
+    """Also of TFDS's own command line, which this package's builders work with."""
+    (tmp_path / "train_sharp").mkdir()
+    fields = f'--config={{"name": "mine", "gt": "{tmp_path}"}}'
+    for words in (["frames", fields], ["reds", f"--manual_dir={tmp_path}"]):
+        data_dir = f"--data_dir={tmp_path / 'data'}"
+        assert cli.run_command(prepare.command("data"), [*words, data_dir]) == 1
+        ours = capsys.readouterr().err
+        builder = f"tfds_builders/{words[0]}"
+        command = [sys.executable, "-m", "tfds_builders", builder, *words[1:], data_dir]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        (theirs,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+        assert ours.count("\n") == 1 and ours.strip().endswith(theirs.removeprefix("error: "))
+
+
+@pytest.mark.parametrize(
+    "name", ["dataset_info.json", "features.json", "dead_leaves-val.array_record-00000-of-00001"]
+)
+def test_a_damaged_data_set_is_not_taken_for_a_prepared_one(tmp_path, data_dir, name):
+    shutil.copytree(data_dir / "dead_leaves", tmp_path / "dead_leaves")
+    prepare.prepare("dead_leaves/test", data_dir=str(tmp_path))
+    path = tmp_path / "dead_leaves/test/3.0.0" / name
+    path.write_bytes(path.read_bytes()[:30])
+    with pytest.raises(InputError, match=r"damaged: remove (that|the) folder") as raised:
+        prepare.prepare("dead_leaves/test", data_dir=str(tmp_path))
+    assert "\n" not in str(raised.value)
+    shutil.rmtree(tmp_path / "dead_leaves" / "test")
+    prepare.prepare("dead_leaves/test", data_dir=str(tmp_path))
+
+
+def test_the_second_of_two_builds_is_refused(tmp_path):
+    path = tmp_path / "dead_leaves" / "test" / ".3.0.0.lock"
+    with locked(path, "preparing"), pytest.raises(InputError, match="is preparing dead_leaves/"):
+        prepare.prepare("dead_leaves/test", data_dir=str(tmp_path))
+    prepare.prepare("dead_leaves/test", data_dir=str(tmp_path))

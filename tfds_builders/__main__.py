@@ -4,6 +4,7 @@ The `tfds` command does not start without Apache Beam (TFDS 4.9.10), which no bu
 """
 
 import dataclasses
+import sys
 
 from absl import app, logging
 from tensorflow_datasets.scripts.cli import build, cli_utils
@@ -16,7 +17,13 @@ def main(args: build.Args) -> None:
     if generation.config is None and generation.config_idx is None:
         # TFDS would build every config.
         args = dataclasses.replace(args, generation=dataclasses.replace(generation, config_idx=0))
-    args.execute()
+    try:
+        args.execute()
+    except KeyboardInterrupt:
+        sys.exit("interrupted: run the same command again")
+    # Any kind: TFDS and its libraries have errors of their own, and wrap those of the builders.
+    except Exception as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Clips on disk: folders or zip files of PNG frames, and video files, checked before they are read.
+"""Clips on disk: folders or zip files of frames, and video files, checked before they are read.
 
-Frames are read by `jaxvsr.video`. Data sets are stricter: a PNG must hold 8-bit RGB, all frames of
-a clip must have one size, and no frame may be missing or damaged.
+Frames are read by `jaxvsr.video`. Data sets are stricter: an image must hold 8-bit RGB, all frames
+of a clip must have one size, and no frame may be missing or damaged.
 """
 
 import dataclasses
@@ -9,18 +9,22 @@ import os
 import pathlib
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from jaxvsr.data import degradations
 from jaxvsr.errors import InputError
+from jaxvsr.files import check_regular
 from jaxvsr.pixels import to_8_bits
-from jaxvsr.video.images import PNG_SIGNATURE, Place, decode_image, list_images
+from jaxvsr.video.images import ORIENTATION, PNG_SIGNATURE, Place, decode_image, list_images
 from jaxvsr.video.reading import TimeRange, VideoFile
 
+FRAME_SUFFIXES = (".png", ".jpg", ".jpeg")
 _COLOURS = {0: "grey", 2: "RGB", 3: "colour-mapped", 4: "grey with alpha", 6: "RGB with alpha"}
 _PNG_HEADER = 33  # bytes of the signature and the first chunk, which holds size and colour type
 
@@ -77,7 +81,10 @@ def read_list(path: Place, pattern: str, example: str) -> list[str]:
         FileNotFoundError: the file does not exist.
         ValueError: the file is empty, or a name does not match or is repeated.
     """
-    names = path.read_text().split()
+    try:
+        names = path.read_text(encoding="utf-8").split()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file of clip names: {error}") from error
     if not names:
         raise ValueError(f"{path} names no clips")
     for name in names:
@@ -88,7 +95,7 @@ def read_list(path: Place, pattern: str, example: str) -> list[str]:
     return names
 
 
-def numbered_frames(folder: Place, suffix: str = ".png") -> list[Place]:
+def numbered_frames(folder: Place, suffixes: tuple[str, ...] = FRAME_SUFFIXES) -> list[Place]:
     """Lists the frames of a folder in the order of the numbers at the end of their names.
 
     Raises:
@@ -96,15 +103,16 @@ def numbered_frames(folder: Place, suffix: str = ".png") -> list[Place]:
             repeated.
     """
     frames = {}
-    for path in list_images(folder, (suffix,)):
-        number = re.search(r"(\d+)$", path.name[: -len(suffix)])
+    for path in list_images(folder, suffixes):
+        number = re.search(r"(\d+)$", path.stem)
         if not number:
             raise ValueError(f"{path} has no number at the end of its name")
         if int(number[1]) in frames:
             raise ValueError(f"{folder} has two frames {int(number[1])}")
         frames[int(number[1])] = path
     if not frames:
-        raise ValueError(f"expected frames *{suffix} in {folder}, found none")
+        names = " or ".join(f"*{suffix}" for suffix in suffixes)
+        raise ValueError(f"expected frames {names} in {folder}, found none")
     first, last = min(frames), max(frames)
     missing = sorted(set(range(first, last)) - frames.keys())
     if missing:
@@ -112,15 +120,19 @@ def numbered_frames(folder: Place, suffix: str = ".png") -> list[Place]:
     return [frames[number] for number in sorted(frames)]
 
 
-def png_size(path: Place) -> tuple[int, int]:
-    """Returns (h, w) of an 8-bit RGB PNG; only the beginning and the end of the file are read.
+def frame_size(path: Place) -> tuple[int, int]:
+    """Returns (h, w) of an 8-bit RGB image by a look at the beginning and the end of its file.
 
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: the file is of another kind, or truncated.
     """
+    if isinstance(path, pathlib.Path):
+        check_regular(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
+    if not path.name.lower().endswith(".png"):
+        return _jpeg_size(path)
     with path.open("rb") as file:
         head = file.read(_PNG_HEADER)
         # The directory of a zip file records the end of each member; reading it costs the whole.
@@ -129,6 +141,19 @@ def png_size(path: Place) -> tuple[int, int]:
             if head[:4] == PNG_SIGNATURE[:4] and b"IEND" not in file.read():
                 raise ValueError(f"{path} is truncated: its end is missing")
     return _check_png_header(path, head)
+
+
+def _jpeg_size(path: Place) -> tuple[int, int]:
+    """(h, w) of an RGB JPEG as displayed."""
+    try:
+        with path.open("rb") as file, Image.open(file) as image:
+            mode, size, format_ = image.mode, image.size[::-1], image.format
+            turned = image.getexif().get(ORIENTATION, 1) > 4
+    except Exception as error:  # as in `video.images.decode_picture`
+        raise ValueError(f"{path} is damaged, or not a JPEG: {error}") from error
+    if mode != "RGB" or format_ not in ("JPEG", "MPO"):
+        raise ValueError(f"{path} is {format_} of mode {mode}, expected JPEG of RGB: convert it")
+    return size[::-1] if turned else size
 
 
 def _check_png_header(path: Place, head: bytes) -> tuple[int, int]:
@@ -142,8 +167,8 @@ def _check_png_header(path: Place, head: bytes) -> tuple[int, int]:
     return int.from_bytes(head[20:24]), int.from_bytes(head[16:20])
 
 
-def read_png(path: Place) -> UInt8[np.ndarray, "h w 3"]:
-    """Reads an 8-bit RGB PNG.
+def read_frame(path: Place) -> UInt8[np.ndarray, "h w 3"]:
+    """Reads an 8-bit RGB image.
 
     Returns:
         (h, w, 3) uint8.
@@ -152,12 +177,18 @@ def read_png(path: Place) -> UInt8[np.ndarray, "h w 3"]:
         FileNotFoundError: the file does not exist.
         ValueError: the file is of another kind, or damaged.
     """
+    if isinstance(path, pathlib.Path):
+        check_regular(path)
     try:
         data = path.read_bytes()
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    _check_png_header(path, data[:_PNG_HEADER])
-    return decode_image(data, path)
+    if path.name.lower().endswith(".png"):
+        _check_png_header(path, data[:_PNG_HEADER])
+    pixels = decode_image(data, path)
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"{path} has 16 bits per channel, expected 8: convert it")
+    return pixels
 
 
 class Frames(Protocol):
@@ -171,8 +202,8 @@ class Frames(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class PngFrames:
-    """Frames of one PNG file each."""
+class ImageFrames:
+    """Frames of one image file each."""
 
     paths: Sequence[Place]
 
@@ -181,11 +212,11 @@ class PngFrames:
 
         Raises:
             FileNotFoundError: a frame is missing.
-            ValueError: a file is refused by `png_size`, or the sizes differ.
+            ValueError: a file is refused by `frame_size`, or the sizes differ.
         """
-        first = png_size(self.paths[0])
+        first = frame_size(self.paths[0])
         for path in self.paths:
-            size = png_size(path)
+            size = frame_size(path)
             if size != first:
                 raise ValueError(
                     f"{path} is {size[0]}x{size[1]}, but its clip began with {first[0]}x{first[1]}"
@@ -193,7 +224,7 @@ class PngFrames:
         return len(self.paths), *first
 
     def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-        return map(read_png, self.paths)
+        return map(read_frame, self.paths)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,8 @@ import dataclasses
 import errno
 import itertools
 import os
+import pathlib
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -23,6 +25,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from jaxvsr.data import files, tile_codec
+from jaxvsr.locks import locked
 
 # TFDS holds more than 1 GB of a split in 1,000 temporary files, each sorted in memory, and picks
 # the file by how far the key lies between 0 and 2^128. Keys that count bytes on that range put
@@ -226,8 +229,20 @@ class ClipBuilder(
     # Nothing is downloaded. TFDS's lookup of checksums needs a package that it does not install.
     url_infos = None
 
-    def __init__(self, *, file_format: str | None = None, **kwargs: Any):
-        super().__init__(file_format=file_format or "array_record", **kwargs)
+    def __init__(self, *, file_format: str | None = None, config: Any = None, **kwargs: Any):
+        name = getattr(config, "name", config) or ""
+        if not re.fullmatch(r"\w[\w.+-]*|", str(name)):  # the name of a folder
+            raise ValueError(
+                f"the name of a config must have letters, digits and _ . + - alone; got {name!r}"
+            )
+        super().__init__(file_format=file_format or "array_record", config=config, **kwargs)
+
+    def download_and_prepare(self, **kwargs: Any) -> None:
+        """Builds the data set unless it exists; raises InputError if another process builds it."""
+        path = pathlib.Path(self.data_dir)
+        if not path.exists():
+            with locked(path.with_name(f".{path.name}.lock"), f"preparing {self.info.full_name}"):
+                super().download_and_prepare(**kwargs)
 
     @property
     def layout(self) -> Layout:

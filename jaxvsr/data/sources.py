@@ -90,7 +90,7 @@ class TFDSClips:
                 raise InputError(f"{self._damaged} (features.json is missing)") from error
             raise InputError(unprepared) from error
         metadata = builder.info.metadata or {}
-        if "gt" not in builder.info.features or not {"clips", "views"} <= metadata.keys():
+        if not {"clips", "views"} <= metadata.keys():
             ours = {"gt", "key"} <= builder.info.features.keys()
             missing = f"{self._damaged} (metadata.json is missing or incomplete)"
             raise InputError(missing if ours else unprepared)

@@ -1,4 +1,4 @@
-"""TFDS builder of your own clips: folders of PNG frames, or video files.
+"""TFDS builder of your own clips: folders of PNG or JPEG frames, or video files.
 
     python -m tfds_builders tfds_builders/frames --config='{"name": "mine", "gt": "/my/clips"}'
 
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import tensorflow_datasets as tfds
 
 from jaxvsr.data import files, records
+from jaxvsr.files import check_regular
 from jaxvsr.video.images import is_hidden
 from jaxvsr.video.reading import VIDEO_SUFFIXES
 
@@ -22,8 +23,8 @@ class FramesConfig(tfds.core.BuilderConfig):
     """The clips and their degradation.
 
     Attributes:
-        gt: folder of clips, which are folders of PNG frames whose names end with their number, or
-            video files. A clip is named after its folder, or its file without the suffix.
+        gt: folder of clips, which are folders of PNG or JPEG frames whose names end with their
+            number, or video files. A clip is named after its folder, or its file without suffix.
         lq: folder of the same clips at low resolution; "": made here.
         scale: H/h.
         degradation: "bicubic" or "bd"; "none": lq is gt, at scale 1. For a given lq, any name.
@@ -37,6 +38,8 @@ class FramesConfig(tfds.core.BuilderConfig):
     val: Sequence[str] = ()
 
     def __post_init__(self):
+        if isinstance(self.val, str):
+            raise ValueError(f"val must be a list of names, got {self.val!r}")
         if not 1 <= self.scale <= 8:
             raise ValueError(f"scale must be from 1 to 8, got {self.scale}")
         if self.lq and self.degradation == "none":
@@ -93,22 +96,23 @@ def _clips_in(folder: str) -> dict[str, files.Frames]:
         raise FileNotFoundError(f"there is no folder {root}")
     clips: dict[str, files.Frames] = {}
     for path in sorted(root.iterdir()):
+        check_regular(path)
         name = path.stem if path.suffix.lower() in VIDEO_SUFFIXES else path.name
         if is_hidden(path):
             continue
         if name in clips:
             raise ValueError(f"{root} holds two clips {name}")
         if path.is_dir():
-            clips[name] = files.PngFrames(files.numbered_frames(path))
+            clips[name] = files.ImageFrames(files.numbered_frames(path))
         elif path.suffix.lower() in VIDEO_SUFFIXES:
             clips[name] = files.VideoFrames(path)
         else:
             lone = f": is {root} itself a clip? Then give its parent folder"
-            hint = lone if path.suffix.lower() == ".png" else ""
+            hint = lone if path.suffix.lower() in files.FRAME_SUFFIXES else ""
             raise ValueError(
-                f"expected folders of PNG frames or videos ({', '.join(VIDEO_SUFFIXES)}) in {root},"
-                f" found {path.name}{hint}"
+                "expected folders of PNG or JPEG frames, or videos "
+                f"({', '.join(VIDEO_SUFFIXES)}) in {root}, found {path.name}{hint}"
             )
     if not clips:
-        raise ValueError(f"{root} is empty: expected folders of PNG frames or videos")
+        raise ValueError(f"{root} is empty: expected folders of PNG or JPEG frames, or videos")
     return clips

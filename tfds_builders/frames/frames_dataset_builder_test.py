@@ -11,6 +11,7 @@ import ml_collections
 import numpy as np
 import pytest
 import trees
+from PIL import Image
 
 from jaxvsr.data import pipeline
 from jaxvsr.data.degradations import imresize
@@ -54,6 +55,21 @@ def test_frames_with_low_resolution_at_another_scale(tmp_path):
     np.testing.assert_array_equal(found.read(1, [0])["lq"][0], trees.pixels([1, 0], 9, 13))
 
 
+def test_jpeg_frames_are_read_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for clip in ("one", "two"):
+        for frame in range(2):
+            flat = Image.new("RGB", (26, 18), (40, 90, 30 * frame))
+            (tmp_path / "gt" / clip).mkdir(parents=True, exist_ok=True)
+            flat.save(tmp_path / "gt" / clip / f"{frame}.JPG", quality=100, exif=exif)
+    build(tmp_path, gt=str(tmp_path / "gt"))
+    assert source(tmp_path).clips == (Clip("one", 2, 24, 16), Clip("two", 2, 24, 16))
+    frames = source(tmp_path).read(0, range(2))["gt"]
+    expected = [[[[40, 90, 0]]], [[[40, 90, 30]]]]
+    assert np.abs(frames.astype(int) - expected).max() <= 2
+
+
 def test_frames_that_are_their_own_input_are_stored_once(tmp_path):
     write(tmp_path / "gt")
     built = build(tmp_path, gt=str(tmp_path / "gt"), scale=1, degradation="none")
@@ -91,7 +107,8 @@ def test_the_command_line_leads_to_batches(tmp_path):
     options = [f"--config={json.dumps(config)}", f"--data_dir={tmp_path / 'data'}"]
     subprocess.run(command + options, check=True, capture_output=True, cwd=REPOSITORY)
     fields = {"frames": 3, "crop": 32, "intervals": (1,), "reverse": False, "mirror": False}
-    data = ml_collections.ConfigDict(fields | {"batch": 2, "workers": 0, "dataset": "frames/mine"})
+    fields |= {"degradation": "", "batch": 2, "workers": 0, "dataset": "frames/mine"}
+    data = ml_collections.ConfigDict(fields)
     (batch,) = itertools.islice(pipeline.training_batches(data, source(tmp_path), seed=0), 1)
     assert batch["gt"].shape == (2, 3, 32, 32, 3) and batch["lq"].shape == (2, 3, 8, 8, 3)
 
@@ -131,9 +148,9 @@ def two_sizes(root):
     ("damage", "words"),
     [
         (clip_itself, "in .*/gt, found f_10.png: is .*/gt itself a clip"),
-        (other_file, "expected folders of PNG frames or videos .* found notes.txt"),
+        (other_file, "expected folders of PNG or JPEG frames, or videos .* found notes.txt"),
         (same_name, "/gt holds two clips one"),
-        (empty, "/gt is empty: expected folders of PNG frames or videos"),
+        (empty, "/gt is empty: expected folders of PNG or JPEG frames, or videos"),
         (two_sizes, "two/f_9.png is 18x30, but its clip began with 18x26"),
     ],
 )

@@ -53,7 +53,8 @@ class Builder(records.ClipBuilder):
     Download train_sharp and val_sharp, and the lq of your config ({train,val}_sharp_bicubic,
     _blur_bicubic or _blur), from https://seungjunnah.github.io/Datasets/reds.html. manual_dir holds
     their zip files, or their contents: {train,val}_sharp/<clip>/<8 digits>.png,
-    {train,val}_sharp_bicubic/X4/<clip>/<8 digits>.png and so on, perhaps below train/ and val/.
+    {train,val}_sharp_bicubic/X4/<clip>/<8 digits>.png and so on, perhaps below train/ and val/, and
+    each perhaps in a folder with the name of its zip file.
     """
 
     @property
@@ -68,7 +69,7 @@ class Builder(records.ClipBuilder):
         splits = {}
         for part, count, shift in (("train", config.num_train, 0), ("val", config.num_val, 240)):
             gt, lq = (
-                files.find_folder(dl_manager.manual_dir, name, f"{part}/{name}")
+                files.find_folder(dl_manager.manual_dir, *_places(part, name))
                 for name in (f"{part}_sharp", f"{part}_{_LQ[config.lq]}")
             )
             names = [f"{frame:08d}.png" for frame in range(config.num_frames)]
@@ -76,7 +77,7 @@ class Builder(records.ClipBuilder):
                 files.ClipFiles(
                     f"{clip + shift:03d}",
                     *(
-                        files.PngFrames([folder / f"{clip:03d}" / name for name in names])
+                        files.ImageFrames([folder / f"{clip:03d}" / name for name in names])
                         for folder in (gt, lq)
                     ),
                 )
@@ -94,3 +95,14 @@ class Builder(records.ClipBuilder):
             },
             "reds4": {"train_official": list(REDS4)},
         }
+
+
+def _places(part: str, name: str) -> list[str]:
+    """Where the frames may be: as in the zip files, without train/, or each zip file by itself.
+
+    Args:
+        part: "train" or "val".
+        name: of the folder, such as "train_sharp_bicubic/X4".
+    """
+    unpacked = name.split("/")[0]  # a folder with the name of the zip file
+    return [f"{unpacked}/{part}/{name}", f"{unpacked}/{name}", name, f"{part}/{name}"]

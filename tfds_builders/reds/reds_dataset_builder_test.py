@@ -48,6 +48,15 @@ def zipped(root):
         shutil.rmtree(root / part)
 
 
+def unpacked(root):
+    """Each zip file unpacked into a folder of its own name."""
+    zipped(root)
+    for path in sorted(root.glob("*.zip")):
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(root / path.stem)
+        path.unlink()
+
+
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     root = tmp_path_factory.mktemp("flat")
@@ -90,7 +99,7 @@ def test_splits_share_the_records(tmp_path, tree):
 
 
 @pytest.mark.parametrize("lq", ["sharp_bicubic", "blur_bicubic", "blur"])
-@pytest.mark.parametrize("layout", ["flat", "nested", "zipped"])
+@pytest.mark.parametrize("layout", ["flat", "nested", "zipped", "unpacked"])
 def test_frames_are_those_of_the_files(tmp_path, tree, layout, lq):
     root = tree
     if layout != "flat":
@@ -98,6 +107,8 @@ def test_frames_are_those_of_the_files(tmp_path, tree, layout, lq):
         write(root, nested=True)
     if layout == "zipped":
         zipped(root)
+    if layout == "unpacked":
+        unpacked(root)
     build(tmp_path, root, lq)
     folder = lq if lq == "blur" else f"{lq}/X4"
     for split, clip, place in (("reds4", 1, ("train", 11)), ("train", 18, ("val", 1))):

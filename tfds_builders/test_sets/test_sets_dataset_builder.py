@@ -92,8 +92,8 @@ class Builder(records.ClipBuilder):
         clips = [
             files.ClipFiles(
                 name,
-                files.PngFrames(paths),
-                files.PngFrames(files.numbered_frames(lq[name])) if lq else None,
+                files.ImageFrames(paths),
+                files.ImageFrames(files.numbered_frames(lq[name])) if lq else None,
             )
             for name, paths in frames.items()
         ]

@@ -106,5 +106,5 @@ def _names(path: files.Place) -> list[str]:
     return files.read_list(path, r"[0-9]{5}/[0-9]{4}", "00001/0001")
 
 
-def _septuplet(folder: files.Place) -> files.PngFrames:
-    return files.PngFrames([folder / f"im{number}.png" for number in range(1, 8)])
+def _septuplet(folder: files.Place) -> files.ImageFrames:
+    return files.ImageFrames([folder / f"im{number}.png" for number in range(1, 8)])
