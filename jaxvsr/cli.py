@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from absl import flags, logging
 
 import jaxvsr
+from jaxvsr.compile_cache import use_compile_cache
 from jaxvsr.errors import InputError
 
 # Command -> the module whose function `command` describes it; only the one that runs is imported.
@@ -72,12 +73,19 @@ def define_path(name: str, default: str | None, text: str, values: flags.FlagVal
 
 
 def define_config(values: flags.FlagValues) -> None:
-    """Defines --config."""
+    """Defines --config, and --compile_cache for what a config's model compiles."""
     define_path(
         "config",
         None,
         "FILE[:VARIANT]. A config of your own, or one of the package from any folder: "
         "configs/miavsr.py:tiny, miavsr:tiny. --config.x.y=VALUE sets a field of it",
+        values,
+    )
+    define_path(
+        "compile_cache",
+        "",
+        "Folder of compiled programs, which the next start reuses; by default in ~/.cache/jaxvsr; "
+        '"off": none',
         values,
     )
 
@@ -146,6 +154,8 @@ def run_command(command: Command, words: Sequence[str]) -> int:
         arguments = [*map(os.path.expanduser, command.flags(["jaxvsr", *rest])[1:])]
         _check_complete(command, arguments)
         values = command.flags.flag_values_dict() | {"overrides": overrides}
+        if "compile_cache" in values:
+            use_compile_cache(values["compile_cache"])
         return command.main(values, *arguments) or 0
     except (flags.Error, InputError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

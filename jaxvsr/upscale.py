@@ -47,7 +47,7 @@ from jaxvsr.video.encoding import EncoderOptions
 from jaxvsr.video.reading import Frame, TimeRange
 
 # Flags that may differ between processes, or whose fields are compared one by one.
-PER_PROCESS = ("process", "connect_timeout", "config", "overrides")
+PER_PROCESS = ("process", "connect_timeout", "config", "overrides", "compile_cache")
 
 
 def stream(

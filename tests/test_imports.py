@@ -15,6 +15,7 @@ RUNS = NETWORKS | DATA | {"weights", "config", "training"}
 COMMAND = RUNS | {"cli", "evaluation", "presets", "preflight"}
 ALLOWED = {
     "__init__": set(),
+    "compile_cache": set(),
     "errors": set(),
     "files": {"errors"},
     "locks": {"errors"},
@@ -37,7 +38,7 @@ ALLOWED = {
     "upscaling": RUNS | {"evaluation"},
     "profiling": RUNS | {"evaluation"},
     "exporting": RUNS | {"evaluation"},
-    "cli": LEAVES,
+    "cli": LEAVES | {"compile_cache"},
     "__main__": {"cli", "errors"},
     "prepare": LEAVES | {"cli", "shipped", "data"},
     "train": COMMAND | {"evaluate"},
