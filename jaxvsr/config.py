@@ -83,6 +83,8 @@ def defaults() -> ml_collections.ConfigDict:
     # Initial weights of SpyNet, for networks that have one: "builtin", a file of official weights,
     # or "" for zero flow. Ignored with init_from.
     train.spynet_weights = BUILTIN
+    train.prune = 0.0  # fraction of each kernel's initial values that becomes and stays zero
+    train.clusters = 0  # number of distinct values of each kernel, kept in training; 0: any
     train.log_every = 100
     train.profile_steps = ""  # "100:110": an XProf trace of steps 101 to 110
     train.checkpoint_every = 5000

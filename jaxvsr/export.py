@@ -32,6 +32,7 @@ from jaxvsr.exporting.stablehlo import export_stablehlo, write_stablehlo
 from jaxvsr.upscale import load_network
 
 FRAMES = 10  # of a clip, in a StableHLO program
+PHONE_FLAGS = ("quant", "calibration", "qat", "prune", "clusters")  # of --format=tflite
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -51,8 +52,9 @@ def main(value: dict[str, Any]) -> None:
         raise InputError("fields of a config need --config=FILE")
     size, out = parse_size(value["size"]), pathlib.Path(value["out"])
     phone = value["format"] == "tflite"
-    if not phone and (value["quant"] != "fp32" or value["calibration"]):
-        raise InputError("--quant and --calibration are for --format=tflite")
+    given = [flag for flag in PHONE_FLAGS if value[flag]]
+    if not phone and given:
+        raise InputError(f"--{given[0]} is for --format=tflite")
     if phone and value["frames"]:
         raise InputError("--frames is for --format=stablehlo: a .tflite file runs one frame")
     config = load_config(value["config"], value["overrides"]) if value["config"] else None
@@ -64,7 +66,14 @@ def main(value: dict[str, Any]) -> None:
     name = config.model.name if config else value["preset"] or presets.DEFAULT
     if phone:
         folder = pathlib.Path(value["calibration"]) if value["calibration"] else None
-        request = Request(size=size, quant=value["quant"], calibration=folder)
+        request = Request(
+            size=size,
+            quant=value["quant"] or "fp32",
+            calibration=folder,
+            steps=value["qat"],
+            prune=value["prune"],
+            clusters=value["clusters"],
+        )
         export_phone_file(model, variables, request, origin, name, out)
         return
     frames = value["frames"] or FRAMES
@@ -77,6 +86,7 @@ def command(name: str) -> cli.Command:
     """Describes the command "export"."""
     values = flags.FlagValues()
     text = functools.partial(flags.DEFINE_string, flag_values=values)
+    count = functools.partial(flags.DEFINE_integer, lower_bound=0, flag_values=values)
     choice = functools.partial(flags.DEFINE_enum, flag_values=values)
     cli.define_config(values)
     path = functools.partial(cli.define_path, default="", values=values)
@@ -84,14 +94,13 @@ def command(name: str) -> cli.Command:
     text("preset", "", f"Built-in weights without --config: {' or '.join(presets.names())}")
     text("size", "", "HEIGHTxWIDTH of the input frames: 180x320")
     choice("format", "tflite", ("tflite", "stablehlo"), "tflite: a phone's file, for LiteRT")
-    flags.DEFINE_integer(
-        "frames",
-        0,
-        f"Frames of a clip, with --format=stablehlo; default {FRAMES}",
-        lower_bound=0,
-        flag_values=values,
+    count("frames", 0, f"Frames of a clip, with --format=stablehlo; default {FRAMES}")
+    choice("quant", None, QUANT, "fp16: 16-bit weights; int8: 8-bit integers; default fp32")
+    path("calibration", text="Folder of images or videos of --size, for int8 and --qat")
+    count("qat", 0, "Steps of distillation: training that imitates int8, keeps zeros and clusters")
+    flags.DEFINE_float(
+        "prune", 0.0, "Fraction of each kernel's values set to zero", flag_values=values
     )
-    choice("quant", "fp32", QUANT, "fp16: 16-bit weights; int8: 8-bit integers throughout")
-    path("calibration", text="Folder of images or videos of --size, for the ranges of int8")
+    count("clusters", 0, "Number of distinct values of each kernel; 0: any")
     path("out", text="Folder of the files")
     return cli.Command(__doc__, main, values, required=("size", "out"))

@@ -141,6 +141,22 @@ def check_training_settings(config: ml_collections.ConfigDict) -> None:
         raise InputError(
             "train.init_from contains SpyNet's weights: set it or train.spynet_weights, not both"
         )
+    check_compression(config)
+
+
+def check_compression(config: ml_collections.ConfigDict) -> None:
+    """Raises InputError for a fine-tuning of pruned or clustered kernels that is impossible."""
+    train = config.train
+    if not 0 <= train.prune < 1:
+        raise InputError(f"train.prune={train.prune} must be a fraction, at least 0 and below 1")
+    if train.clusters < 0 or train.clusters == 1:
+        raise InputError(f"train.clusters={train.clusters} must be 0 (off) or at least 2")
+    if not (train.prune or train.clusters):
+        return
+    if not train.init_from:
+        raise InputError("train.prune and train.clusters fine-tune a network: set train.init_from")
+    if config.model.get("reparam"):
+        raise InputError("train.prune and train.clusters need model.reparam=False")
 
 
 def check_protocol(protocol: ml_collections.ConfigDict) -> None:
@@ -235,6 +251,13 @@ def check_run(
     if has_parameters:
         for difference in differences(config, workdir):
             if train:
+                field = difference.split(":")[0].strip()
+                old = "None there" in difference  # a run of before these fields
+                if field in ("train.prune", "train.clusters") and not old:
+                    raise InputError(
+                        f"{workdir} holds a run with another setting:{difference}. Zeros and "
+                        "clusters are made when a run starts: use another --workdir"
+                    )
                 say(f"resuming with a changed setting:{difference}")
 
 

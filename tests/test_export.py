@@ -33,8 +33,12 @@ def test_as_a_program(tmp_path):
         (["--size=8x8", "--quant=int8"], "--quant=int8 needs --calibration"),
         (["--size=8x8", "--quant=int4"], "--quant=int4.*fp32"),
         (["--size=8x8", "--calibration=none"], "--calibration=none is not a folder"),
+        (["--size=8x8", "--qat=5"], "--qat trains on frames: add --calibration"),
+        (["--size=8x8", "--qat=5", "--calibration=a"], "--qat needs --quant=int8, --prune or"),
+        (["--size=8x8", "--prune=1"], "--prune=1.0 must be a fraction"),
+        (["--size=8x8", "--clusters=1"], "--clusters=1 must be 0 .off. or at least 2"),
         (["--size=8x8", "--frames=3"], "--frames is for --format=stablehlo"),
-        (["--size=8x8", "--format=stablehlo", "--quant=fp16"], "--quant .* for --format=tflite"),
+        (["--size=8x8", "--format=stablehlo", "--quant=fp16"], "--quant is for --format=tflite"),
     ],
 )
 def test_wrong_flags_are_explained(tmp_path, capsys, flags, message):

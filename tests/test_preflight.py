@@ -70,6 +70,9 @@ def tiny(**changes):
         ({"train.steps": 0}, "train.steps=0 must be at least 1"),
         ({"train.profile_steps": "100"}, "train.profile_steps='100' must be like"),
         ({"train.init_from": "a", "train.spynet_weights": "b"}, "not both"),
+        ({"train.prune": 1.0}, "train.prune=1.0 must be a fraction"),
+        ({"train.clusters": 1}, "train.clusters=1 must be 0 .off. or at least 2"),
+        ({"train.prune": 0.5}, "fine-tune a network: set train.init_from"),
         ({"eval.every": 0}, "eval.every=0 must be at least 1"),
         ({"eval.noise": -1.0}, "eval.noise=-1.0 must be at least 0"),
         ({"eval.channel": "cb"}, "eval.channel='cb' must be 'rgb' or 'y'"),
@@ -113,6 +116,16 @@ def test_a_batch_is_divided_among_devices_and_parts(monkeypatch):
     with pytest.raises(InputError, match="a multiple of 12: 3 devices times train.accumulate=4"):
         check_batch(tiny(**{"data.batch": 6, "train.accumulate": 4}))
     check_batch(tiny(**{"data.batch": 12, "train.accumulate": 4}))
+
+
+@pytest.mark.parametrize("field", ["train.prune", "train.clusters"])
+def test_zeros_and_clusters_cannot_begin_in_a_resumed_run(tmp_path, field):
+    config = tiny()
+    save_config(config, tmp_path)
+    model = create_model(config)
+    config.update_from_flattened_dict({field: type(config.train[field[6:]])(2)})
+    with pytest.raises(InputError, match=f"another setting: *{field}: .*use another --workdir"):
+        check_run(config, model, tmp_path, train=True)
 
 
 def test_weights_of_spynet_are_there_where_a_new_run_needs_them(tmp_path):

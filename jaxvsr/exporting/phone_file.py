@@ -20,9 +20,11 @@ from jaxvsr.errors import InputError
 from jaxvsr.evaluation.reports import markdown
 from jaxvsr.exporting import flatbuffer, litert, quantization
 from jaxvsr.exporting.clips import Clip, moving_texture, read_clips
+from jaxvsr.exporting.distillation import distil
 from jaxvsr.exporting.phone_graph import PhoneGraph, phone_graph
 from jaxvsr.exporting.playing import Player, psnr, windows
 from jaxvsr.files import replacing, write_text
+from jaxvsr.training.compression import compress
 
 QUANT = ("fp32", "fp16", "int8")
 PARITY_FRAMES = 3  # frames of a clip on which a file is compared with `model.step`
@@ -36,11 +38,21 @@ class Request:
         size: (height, width) of the input frames.
         quant: "fp32", "fp16" (16-bit weights) or "int8" (integers throughout).
         calibration: folder of clips, whose ranges of values int8 needs; None: none.
+        steps: of distillation on these clips, after which a changed network is exported.
+        prune, clusters: as in `training.compression.compress`.
     """
 
     size: tuple[int, int]
     quant: str = "fp32"
     calibration: pathlib.Path | None = None
+    steps: int = 0
+    prune: float = 0.0
+    clusters: int = 0
+
+    @property
+    def compressed(self) -> bool:
+        """Whether kernels are pruned or clustered."""
+        return bool(self.prune or self.clusters)
 
 
 def export_phone_file(
@@ -67,25 +79,28 @@ def export_phone_file(
         InputError: the network, the size, the calibration or the folder is wrong, or a package of
             the extra "export" is missing.
     """
-    if request.quant not in QUANT:
-        raise InputError(f"--quant={request.quant} must be one of: {', '.join(QUANT)}")
-    if request.quant == "int8" and request.calibration is None:
-        raise InputError("--quant=int8 needs --calibration=FOLDER: images or videos of --size")
+    _check(request)
     graph = phone_graph(model, variables, request.size)
     litert.require_packages()
     make_folder(out)
     clips = [moving_texture(request.size)]
     if request.calibration is not None:
         clips = read_clips(request.calibration, request.size)
-    files = {"fp32": litert.convert(graph)}
+    fp32 = litert.convert(graph)
+    rows = {"fp32": measure(graph, fp32, fp32, clips)}
+    changed, data = graph, fp32
+    if request.compressed or request.steps:
+        changed = _changed(graph, request, clips)
+        data = litert.convert(changed)
     if request.quant == "fp16":
-        files["fp16"] = quantization.float16(files["fp32"])
+        data = quantization.float16(data)
     elif request.quant == "int8":
-        files["int8"] = quantize_int8(graph, clips)
-    rows = {quant: measure(graph, data, files["fp32"], clips) for quant, data in files.items()}
-    data = files[request.quant]
+        data = quantize_int8(changed, clips)
+    if data is not fp32:
+        label = f"{request.quant}, compressed" if request.compressed else request.quant
+        rows[label] = measure(changed, data, fp32, clips)
     stem = f"{name}_{request.size[0]}x{request.size[1]}_{request.quant}"
-    described = describe(graph, data, rows[request.quant], origin)
+    described = describe(changed, data, list(rows.values())[-1], origin)
     path = out / f"{stem}.tflite"
     try:
         with replacing(path) as part:
@@ -97,6 +112,39 @@ def export_phone_file(
     say(f"{'PSNR' if request.calibration else 'PSNR (random texture)'}: against fp32's output")
     say(f"wrote {path} and {path.with_suffix('.json').name}")
     return path
+
+
+def _check(request: Request) -> None:
+    """Raises InputError for impossible or contradictory settings."""
+    if request.quant not in QUANT:
+        raise InputError(f"--quant={request.quant} must be one of: {', '.join(QUANT)}")
+    if request.quant == "int8" and request.calibration is None:
+        raise InputError("--quant=int8 needs --calibration=FOLDER: images or videos of --size")
+    if request.steps and request.calibration is None:
+        raise InputError("--qat trains on frames: add --calibration=FOLDER")
+    if request.steps and request.quant != "int8" and not request.compressed:
+        raise InputError("--qat needs --quant=int8, --prune or --clusters: else nothing changes")
+    if not 0 <= request.prune < 1:
+        raise InputError(f"--prune={request.prune} must be a fraction, at least 0 and below 1")
+    if request.clusters < 0 or request.clusters == 1:
+        raise InputError(f"--clusters={request.clusters} must be 0 (off) or at least 2")
+
+
+def _changed(graph: PhoneGraph, request: Request, clips: list[Clip]) -> PhoneGraph:
+    """Compresses and distils the variables of a graph."""
+    params = compress(graph.variables["params"], request.prune, request.clusters)
+    variables = {**graph.variables, "params": params}
+    if request.steps:
+        variables = distil(
+            graph,
+            variables,
+            clips,
+            request.steps,
+            quantized=request.quant == "int8",
+            prune=request.prune,
+            clusters=request.clusters,
+        )
+    return dataclasses.replace(graph, variables=variables)
 
 
 def quantize_int8(graph: PhoneGraph, clips: list[Clip]) -> bytes:

@@ -211,8 +211,8 @@ def _align_colors(module: ColorAttention, current: Array, neighbors: Array) -> A
     products = _mix(key, first) * _mix(query, second)
     logits = products.mean((1, 2), keepdims=True)
     factor = 1 / PEAK**2 if module.scaled else pixels
-    logits = (logits * (factor / 3**0.5)).reshape(1, 1, 3, 3)
-    weights = nn.softmax(logits).reshape(1, 1, 1, 9)
+    logits = (logits * (factor / 3**0.5)).reshape(-1, 1, 3, 3)
+    weights = nn.softmax(logits).reshape(-1, 1, 1, 9)
     y = _mix(_mix(value, first) * weights, second.T)
     if module.project:
         y = module.convs(y, 3, 1, name="project")

@@ -25,6 +25,7 @@ from jaxvsr.errors import InputError
 from jaxvsr.files import read_json
 from jaxvsr.training import tracing
 from jaxvsr.training.checkpoints import Checkpoints, in_words, load_best
+from jaxvsr.training.compression import compress, keep_compressed
 from jaxvsr.training.optimizer import make_optimizer
 from jaxvsr.training.state import TrainState, initial_state, not_finite
 from jaxvsr.training.step import make_loss, make_step, names_of_finite, step_flops
@@ -90,6 +91,7 @@ def _train(
     if jax.process_index() == 0:
         save_config(config, workdir)
     loss = make_loss(model, config.loss, config.data.noise)
+    optimizer = keep_compressed(optimizer, config.train.prune, config.train.clusters)
     step = make_step(loss, optimizer, config.train.accumulate, config.optim.ema)
     step = jax.jit(step, donate_argnums=0)
     batches = pipeline.training_batches(
@@ -173,6 +175,9 @@ def first_state(
         checkpoints.reject(latest, wrong)
 
     given = _given_variables(config, model, shapes.weights.params)
+    if config.train.prune or config.train.clusters:
+        kept = compress(given["params"], config.train.prune, config.train.clusters)
+        given = {**given, "params": kept}
     everywhere = replicated(mesh)
     state = jax.jit(init, out_shardings=everywhere)()
 

@@ -32,7 +32,7 @@ def network(row, **more):
         if path[-1].key in ("scale", "var"):
             return rng.uniform(0.5, 1, shape.shape).astype(np.float32)
         fan_in = np.prod(shape.shape[:-1]) if len(shape.shape) > 1 else 100
-        return (rng.normal(size=shape.shape) / np.sqrt(fan_in)).astype(np.float32)
+        return (0.7 * rng.normal(size=shape.shape) / np.sqrt(fan_in)).astype(np.float32)
 
     return model, jax.tree_util.tree_map_with_path(weight, shapes)
 

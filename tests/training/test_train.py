@@ -18,7 +18,7 @@ from jaxvsr import models, train
 from jaxvsr.distributed.mesh import make_mesh
 from jaxvsr.errors import InputError
 from jaxvsr.training import loop
-from jaxvsr.training.checkpoints import Checkpoints
+from jaxvsr.training.checkpoints import Checkpoints, load_best
 from jaxvsr.training.optimizer import make_optimizer
 from jaxvsr.training.state import initial_state
 from jaxvsr.weights.spynet import builtin_spynet
@@ -44,6 +44,23 @@ def test_a_run_leaves_what_was_promised(whole):
     for word in ("| bicubic", "| swrn", "picture, median: ", curves, "0:00:00"):
         assert word in output
     assert "Traceback" not in output
+
+
+def test_fine_tuning_keeps_zeros_and_clusters(whole, data_dir, tmp_path):
+    changes = {"train.steps": 3, "train.prune": 0.5, "train.clusters": 10}
+    changes |= {"train.init_from": str(whole[0]), "eval.every": 3}
+    finish(start("swrn", data_dir, tmp_path / "run", **changes))
+    config = settings(swrn.get_config, data_dir, **changes)
+    model = models.create(**config.model)
+    _, before, _ = load_best(config, model, whole[0])
+    _, after, _ = load_best(config, model, tmp_path / "run")
+    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+    kernels = [pair for pair in pairs if pair[0].ndim == 4]
+    assert len(kernels) > 10
+    for dense, kernel in kernels:
+        assert (kernel == 0).mean() == pytest.approx(0.5, abs=0.01)
+        assert len(np.unique(kernel)) <= 10
+        assert np.abs(kernel - dense)[kernel != 0].min() > 0
 
 
 def table_of(output):
