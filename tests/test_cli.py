@@ -208,7 +208,9 @@ def test_a_second_interrupt_ends_at_once(tmp_path):
     assert process.stdout.readline() == "stopping\n"
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=20)
-    assert error == "interrupted\n" and process.returncode == 128 + signal.SIGINT
+    # The signal also wakes the main thread, whose own line may come first.
+    assert "interrupted" in error and "Traceback" not in error
+    assert process.returncode == 128 + signal.SIGINT
 
 
 def test_a_signal_while_libraries_are_loaded():
