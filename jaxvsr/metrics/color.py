@@ -45,7 +45,7 @@ def convert(
 ) -> UInt8[np.ndarray, "*n h w c"] | Float64[np.ndarray, "*n h w 1"]:
     """Rounds frames to uint8 and converts them to a channel; the second step of `prepare`."""
     if channel == "rgb":
-        return _rounded(frames)
+        return rounded(frames)
     (luma,), unit, zero = planes(frames, channel)
     return (luma.astype(np.float64) + zero)[..., None] / unit
 
@@ -59,7 +59,7 @@ def planes(frames: Frames, channel: str) -> tuple[Shaped[np.ndarray, "_ *n h w"]
     """
     if channel not in ("rgb", "y"):
         raise ValueError(f"channel {channel!r} must be 'rgb' or 'y'")
-    frames = _rounded(frames)
+    frames = rounded(frames)
     if channel == "rgb":
         return np.moveaxis(frames, -1, 0), 1.0, 0.0
     # BT.601's 65.481, 128.553 and 24.966 divided by 0.219: luma is exact in single precision.
@@ -68,7 +68,8 @@ def planes(frames: Frames, channel: str) -> tuple[Shaped[np.ndarray, "_ *n h w"]
     return luma[None], unit, 16 * unit
 
 
-def _rounded(frames: Frames) -> np.ndarray:
+def rounded(frames: Frames) -> np.ndarray:
+    """Rounds floats in [0, 1] to uint8; returns uint8 unchanged."""
     if frames.dtype == np.uint8:
         return frames
     if frames.dtype.kind in "iub":

@@ -239,7 +239,7 @@ def _fit(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ratio = left / right
         moments = np.abs(x).mean(1) ** 2 / square.mean(1)
     moments = moments * (ratio**3 + 1) * (ratio + 1) / (ratio**2 + 1) ** 2
-    shapes, moments_of = _shapes()
+    shapes, moments_of = shape_candidates()
     nearest = np.abs(moments_of - moments[:, None]).argmin(1)
     shape = np.where(np.isnan(moments), np.nan, shapes[nearest])
     scale = np.sqrt(gamma(1 / shape) / gamma(3 / shape))
@@ -247,7 +247,7 @@ def _fit(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @functools.cache
-def _shapes() -> tuple[np.ndarray, np.ndarray]:
+def shape_candidates() -> tuple[np.ndarray, np.ndarray]:
     """Candidate shapes, and the ratio of moments of each."""
     shapes = np.arange(0.2, 10.001, 0.001)
     return shapes, gamma(2 / shapes) ** 2 / (gamma(1 / shapes) * gamma(3 / shapes))

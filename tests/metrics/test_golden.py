@@ -22,10 +22,10 @@ SKIPPED = {
     "gmsd_piq": "on another luma, with the population's deviation",
     "gmsd_fullluma": "on another luma",
     "niqe_features": "not given out",
-    "brisque_features": "no such metric",
-    "brisque_scaled": "no such metric",
-    "brisque_opencv": "no such metric",
-    "brisque_opencv_features": "no such metric",
+    "brisque_features": "piq's, with zeros outside the frame and MATLAB's resizing",
+    "brisque_scaled": "piq's",
+    "brisque_opencv": "in test_brisque.py",
+    "brisque_opencv_features": "in test_brisque.py",
 }
 
 
