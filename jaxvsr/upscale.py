@@ -60,7 +60,7 @@ def stream(
     """Upscales a stream of any length in the memory of a few chunks.
 
     Args:
-        frames: each (h, w, 3) RGB, uint8 or uint16, all of one size.
+        frames: each (h, w, 3) RGB, uint8 or uint16, all of one size and dtype.
         model, variables: the network.
         settings: how the stream is split; None: automatic choices.
         devices: to be used; None: all of this host.
@@ -69,9 +69,10 @@ def stream(
         For each frame (H, W, 3) uint8, or uint16 if `settings.deep`.
 
     Raises:
-        InputError: there are no frames, a setting is impossible, or the memory is too small.
+        InputError: there are no frames or frames of another kind, a setting is impossible, or the
+            memory is too small.
     """
-    numbered = (Frame(pixels, i) for i, pixels in enumerate(frames))
+    numbered = (Frame(pixels, i) for i, pixels in enumerate(_checked(frames)))
     settings = settings or Settings()
     upscaler = Stream(model, variables, numbered, settings, devices=devices, say=_be_silent)
     for output in upscaler.outputs():
@@ -98,6 +99,31 @@ def upscale(
         InputError: as `stream`.
     """
     return np.stack(list(stream(frames, model, variables, settings, devices)))
+
+
+def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yields frames; raises InputError for one that is of another kind, or unlike the first."""
+    first = None
+    for i, pixels in enumerate(frames):
+        pixels = np.asarray(pixels)
+        if pixels.ndim != 3 or pixels.shape[-1] != 3:
+            moved = pixels.ndim == 3 and pixels.shape[0] == 3
+            hint = "; move the channels to the last axis" if moved else ""
+            raise InputError(f"frame {i} has shape {pixels.shape}; expected (h, w, 3) RGB{hint}")
+        if pixels.dtype not in (np.uint8, np.uint16):
+            raise InputError(
+                f"frame {i} is {pixels.dtype}; expected uint8 or uint16 (floats in [0, 1]: "
+                "jaxvsr.pixels.to_integers converts them)"
+            )
+        if 0 in pixels.shape:
+            raise InputError(f"frame {i} has shape {pixels.shape}: it holds no pixels")
+        first = pixels if first is None else first
+        if (pixels.shape, pixels.dtype) != (first.shape, first.dtype):
+            raise InputError(
+                f"frame {i} has shape {pixels.shape} and dtype {pixels.dtype}, but frame 0 has "
+                f"{first.shape} and {first.dtype}: all must be equal"
+            )
+        yield pixels
 
 
 def _be_silent(line: str) -> None:

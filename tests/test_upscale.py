@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from configs import swrn
 from jaxvsr import cli, models, presets
 from jaxvsr import upscale as program
 from jaxvsr.config import save_config
+from jaxvsr.errors import InputError
 from jaxvsr.training.checkpoints import Checkpoints
 from jaxvsr.training.state import initial_weights
 from jaxvsr.upscaling.stream import Settings
@@ -81,3 +83,48 @@ def test_built_in_weights_need_no_tensorflow():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+FRAMES = np.zeros((2, 8, 12, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (FRAMES / 255, "frame 0 is float64; expected uint8 or uint16 .*to_integers"),
+        (FRAMES.astype(np.float32), "frame 0 is float32; expected uint8 or uint16"),
+        (FRAMES.astype(np.int64), "frame 0 is int64; expected uint8"),
+        (FRAMES > 0, "frame 0 is bool; expected uint8"),
+        (FRAMES[0], r"frame 0 has shape \(12, 3\); expected \(h, w, 3\)"),
+        (FRAMES[None], r"frame 0 has shape \(2, 8, 12, 3\); expected"),
+        (FRAMES[..., 0], r"frame 0 has shape \(8, 12\); expected"),
+        (np.moveaxis(FRAMES, -1, 1), r"frame 0 has shape \(3, 8, 12\).*move the channels"),
+        (FRAMES[..., [0, 1, 2, 0]], r"frame 0 has shape \(8, 12, 4\); expected"),
+        (FRAMES[:0], "there are no frames"),
+        (FRAMES[:, :0], r"frame 0 has shape \(0, 12, 3\): it holds no pixels"),
+        ([FRAMES[0], FRAMES[0, :4]], r"frame 1 has shape \(4, 12, 3\) .* frame 0 has \(8, 12, 3\)"),
+        ([FRAMES[0], FRAMES[0].astype(np.uint16)], "frame 1 .* dtype uint16, but frame 0 .* uint8"),
+    ],
+)
+def test_frames_of_another_kind_are_refused(frames, message):
+    for call in (program.upscale, lambda *values: list(program.stream(*values))):
+        with pytest.raises(InputError, match=message):
+            call(frames, videos.Repeat(), {})
+
+
+class Silent(nn.Module):
+    """A network that does not say how far it looks ahead."""
+
+    scale = 2
+
+    def __call__(self, lq, train=False):
+        return videos.Mean(parent=None).apply({}, lq)
+
+
+def test_a_network_that_does_not_tell_its_lookahead_gets_the_whole_clip(tmp_path):
+    clip = videos.blocks(7)
+    expected = program.upscale(clip, videos.Mean(), {})
+    np.testing.assert_array_equal(program.upscale(clip, Silent(), {}), expected)
+    source = videos.write(tmp_path / "a.mkv", clip)
+    found = videos.upscale(source, tmp_path / "b.mkv", Silent(), encoder=videos.LOSSLESS)
+    np.testing.assert_array_equal(found.frames, expected)

@@ -86,7 +86,10 @@ def create(name: str, **fields: Any) -> nn.Module:
                 f"{field}={value!r} of model {name!r} must be one of: {', '.join(arguments)}"
             )
     as_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    return MODELS[name](**as_tuples)
+    model = MODELS[name](**as_tuples)
+    if not hasattr(model, "scale"):
+        raise ValueError(f"model {name!r} has no attribute `scale`, the size of sr over that of lq")
+    return model
 
 
 def accepted_frames(model: nn.Module, frames: int) -> int:

@@ -125,7 +125,7 @@ class Stream:
         head = list(itertools.islice(placed, plan.frames))
         if not self.streams and len(head) < plan.frames:
             plan = dataclasses.replace(plan, frames=len(head), overlap=0)
-        self._plan, self._lookahead = plan, model.lookahead or 0
+        self._plan, self._lookahead = plan, _lookahead(model) or 0
         self._frames = itertools.chain(head, placed)
         length = accepted_frames(model, plan.frames)
         if self.streams:
@@ -237,7 +237,7 @@ def check_overlap(
         settings: to be checked.
         devices, whole: as for `Stream`.
     """
-    split_like_clips = model.lookahead is None or _has_state(model)
+    split_like_clips = _lookahead(model) is None or _has_state(model)
     used = split_like_clips and not _streams(model, devices or jax.local_devices(), whole)
     if settings.overlap is not None and not used:
         raise InputError(
@@ -262,7 +262,7 @@ def _make_plan(
     model: nn.Module, settings: Settings, size: tuple, streams: bool, devices: int
 ) -> ChunkPlan:
     """Chooses chunks for a network; raises InputError for impossible settings."""
-    lookahead = model.lookahead
+    lookahead = _lookahead(model)
     if streams:
         return ChunkPlan(settings.chunk or STREAMED_FRAMES, 0)
     if lookahead is not None and not _has_state(model):
@@ -287,9 +287,14 @@ def _make_plan(
     return plan
 
 
+def _lookahead(model: nn.Module) -> int | None:
+    """Frames of future that a network needs; None: the whole clip, or the network does not say."""
+    return getattr(model, "lookahead", None)
+
+
 def _has_state(model: nn.Module) -> bool:
     """Whether a network with finite lookahead carries a state from frame to frame."""
-    if model.lookahead is None or not hasattr(model, "initial_state"):
+    if _lookahead(model) is None or not hasattr(model, "initial_state"):
         return False
     return bool(jax.tree.leaves(jax.eval_shape(lambda: model.initial_state((1, 64, 64, 3)))))
 

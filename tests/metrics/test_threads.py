@@ -87,3 +87,24 @@ def test_metrics_import_what_they_need_alone():
     code = f"import sys, jaxvsr.metrics; print(*{heavy} & set(sys.modules), 'and no other')"
     said = subprocess.check_output([sys.executable, "-c", code], text=True)
     assert said == "and no other\n"
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("metric", [*METRICS, metrics.tof])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x[0, 0, ..., 0][0], r"shape \(200,\); expected \(..., h, w, 3\)"),
+        (lambda x: np.moveaxis(x, -1, -3), r"\(2, 3, 3, 100, 200\).* move the channels"),
+        (lambda x: x[..., [0, 1, 2, 0]], r"100, 200, 4\); expected"),
+        (lambda x: x[:, :0], r"shape \(2, 0, 100, 200, 3\); expected"),
+        (lambda x: x.astype(np.float32), "floats from 0 to 255; expected uint8, or floats in"),
+        (lambda x: x / 127.5 - 1, "floats from -1 to 1; expected"),
+        (lambda x: np.where(x == x[0, 0, 0, 0], np.nan, x / 255), "hold NaN or infinity"),
+        (lambda x: np.where(x == x[0, 0, 0, 0], np.inf, x / 255), "hold NaN or infinity"),
+    ],
+)
+def test_frames_of_another_kind_are_refused(clips, metric, change, message):
+    clip = np.where(clips[1] == clips[1].max(), 255, clips[1]).astype(np.uint8)
+    with pytest.raises(ValueError, match=message):
+        metric(change(clip), change(clip))

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import flax.linen as nn
 import pytest
 
 from jaxvsr import models
@@ -17,6 +18,15 @@ def test_an_unknown_model_or_field_is_refused_with_the_closest():
         models.create("miavsr", depth=(6,))
     with pytest.raises(ValueError, match="'quux'.*num_heads"):
         models.create("miavsr", quux=1)
+
+
+def test_a_model_says_its_scale(monkeypatch):
+    class Unscaled(nn.Module):
+        dim: int = 8
+
+    monkeypatch.setitem(models.MODELS, "unscaled", Unscaled)
+    with pytest.raises(ValueError, match="model 'unscaled' has no attribute `scale`"):
+        models.create("unscaled")
 
 
 def test_models_need_no_tensorflow():
