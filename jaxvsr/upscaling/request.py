@@ -149,6 +149,8 @@ def _check_output(
             f"{output} is a {kind}: the name of a video needs a suffix, that of a folder of images "
             "none, or a / at its end"
         )
+    if output.is_dir():
+        _check_replaceable(source, output)
     if not output.parent.is_dir():
         raise InputError(f"there is no folder {output.parent} to write into: create it")
     if not os.access(output.parent, os.W_OK):
@@ -163,6 +165,21 @@ def _check_output(
         raise InputError(
             f"--preview would write among the images of {source.path}: choose another output"
         )
+
+
+def _check_replaceable(source: ImageFolder | VideoFile, output: pathlib.Path) -> None:
+    """Refuses to replace a folder that is more than an earlier output."""
+    if source.path.resolve().is_relative_to(output.resolve()):
+        raise InputError(
+            f"the input {source.path} is inside {output}, which --overwrite replaces: choose "
+            "another output"
+        )
+    for path in output.iterdir():
+        if not (path.name.startswith(".") or path.suffix.lower() in IMAGE_SUFFIXES):
+            raise InputError(
+                f"{output} holds more than images ({path.name}), and --overwrite replaces the "
+                "whole folder: choose another output"
+            )
 
 
 def _check_unused(

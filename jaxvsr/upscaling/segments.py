@@ -32,7 +32,7 @@ from jaxvsr.video.writing import Packet, reorder_delay
 ALL_SEGMENTS = range(2**31)
 # Names in a folder of segments; a folder with other files is somebody else's.
 OWN_NAMES = re.compile(
-    r"\..*|lock|settings\.json|segment_\d{6}\..*|whole(\..*)?|images|old|test\..*|\d{8}\..*"
+    r"\..*|lock|settings\.json|segment_\d{6}\..*|whole(\..*)?|old|test\..*|\d{8}\..*"
 )
 FULL = (errno.ENOSPC, errno.EDQUOT)
 

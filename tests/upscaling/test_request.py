@@ -229,3 +229,15 @@ def test_parse_tile_and_option():
 def test_parse_errors(parse, text, message):
     with pytest.raises(ValueError, match=message):
         parse(text)
+
+
+def test_overwrite_replaces_only_what_an_upscaling_may_have_written(tmp_path):
+    out = tmp_path / "out"
+    source = out / "in"
+    videos.write_png(source / "0.png", videos.blocks(1)[0])
+    videos.write_png(tmp_path / "other" / "0.png", videos.blocks(1)[0])
+    with pytest.raises(InputError, match="the input .*out/in is inside .*out, which --overwrite"):
+        upscale(source, out, overwrite=True)
+    with pytest.raises(InputError, match=r"out holds more than images \(in\)"):
+        upscale(tmp_path / "other", out, overwrite=True)
+    assert (source / "0.png").exists()
