@@ -60,12 +60,13 @@ def convert(
         raise InputError(f"--out={out} exists: name a new folder")
     name = config.model.name
     tensors = read(source, group, say)
+    found = None
     try:
         found = weights.compare(**config.model, tensors=tensors, say=say)
         variables = jax.tree.map(jnp.asarray, found.tree())
     except ValueError as error:
         hint = ""
-        if known:
+        if known and (found is None or found.fraction < 1):
             say("the weights do not fit the model; looking for a config that they fit")
             hint = f"\n{likely(tensors, known())}"
         raise InputError(f"{source} for model {name!r}: {error}{hint}") from error

@@ -156,6 +156,26 @@ def test_weights_that_do_not_fit_leave_nothing(change, message, source, out):
     assert not out.parent.exists()
 
 
+def test_damaged_weights_are_named_without_a_search(source, out, capsys):
+    np.savez(source, **official() | {"fusion.bias": np.full(DIM, np.nan)})
+    with pytest.raises(InputError, match="NaN or infinity in fusion.bias") as error:
+        convert.convert(config(), source, out, known=known)
+    assert "fit" not in str(error.value) and not out.parent.exists()
+
+
+def test_a_moving_average_of_mmediting_is_taken_and_said(source, out, capsys):
+    tensors = {f"generator.{name}": 0 * x for name, x in official().items()}
+    tensors |= {f"generator_ema.{name}": x for name, x in official().items()}
+    np.savez(source, **tensors, step_counter=np.ones(1))
+    convert.convert(config(), source, out)
+    _, variables, _ = load_best(config(), models.create(**config().model), out)
+    assert_equal(variables, expected(official()))
+    assert (
+        "taking the weights 'generator_ema'; the file also holds generator"
+        in capsys.readouterr().out
+    )
+
+
 def test_a_disk_that_fills_up_leaves_nothing(source, out, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")

@@ -57,10 +57,11 @@ class MaskPredictor(nn.Module):
             real_windows: the first windows of a clip; the others are padding and do not compete
                 for `keep_share`. None: all.
         """
-        # In float32: a rounded logit would flip tokens near the threshold.
-        logit = nn.Dense(1, kernel_init=nn.initializers.normal(0.02), name="linear")(
-            change.astype(jnp.float32)
-        )
+        # In full float32, whatever the network's dtype and the device's default: a rounded logit
+        # would flip tokens near the threshold.
+        init = nn.initializers.normal(0.02)
+        exact: dict[str, Any] = {"dtype": jnp.float32, "precision": jax.lax.Precision.HIGHEST}
+        logit = nn.Dense(1, kernel_init=init, name="linear", **exact)(change)
         if self.by_window:
             logit = logit.mean(2, keepdims=True)
         if self.train and self.has_rng("gumbel"):

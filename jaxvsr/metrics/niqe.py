@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import os
+import zipfile
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import scipy.io
@@ -16,6 +18,7 @@ from jaxvsr.metrics.threads import by_frame
 
 BLOCK = 96
 FEATURES = 36
+MAX_BYTES = 2**20  # of a file of parameters
 # Keys of the mean and the covariance, in BasicSR's .npz and in the authors' .mat.
 KEYS = {".npz": ("mu_pris_param", "cov_pris_param"), ".mat": ("mu_prisparam", "cov_prisparam")}
 
@@ -61,11 +64,7 @@ def read_niqe_parameters(path: str | os.PathLike[str]) -> NiqeParameters:
     kind = os.path.splitext(path)[1]
     if kind not in KEYS:
         raise ValueError(f"{path}: expected a .npz or .mat file of NIQE's parameters")
-    if kind == ".npz":
-        with np.load(path) as file:
-            stored = dict(file)
-    else:
-        stored = scipy.io.loadmat(path)
+    stored = _stored(path)
     missing = [key for key in KEYS[kind] if key not in stored]
     if missing:
         raise ValueError(
@@ -77,6 +76,27 @@ def read_niqe_parameters(path: str | os.PathLike[str]) -> NiqeParameters:
         return NiqeParameters(mean[0] if mean.shape == (1, FEATURES) else mean, covariance)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _stored(path: str) -> dict[str, Any]:
+    """Reads all arrays of an .npz or .mat file, which may be any download."""
+    if os.path.getsize(path) > MAX_BYTES:
+        raise ValueError(f"{path} is too large for NIQE's parameters, which take 12 kB")
+    try:
+        if not path.endswith(".npz"):
+            return scipy.io.loadmat(path)
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+                raise ValueError("it unpacks to more")
+        with np.load(path) as file:
+            return dict(file)
+    except OSError:
+        raise
+    except Exception as error:  # damaged files make the libraries raise almost anything
+        raise ValueError(
+            f"{path} cannot be read: it is damaged, or another file under this name, such as a web "
+            "page; download it again"
+        ) from error
 
 
 def fit_niqe(frames: Iterable[Frames], sharpness: float = 0.75) -> NiqeParameters:

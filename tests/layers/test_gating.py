@@ -2,6 +2,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import jaxprs
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -154,3 +155,14 @@ def test_training_gives_the_gradient_of_the_relaxed_mask():
     soft = jax.nn.sigmoid(LOGIT / (2 / 3))
     expected = ((soft * (1 - soft) * 1.5)[..., None] * CHANGE).sum((0, 1, 2))
     np.testing.assert_allclose(jax.grad(total)(kernel)[:, 0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("fields", [{}, {"keep_share": 0.3}, {"by_window": True}])
+@pytest.mark.parametrize("train", [False, True])
+def test_logits_are_full_float32_on_every_device(dtype, fields, train):
+    predictor = MaskPredictor(train=train, **fields)
+    change = jnp.ones((1, 4, 16, 8), dtype)
+    variables = predictor.init(jax.random.key(0), change)
+    (product,) = jaxprs.products(predictor.apply, variables, change)
+    assert jaxprs.is_exact(product)

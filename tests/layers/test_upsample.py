@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+import jaxprs
 import numpy as np
 import pytest
 import reference
@@ -71,3 +72,8 @@ def test_head_enlarges_by_its_scale(scale):
 def test_head_names_a_scale_that_it_cannot_do():
     with pytest.raises(ValueError, match="scale 6"):
         upsample.PixelShuffleHead(6).init(jax.random.key(0), jnp.zeros((1, 4, 4, 4)))
+
+
+def test_flows_and_frames_are_resized_in_full_float32():
+    products = jaxprs.products(lambda x: upsample.resize(x, (12, 20)), jnp.ones((1, 8, 8, 2)))
+    assert products and all(map(jaxprs.is_exact, products))

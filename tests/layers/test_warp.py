@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+import jaxprs
 import numpy as np
 import pytest
 import reference
@@ -111,3 +112,10 @@ def test_nearest_corners_are_the_four_pixels_around():
     np.testing.assert_array_equal(whole, jnp.tile(x, 4))
     gradient = jax.grad(lambda flow: nearest_corners(x, flow).sum())(flow)
     np.testing.assert_array_equal(gradient, 0)
+
+
+@pytest.mark.parametrize("align", [flow_warp, patch_align, nearest_corners])
+def test_no_product_of_low_precision_moves_a_sample(align):
+    """Coordinates and weights are float32 also on devices whose default is less."""
+    x, flow = jnp.ones((1, 16, 16, 4), jnp.bfloat16), jnp.ones((1, 16, 16, 2))
+    assert all(map(jaxprs.is_exact, jaxprs.products(align, x, flow)))

@@ -72,6 +72,25 @@ def test_files_without_the_parameters_are_refused(tmp_path):
         read_niqe_parameters(tmp_path / "none.npz")
 
 
+@pytest.mark.parametrize("name", ["w.npz", "w.mat"])
+@pytest.mark.parametrize("make", [b"<!doctype html>", b"", bytes(600), "npy", "bomb", "huge"])
+def test_files_that_are_no_parameters_are_refused(tmp_path, name, make):
+    path = tmp_path / name
+    if make == "npy":
+        with path.open("wb") as file:
+            np.save(file, np.zeros(36))
+    elif make == "bomb":
+        with path.open("wb") as file:
+            np.savez_compressed(file, mu_pris_param=np.zeros(2**20))
+    else:
+        path.write_bytes(bytes(2**21) if make == "huge" else make)
+    with pytest.raises(
+        ValueError, match="w.* (cannot be read: it is damaged|is too large)"
+    ) as error:
+        read_niqe_parameters(path)
+    assert "pickle" not in str(error.value)
+
+
 def test_parameters_have_their_shapes():
     with pytest.raises(ValueError, match=r"covariance has shape \(36,\); expected \(36, 36\)"):
         NiqeParameters(np.zeros(36), np.zeros(36))

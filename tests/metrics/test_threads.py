@@ -1,6 +1,8 @@
 """What all metrics that score frame by frame have in common."""
 
+import ast
 import os
+import pathlib
 import subprocess
 import sys
 import tracemalloc
@@ -108,3 +110,12 @@ def test_frames_of_another_kind_are_refused(clips, metric, change, message):
     clip = np.where(clips[1] == clips[1].max(), 255, clips[1]).astype(np.uint8)
     with pytest.raises(ValueError, match=message):
         metric(change(clip), change(clip))
+
+
+def test_metrics_never_run_on_a_device():
+    """NumPy computes them in float64, so that no default of a GPU or TPU rounds a score."""
+    for path in pathlib.Path(metrics.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in getattr(node, "names", [])]
+            names.append(getattr(node, "module", None) or "")
+            assert not any(name.split(".")[0] == "jax" for name in names), path
