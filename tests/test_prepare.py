@@ -99,8 +99,13 @@ def test_a_damaged_data_set_is_not_taken_for_a_prepared_one(tmp_path, data_dir, 
     prepare.prepare("dead_leaves/test", data_dir=str(tmp_path))
 
 
-def test_the_second_of_two_builds_is_refused(tmp_path):
+def test_the_second_of_two_builds_is_refused_and_a_killed_one_is_removed(tmp_path):
     path = tmp_path / "dead_leaves" / "test" / ".3.0.0.lock"
+    half = path.with_name("incomplete.ABC123_3.0.0")
+    half.mkdir(parents=True)
+    (half / "dead_leaves-train.array_record").write_bytes(b"half")
     with locked(path, "preparing"), pytest.raises(InputError, match="is preparing dead_leaves/"):
         prepare.prepare("dead_leaves/test", data_dir=str(tmp_path))
+    assert half.exists()
     prepare.prepare("dead_leaves/test", data_dir=str(tmp_path))
+    assert [child.name for child in path.parent.iterdir()] == ["3.0.0"]

@@ -242,6 +242,8 @@ class ClipBuilder(
         path = pathlib.Path(self.data_dir)
         if not path.exists():
             with locked(path.with_name(f".{path.name}.lock"), f"preparing {self.info.full_name}"):
+                for killed in path.parent.glob(f"incomplete.*_{path.name}"):  # builds
+                    shutil.rmtree(killed)
                 super().download_and_prepare(**kwargs)
 
     @property
