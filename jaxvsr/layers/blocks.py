@@ -88,18 +88,25 @@ def layer_norm(
     x: Float[Array, "*n c"], epsilon: float = 1e-5, *, name: str, dtype: Any = jnp.float32
 ) -> Float[Array, "*n c"]:
     """PyTorch's LayerNorm over the last axis, as a submodule; statistics are float32."""
-    x = x.astype(jnp.float32)
-    # The norm is invariant to an offset. Subtracting one first keeps the variance exact.
-    x = x - jax.lax.stop_gradient(x[..., :1])
+    x = _centered(x)
     return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, dtype=dtype, name=name)(x)
 
 
 def normalize(x: Float[Array, "*n c"], dtype: Any = jnp.float32) -> Float[Array, "*n c"]:
     """`layer_norm` without its affine part, as a plain function; returns `dtype`."""
-    x = x.astype(jnp.float32)
-    x = x - jax.lax.stop_gradient(x[..., :1])
+    x = _centered(x)
     x = x - x.mean(-1, keepdims=True)
     return (x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + 1e-5)).astype(dtype)
+
+
+def _centered(x: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
+    """Subtracts the mean, in float32.
+
+    A norm subtracts the mean of the result once more: what rounding left of a large offset. The
+    norm is invariant to an offset, so no gradient flows through this one.
+    """
+    x = x.astype(jnp.float32)
+    return x - jax.lax.stop_gradient(x.mean(-1, keepdims=True))
 
 
 def gelu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:

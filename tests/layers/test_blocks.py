@@ -88,3 +88,16 @@ def test_conv_refuses_what_it_does_not_compute(kernel_size, settings, named):
     conv = blocks.Conv(4, (kernel_size, kernel_size), **settings)
     with pytest.raises(ValueError, match=named):
         conv.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+
+
+@pytest.mark.parametrize("outlier", [0, 300.0, -1e5])
+@pytest.mark.parametrize("offset", [0, 1e4])
+def test_norms_are_exact_with_outliers_and_offsets(outlier, offset):
+    x = np.random.default_rng(0).normal(size=(64, 120)).astype(np.float32) + np.float32(offset)
+    x[:, 0] += outlier
+    centered = np.float64(x) - np.float64(x).mean(-1, keepdims=True)
+    expected = centered / np.sqrt((centered**2).mean(-1, keepdims=True) + 1e-5)
+    x, module = jnp.asarray(x), LayerNorm()
+    for out in (module.apply(module.init(jax.random.key(0), x), x), blocks.normalize(x)):
+        error = np.abs(np.float64(out) - expected)[:, 1:]
+        assert np.linalg.norm(error) < 3e-7 * np.linalg.norm(expected[:, 1:])
