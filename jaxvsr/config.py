@@ -22,7 +22,7 @@ from jaxvsr.files import read_json, write_text
 # Fields of a model that do not change its parameter tree.
 SAME_WEIGHTS = (
     *("dtype", "remat", "unroll", "drop_path"),
-    *("use_mask", "gating", "threshold", "keep_share", "window_masks"),
+    *("use_mask", "gating", "threshold", "keep_share", "window_masks", "mask_start"),
 )
 BUILTIN = "builtin"  # value of train.spynet_weights
 PATHS = ("data.dir", "train.init_from", "train.spynet_weights", "eval.niqe_parameters")
@@ -73,7 +73,10 @@ def defaults() -> ml_collections.ConfigDict:
     loss.eps = 1e-12  # of the Charbonnier loss, in units of peak squared
     loss.peak = 1.0  # pixel value of white
     loss.sum_frames = False  # sum over frames instead of mean
-    loss.sparsity = 0.0  # weight of the fraction of computed tokens
+    loss.sparsity = 0.0  # weight of the fraction of computed tokens ...
+    # ... 0: all tokens cost the same, as in the paper; otherwise tokens whose mean change (of
+    # normalized features, since the previous frame) exceeds this cost little.
+    loss.still_change = 0.0
 
     config.train = train = ml_collections.ConfigDict()
     train.steps = 600_000

@@ -36,6 +36,9 @@ class MaskPredictor(nn.Module):
         keep_share: fraction of a clip's tokens that are kept, those of the highest logits,
             whatever the threshold, in training too (Mixture of Depths); 0: all above the threshold.
         by_window: whether the tokens of a window share their mean logit and so their mask.
+        initial_threshold: 0: initial logits are near zero for all tokens, as in the official code.
+            Otherwise the predictor starts as a detector of change: a token's initial logit is its
+            mean change over this threshold, minus 1.
 
     Source: Zhou et al., "Video Super-Resolution Transformer with Masked Inter&Intra-Frame
         Attention" (MIA-VSR), section 3.3; for `keep_share`: Raposo et al., "Mixture-of-Depths".
@@ -45,6 +48,7 @@ class MaskPredictor(nn.Module):
     threshold: float = 0.0
     keep_share: float = 0.0
     by_window: bool = False
+    initial_threshold: float = 0.0
 
     @nn.compact
     def __call__(
@@ -59,9 +63,13 @@ class MaskPredictor(nn.Module):
         """
         # In full float32, whatever the network's dtype and the device's default: a rounded logit
         # would flip tokens near the threshold.
-        init = nn.initializers.normal(0.02)
         exact: dict[str, Any] = {"dtype": jnp.float32, "precision": jax.lax.Precision.HIGHEST}
-        logit = nn.Dense(1, kernel_init=init, name="linear", **exact)(change)
+        kernel, bias = nn.initializers.normal(0.02), nn.initializers.zeros
+        if self.initial_threshold:
+            weight = 1 / (self.initial_threshold * change.shape[-1])
+            kernel, bias = (nn.initializers.constant(value) for value in (weight, -1.0))
+        dense = nn.Dense(1, kernel_init=kernel, bias_init=bias, name="linear", **exact)
+        logit = dense(change)
         if self.by_window:
             logit = logit.mean(2, keepdims=True)
         if self.train and self.has_rng("gumbel"):

@@ -16,6 +16,30 @@ def sown(aux: Any, name: str) -> list[jax.Array]:
     ]
 
 
+def cost_of_still_tokens(aux: Any, still_change: float) -> Float[Array, ""]:
+    """Mean cost of computed tokens in training, over blocks, frames and tokens.
+
+    A token that did not change since the previous frame costs 1, one whose mean change exceeds
+    `still_change` little: exp(-(change / still_change)^2). Dropped tokens cost nothing.
+
+    Args:
+        aux: the collection; "kept" and "change" are arrays (t, ..., b, n, tokens) per block or
+            stack; "kept" is 0 in the first frame of each branch, which is left out.
+        still_change: > 0.
+
+    Returns:
+        () float32 in [0, 1]; 0 for a model without masks.
+    """
+    pairs = zip(sown(aux, "kept"), sown(aux, "change"), strict=True)
+    costs = [
+        (kept * jnp.exp(-((change / still_change) ** 2))).mean((-3, -2, -1)).sum(0).ravel()
+        / (len(kept) - 1)
+        for kept, change in pairs
+        if len(kept) > 1
+    ]
+    return jnp.concatenate(costs).mean() if costs else jnp.zeros(())
+
+
 def keep_ratio(aux: Any) -> Float[Array, ""]:
     """Mean fraction of computed tokens, over blocks and frames.
 

@@ -65,8 +65,9 @@ class MIABlock(nn.Module):
     A dropped token reuses the outputs of attention and MLP of the previous frame. The residual
     stream itself is always that of the current frame.
 
-    Sows "keep_ratio" (b,), the fraction of each clip's tokens that are kept, padding included, and
-    outside training "mask" (b, h, w).
+    Sows "keep_ratio" (b,), the fraction of each clip's tokens that are kept, padding included;
+    outside training "mask" (b, h, w); in training "kept" and "change" (b, n, tokens), the mask and
+    the mean absolute change of each token since the previous frame, without which "kept" is 0.
 
     Attributes:
         num_heads: attention heads.
@@ -75,7 +76,7 @@ class MIABlock(nn.Module):
         mlp_ratio: hidden width of the MLP over the number of channels.
         train: whether gradients are taken; masks then are straight-through.
         dtype: of the computation.
-        use_mask, gating, threshold, keep_share, window_masks: as MIAVSR's.
+        use_mask, gating, threshold, keep_share, window_masks, mask_start: as MIAVSR's.
 
     Source: section 3.3, equations 8 to 11.
     """
@@ -91,6 +92,7 @@ class MIABlock(nn.Module):
     threshold: float = 0.0
     keep_share: float = 0.0
     window_masks: bool = False
+    mask_start: float = 0.0
 
     @nn.compact
     def __call__(
@@ -171,11 +173,15 @@ class MIABlock(nn.Module):
             threshold=self.threshold,
             keep_share=self.keep_share,
             by_window=self.window_masks,
+            initial_threshold=self.mask_start,
             name="predictor",
         )
         mask = jnp.where(memory.exists & self.use_mask, predictor(change, real), 1.0)
         if self.use_mask and not self.is_initializing():
             self.sow("aux", "keep_ratio", mask[:, :real].mean((1, 2, 3)))
+            if self.train:
+                self.sow("aux", "kept", jnp.where(memory.exists, mask[:, :real, :, 0], 0.0))
+                self.sow("aux", "change", change[:, :real].mean(-1).astype(jnp.float32))
         mask = mask.reshape(-1, *mask.shape[2:])
         if self.use_mask and not self.is_initializing() and not self.train:
             merged = merge_windows(mask, shape, window_size=self.window_size, shifted=self.shifted)
@@ -232,6 +238,8 @@ class MIAVSR(nn.Module):
         keep_share: 0, or the fraction of a clip's tokens that each block keeps, those of the
             highest logits, instead of all above the threshold.
         window_masks: whether the tokens of a window are kept or dropped together.
+        mask_start: of the initial weights of mask predictors: 0 as in the official code, or the
+            mean change of a token from which it is kept at the start of a training.
 
     Raises:
         ValueError: `gating` or `keep_share` is invalid.
@@ -255,6 +263,7 @@ class MIAVSR(nn.Module):
     threshold: float = 0.0
     keep_share: float = 0.0
     window_masks: bool = False
+    mask_start: float = 0.0
 
     lookahead: ClassVar[int | None] = None  # the last frame influences the first
 
@@ -318,6 +327,7 @@ class MIAVSR(nn.Module):
             threshold=self.threshold,
             keep_share=self.keep_share,
             window_masks=self.window_masks,
+            mask_start=self.mask_start,
         )
         return cell(
             make_block=make_block,

@@ -12,7 +12,7 @@ import optax
 
 from jaxvsr import flops
 from jaxvsr.data.degradations import device
-from jaxvsr.layers.sown import keep_ratio
+from jaxvsr.layers.sown import cost_of_still_tokens, keep_ratio
 from jaxvsr.models import network_input
 from jaxvsr.training import losses
 from jaxvsr.training.state import TrainState, Weights, all_finite, floats, variables
@@ -54,8 +54,10 @@ def make_loss(
         )
         frames = losses.charbonnier(loss.peak * sr, loss.peak * gt, loss.eps)
         pixel = (frames.sum(1) if loss.sum_frames else frames.mean(1)).mean()
-        kept = keep_ratio(changed.get("aux", {}))
-        total = pixel + loss.sparsity * kept
+        aux = changed.get("aux", {})
+        kept = keep_ratio(aux)
+        cost = cost_of_still_tokens(aux, loss.still_change) if loss.still_change else kept
+        total = pixel + loss.sparsity * cost
         error = ((jnp.clip(sr, 0, 1) - gt) ** 2).mean((1, 2, 3, 4))
         psnr = -10 * jnp.log10(jnp.maximum(error, LEAST_ERROR)).mean()
         metrics = {"loss": total, "pixel_loss": pixel, "keep_ratio": kept, "psnr": psnr}

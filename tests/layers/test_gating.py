@@ -122,6 +122,15 @@ def predict(**fields):
 LOGIT = np.asarray(CHANGE @ jnp.float32([1, -2, 0.5]))
 
 
+def test_a_predictor_starts_as_a_detector_of_change():
+    predictor = MaskPredictor(train=False, initial_threshold=0.25)
+    change = jnp.float32([0, 0.2, 0.24, 0.26, 3])[None, None, :, None] * jnp.float32([1.5, 0.5])
+    mask, _ = predictor.init_with_output(jax.random.key(0), change)
+    np.testing.assert_array_equal(mask[0, 0, :, 0], [0, 0, 0, 1, 1])
+    official = MaskPredictor(train=False).init(jax.random.key(0), change)["params"]["linear"]
+    assert np.abs(official["kernel"]).max() < 0.1 and not official["bias"].any()
+
+
 def test_a_threshold_counts_outside_training_alone():
     np.testing.assert_array_equal(predict(), LOGIT >= 0)
     np.testing.assert_array_equal(predict(threshold=0.7), LOGIT >= 0.7)

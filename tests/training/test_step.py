@@ -72,6 +72,20 @@ def test_a_step_is_the_published_arithmetic(small):
     assert other["keep_ratio"] != metrics["keep_ratio"]
 
 
+def test_the_sparsity_term_spares_tokens_that_changed(small):
+    model, config, _, state, batch = small
+    terms = []
+    for still_change in (1e-3, 1e6):
+        config = config.copy_and_resolve_references()
+        config.loss.still_change = still_change
+        compute = jax.jit(make_loss(model, config.loss))
+        total, (_, metrics) = compute(state.weights.params, {}, batch, jax.random.key(0))
+        terms.append(float((total - metrics["pixel_loss"]) / 1e-3))
+    # The frames are noise: hardly a token stands still. If all count as still, all cost the same.
+    ratio = float(metrics["keep_ratio"])
+    assert terms[0] < 0.01 < ratio and terms[1] == pytest.approx(ratio, abs=1e-3)
+
+
 def test_samples_that_are_restored_exactly_have_a_finite_psnr(small):
     _, config, optimizer, _, _ = small
     model = models.create("swrn", dim=4, num_blocks=1)
