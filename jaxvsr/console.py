@@ -30,6 +30,15 @@ def compiling(what: str, say: Callable[[str], None] = say) -> Iterator[None]:
     say(f"compiled in {time.perf_counter() - begin:.0f} s")
 
 
+def work_seconds() -> float:
+    """Reads the clock by which two programs are compared.
+
+    On a CPU it is the processor time of this process, since other processes disturb wall time.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    return time.process_time() if on_cpu else time.perf_counter()
+
+
 class AnnouncedFunction:
     """A jitted function that prints when it compiles.
 

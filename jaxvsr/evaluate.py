@@ -12,7 +12,9 @@ import numpy as np
 from jaxvsr.config import plain
 from jaxvsr.console import say
 from jaxvsr.errors import InputError
+from jaxvsr.evaluation import mask_areas
 from jaxvsr.evaluation.drawing import draw_masks
+from jaxvsr.evaluation.mask_areas import MaskReport
 from jaxvsr.evaluation.protocol import degradation_of, warn_of_other_degradation
 from jaxvsr.evaluation.reports import Evaluation
 from jaxvsr.evaluation.restoring import Restorer, make_restorer
@@ -72,8 +74,11 @@ def score_best(
     drawn = draw(restore, source, protocol, variables, result.scores[name]["psnr"])
     masks, film = draw_masks(model, source, protocol, variables)
     drawn |= masks
+    report = None
+    if masks and source.has_flow and mask_areas.whole_clips(protocol):
+        report = mask_areas.measure(model, source, protocol, variables)
     with contextlib.closing(Summaries(workdir, None)) as summaries:
-        publish(result, drawn, config, step, workdir, summaries)
+        publish(result, drawn, config, step, workdir, summaries, report)
     if film and jax.process_index() == 0:
         path = workdir / "images" / f"{_title(protocol)}_masks_{step:08d}.mp4"
         try:
@@ -92,6 +97,7 @@ def publish(
     step: int,
     workdir: pathlib.Path,
     summaries: Summaries,
+    masks: MaskReport | None = None,
 ) -> None:
     """Prints scores, and writes them and the pictures into a run's folder and to TensorBoard.
 
@@ -101,11 +107,14 @@ def publish(
         config: of the run.
         step: of the checkpoint.
         workdir, summaries: of the run.
+        masks: of `mask_areas.measure`, if the network has masks and the clips have true flow.
     """
     protocol, name = config.eval, config.model.name
     if len(result.clips) <= 40:
         say(f"\n{result.table_of_clips()}")
     say(f"\n{result.table()}\n")
+    if masks is not None:
+        say(f"{masks.table()}\n")
     title = _title(protocol)
     means = {f"{title}/{metric}": result.mean(name, metric) for metric in protocol.metrics}
     summaries.scalars(step, means)
@@ -113,6 +122,8 @@ def publish(
         origin = {"checkpoint": f"step {step} of {workdir}", "config": plain(config)}
         path = result.save(workdir / "eval", f"{title}_{step:08d}", origin)
         say(f"scores: {path}.md, .csv, .json")
+        if masks is not None:
+            say(f"masks: {masks.save(path.with_name(path.name + '_masks'))}.md, .json")
     for kind, picture in drawn.items():
         say(f"picture, {kind}: {summaries.image(step, f'{title}_{kind}', picture)}")
     say(f"curves: {sys.executable} -m tensorboard.main --logdir={workdir}")

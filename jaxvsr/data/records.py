@@ -32,8 +32,8 @@ from jaxvsr.locks import locked
 # 2^40/1000 bytes, a gigabyte, into each; keys 0, 1, 2, ... would put the whole split into one.
 KEY_UNIT = 2**128 // 2**40
 
-_FLOWS = ("flow_forward", "flow_backward")
-_VISIBLE = ("visible_forward", "visible_backward")
+FLOWS = ("flow_forward", "flow_backward")
+VISIBLE = ("visible_forward", "visible_backward")
 
 Frame = Mapping[str, np.ndarray]
 Clips = Iterable[tuple[str, Iterable[Frame]]]
@@ -96,8 +96,8 @@ def features(layout: Layout) -> tfds.features.FeaturesDict:
     spec = {name: _raw((3, None, None, None), np.uint8) for name in layout.images}
     spec |= {"key": tfds.features.Text()}
     if layout.flow:
-        spec |= {name: _raw((None, None, None, 2), np.float32) for name in _FLOWS}
-        spec |= {name: _raw((None, None, None), np.uint8) for name in _VISIBLE}
+        spec |= {name: _raw((None, None, None, 2), np.float32) for name in FLOWS}
+        spec |= {name: _raw((None, None, None), np.uint8) for name in VISIBLE}
     return tfds.features.FeaturesDict(spec)
 
 
@@ -173,8 +173,8 @@ def _check_frame(key: str, frame: Frame, layout: Layout, size: tuple[int, ...] |
     """Raises ValueError unless a frame matches the layout and the size of its clip."""
     wanted: dict[str, np.dtype] = {name: np.dtype(np.uint8) for name in layout.images}
     if layout.flow:
-        wanted |= {name: np.dtype(np.float32) for name in _FLOWS}
-        wanted |= {name: np.dtype(np.uint8) for name in _VISIBLE}
+        wanted |= {name: np.dtype(np.float32) for name in FLOWS}
+        wanted |= {name: np.dtype(np.uint8) for name in VISIBLE}
     found = {name: array.dtype for name, array in frame.items()}
     if found != wanted:
         raise ValueError(f"{key}: expected {wanted}, got {found}")
@@ -186,7 +186,7 @@ def _check_frame(key: str, frame: Frame, layout: Layout, size: tuple[int, ...] |
     small = (height // layout.scale, width // layout.scale)
     shapes: dict[str, tuple[int, ...]]
     shapes = {"gt": (small[0] * layout.scale, small[1] * layout.scale, 3), "lq": (*small, 3)}
-    shapes |= dict.fromkeys(_FLOWS, (*small, 2)) | dict.fromkeys(_VISIBLE, small)
+    shapes |= dict.fromkeys(FLOWS, (*small, 2)) | dict.fromkeys(VISIBLE, small)
     for name, array in frame.items():
         shape = shapes[name]
         if array.shape != shape:

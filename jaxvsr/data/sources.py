@@ -13,6 +13,7 @@ from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
 
 from jaxvsr.data import tile_codec
+from jaxvsr.data.records import FLOWS, VISIBLE
 from jaxvsr.errors import InputError
 
 
@@ -41,6 +42,7 @@ class TFDSClips:
         clips: in the order of the records, or of the split's list.
         scale: of the targets over the inputs.
         degradation: name of the degradation that made the inputs.
+        has_flow: whether the true flow is stored.
     """
 
     def __init__(self, dataset: str, split: str, data_dir: str = "") -> None:
@@ -107,6 +109,7 @@ class TFDSClips:
                 f"{', '.join(stored | views)}"
             )
         self.scale, self.degradation = metadata["scale"], metadata["degradation"]
+        self.has_flow = "flow_forward" in features
         self._side, self._group = metadata["side"], metadata["group"]
         listed = views.get(split) or {split: [name for name, *_ in stored[split]]}
         self._records: list = []
@@ -203,6 +206,38 @@ class TFDSClips:
             rest = side * scale, top % side * scale, height * scale
             out[name] = tile_codec.decode(canvas[name], *rest)[chosen]
         return {"lq": out["gt"], **out}
+
+    def read_flow(self, clip: int) -> dict[str, np.ndarray]:
+        """Reads the true flow of a whole clip; only if `has_flow`.
+
+        Args:
+            clip: index into `clips`.
+
+        Returns:
+            "flow_forward", "flow_backward" (t, h, w, 2) float32 and "visible_forward",
+            "visible_backward" (t, h, w) uint8, as `records.features` describes them.
+        """
+        known, side = self.clips[clip], self._side // self.scale
+        height, width = known.height // self.scale, known.width // self.scale
+        shape = known.length, height, width
+        counts = [
+            tile_codec.count_tiles(length, tile)
+            for length, tile in zip(shape, (self._group, side, side), strict=True)
+        ]
+        out = {name: np.empty((*shape, 2), np.float32) for name in FLOWS}
+        out |= {name: np.empty(shape, np.uint8) for name in VISIBLE}
+        for number, place in enumerate(np.ndindex(*counts)):
+            data = self._records[self._parts[clip]][int(self._first[clip] + number)]
+            record = tf_example_pb2.Example.FromString(data).features.feature
+            window = tuple(
+                slice(i * length, (i + 1) * length)
+                for i, length in zip(place, (self._group, side, side), strict=True)
+            )
+            for name, array in out.items():
+                (tile,) = record[f"{name}/value"].bytes_list.value
+                sides = record[f"{name}/shape"].int64_list.value
+                array[window] = np.frombuffer(tile, array.dtype).reshape(sides)
+        return out
 
 
 def _put(canvas: np.ndarray, record: Mapping, name: str, time: int, top: int, left: int) -> None:

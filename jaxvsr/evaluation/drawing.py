@@ -10,7 +10,7 @@ import numpy as np
 from jaxvsr.data.degradations import imresize
 from jaxvsr.data.sources import TFDSClips
 from jaxvsr.distributed.mesh import make_mesh, replicate_here
-from jaxvsr.evaluation import mask_pictures, pictures
+from jaxvsr.evaluation import mask_areas, mask_pictures, pictures
 
 FILM_FRAMES = 32  # largest number of frames in the video of masks
 
@@ -56,7 +56,9 @@ def temporal_profile(scale: int, lq: np.ndarray, gt: np.ndarray, sr: np.ndarray)
 def draw_masks(
     model: nn.Module, source: TFDSClips, protocol: ml_collections.ConfigDict, variables: Any
 ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-    """Draws the masks of each block for the first clip, or for its first tile.
+    """Draws the masks of each block for the first clip with a still camera, or the first clip.
+
+    Of tiles, the first one is drawn.
 
     Returns:
         {"masks": (h, w, 3) uint8}, the middle frame, and the frames of a video; both empty for a
@@ -65,10 +67,17 @@ def draw_masks(
     if not getattr(model, "use_mask", False):
         return {}, []
     frames, height, width = (side or None for side in protocol.tile)
-    length = min(source.clips[0].length, frames or FILM_FRAMES, FILM_FRAMES)
-    height = height or source.clips[0].height // source.scale // protocol.space
-    lq = source.read(0, range(length))["lq"][:, :height, :width]
+    clips = source.clips
+    chosen = next((i for i, clip in enumerate(clips) if clip.kind == "tripod"), 0)
+    length = min(clips[chosen].length, frames or FILM_FRAMES, FILM_FRAMES)
+    height = height or clips[chosen].height // source.scale // protocol.space
+    lq = source.read(chosen, range(length))["lq"][:, :height, :width]
     here = make_mesh(jax.local_devices()[:1])
     masks = mask_pictures.masks_of(model, replicate_here(variables, here), lq)
     film = [mask_pictures.draw_frame(masks, lq, t) for t in range(length)]
-    return {"masks": mask_pictures.draw_blocks(masks, lq, length // 2)}, film
+    t, moving = length // 2, None
+    if source.has_flow:
+        flow = source.read_flow(chosen)
+        still = [mask_areas.still_area(flow, way)[t] for way in ("forward", "backward")]
+        moving = ~np.logical_and(*still)[:height, :width]
+    return {"masks": mask_pictures.draw_blocks(masks, lq, t, moving)}, film

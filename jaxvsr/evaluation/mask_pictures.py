@@ -28,28 +28,36 @@ def masks_of(model: nn.Module, variables: Any, lq: np.ndarray) -> dict[str, np.n
     """
 
     @jax.jit
-    def masks_by_block(variables: Any, lq: jax.Array) -> dict[str, jax.Array]:
+    def compute(variables: Any, lq: jax.Array) -> dict[str, jax.Array]:
         lq = lq.astype(jnp.float32)[None] / 255
-        aux = model.apply(variables, lq, mutable="aux")[1].get("aux", {})
-        return {
-            "/".join(key.key for key in path if hasattr(key, "key")): leaf[:, 0] > 0
-            for path, leaf in jax.tree_util.tree_leaves_with_path(aux)
-            if any(getattr(key, "key", None) == "mask" for key in path)
-        }
+        return masks_by_block(model.apply(variables, lq, mutable="aux")[1].get("aux", {}))
 
-    if not jax.eval_shape(masks_by_block, variables, lq):
+    if not jax.eval_shape(compute, variables, lq):
         return {}
-    masks = jax.device_get(masks_by_block(variables, lq))
-    return {name.removesuffix("/mask"): mask for name, mask in masks.items()}
+    return jax.device_get(compute(variables, lq))
 
 
-def draw_blocks(masks: Mapping[str, np.ndarray], lq: np.ndarray, t: int) -> np.ndarray:
+def masks_by_block(aux: Any) -> dict[str, jax.Array]:
+    """The masks of the first clip in the collection "aux": "branch/group/block" -> (t, h, w)."""
+    return {
+        "/".join(key.key for key in path if hasattr(key, "key")).removesuffix("/mask"): leaf[:, 0]
+        > 0
+        for path, leaf in jax.tree_util.tree_leaves_with_path(aux)
+        if any(getattr(key, "key", None) == "mask" for key in path)
+    }
+
+
+def draw_blocks(
+    masks: Mapping[str, np.ndarray], lq: np.ndarray, t: int, moving: np.ndarray | None = None
+) -> np.ndarray:
     """Draws a row per branch: the fraction of its blocks that computed a token, then each block.
 
     Args:
         masks: of `masks_of`.
         lq: the clip (t, h, w, 3) uint8.
         t: the frame.
+        moving: (h, w) bool, where the frame's surfaces truly move or appear; drawn beside the frame
+            in a row above. None: no such row.
 
     Returns:
         (h', w', 3) uint8.
@@ -58,14 +66,21 @@ def draw_blocks(masks: Mapping[str, np.ndarray], lq: np.ndarray, t: int) -> np.n
     columns = 1 + max(len(blocks) for blocks in branches.values())
     factor = -(-NARROW // lq.shape[2])  # repeats the pixels of small frames, to fit the titles
     step = -(-factor * lq.shape[2] * columns // WIDTH)
+
+    def panel(picture: np.ndarray) -> np.ndarray:
+        return pictures.repeat_pixels(picture, factor)[::step, ::step]
+
     rows = []
+    if moving is not None:
+        share = moving.astype(float)
+        title = f"true motion: {share.mean():.0%}"
+        frame = {f"input, frame {t}": panel(lq[t]), title: panel(pictures.heat(share, lq[t]))}
+        rows.append(pictures.side_by_side(frame))
     for branch, blocks in branches.items():
         shares = {branch: np.mean([mask[t] for mask in blocks.values()], axis=0)}
         shares |= {name: mask[t].astype(float) for name, mask in blocks.items()}
         panels = {
-            f"{name}: {share.mean():.0%}": pictures.repeat_pixels(
-                pictures.heat(share, lq[t]), factor
-            )[::step, ::step]
+            f"{name}: {share.mean():.0%}": panel(pictures.heat(share, lq[t]))
             for name, share in shares.items()
         }
         rows.append(pictures.side_by_side(panels))

@@ -132,6 +132,31 @@ def test_flow_is_stored_exactly(tmp_path):
         np.testing.assert_array_equal(record[name], np.stack([frame[name] for frame in frames]))
 
 
+def test_the_flow_of_a_clip_is_read_whole(tmp_path):
+    class Large(Plain, skip_registration=True):
+        layout = records.Layout(flow=True)
+
+    rng = np.random.default_rng(0)
+    clips = {}
+    for name, length, size in (("a", 6, (80, 140)), ("b", 3, (64, 16))):
+        frames = [frame(0, size, flow=True) for _ in range(length)]
+        for arrays in frames:
+            for flow in (arrays["flow_forward"], arrays["flow_backward"]):
+                flow[:] = rng.normal(size=flow.shape)
+            for visible in (arrays["visible_forward"], arrays["visible_backward"]):
+                visible[:] = rng.integers(2, size=visible.shape)
+        clips[name] = frames
+    build(tmp_path, {"train": clips.items()}, Large)
+    source = TFDSClips("plain", "train", str(tmp_path))
+    assert source.has_flow
+    for number, frames in enumerate(clips.values()):
+        flow = source.read_flow(number)
+        assert sorted(flow) == sorted(set(frames[0]) - {"gt", "lq"})
+        for name, array in flow.items():
+            assert array.dtype == frames[0][name].dtype
+            np.testing.assert_array_equal(array, [frame[name] for frame in frames])
+
+
 def test_a_split_too_large_for_memory_keeps_its_order(tmp_path, monkeypatch):
     monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 0)
     monkeypatch.setattr(records, "KEY_UNIT", 2**128 // 10_000)  # a bucket for each 10 bytes

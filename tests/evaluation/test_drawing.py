@@ -1,5 +1,7 @@
 """Pictures of an evaluation."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 from scored import Source, protocol, repeat_pixels, score
@@ -39,6 +41,38 @@ def test_masks_are_drawn_of_the_first_clip_or_a_tile_of_it(monkeypatch):
         assert drawn["masks"].shape[0] == 22 + 10 * expected[1]  # small frames are repeat_pixelsd
     without = models.create("iiavsr")
     assert drawing.draw_masks(without, Source(), protocol(), variables) == ({}, [])
+
+
+class Tripod(Source):
+    """Its second clip has a still camera, and things move in the left half."""
+
+    has_flow = True
+    clips = (Source.clips[0], dataclasses.replace(Source.clips[1], kind="tripod"))
+
+    def read_flow(self, clip):
+        assert clip == 1
+        flow = {f"flow_{way}": np.zeros((3, 12, 16, 2)) for way in ("forward", "backward")}
+        flow["flow_forward"][:, :, :8] = 1
+        return flow | {f"visible_{way}": np.ones((3, 12, 16)) for way in ("forward", "backward")}
+
+
+def test_masks_are_drawn_of_a_clip_with_a_still_camera_beside_its_motion(monkeypatch):
+    seen = []
+
+    def masks_of(model, variables, lq):
+        seen.append(lq)
+        return {"forward_1/group_0/block_0": np.ones(lq.shape[:3], bool)}
+
+    monkeypatch.setattr(drawing.mask_pictures, "masks_of", masks_of)
+    variables = {"params": jnp.zeros(())}
+    drawn, _ = drawing.draw_masks(models.create("miavsr"), Tripod(), protocol(), variables)
+    np.testing.assert_array_equal(seen[0], Tripod().read(1, range(3))["lq"])
+    height, width = 10 * 12, 10 * 16
+    picture = drawn["masks"]
+    assert picture.shape == (2 * (22 + height), 2 * width + 4, 3)  # a row for the motion
+    motion = picture[22 : 22 + height, width + 4 :].astype(int)
+    red = motion[..., 0] - motion[..., 2] > 100
+    assert red[:, : width // 2].all() and not red[:, width // 2 :].any()
 
 
 def test_a_profile_is_a_column_over_time():
