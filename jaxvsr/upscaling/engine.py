@@ -17,6 +17,7 @@ from jaxvsr.distributed.mesh import make_mesh, replicated, split_batch
 from jaxvsr.errors import InputError
 from jaxvsr.pixels import to_integers
 from jaxvsr.upscaling.chunks import Chunk
+from jaxvsr.upscaling.gated import FasterProgram, gated_form
 from jaxvsr.upscaling.memory import free_memory, needed_memory
 from jaxvsr.upscaling.tile_grid import TileGrid
 from jaxvsr.video.reading import Say
@@ -166,6 +167,8 @@ class Engine:
         if space > 1:
             function = spatial_sharding.by_rows(function, self._mesh)
         self._function = jax.jit(function)
+        gated = gated_form(model) if self._mesh.size == 1 and not stream else None
+        self._gated = jax.jit(clip_function(gated, dtype)) if gated else None
         self._lq = lq
         self._size = self._accepted_size((lq.shape[1], lq.shape[2]))
         height, width = tile or self._size
@@ -250,12 +253,15 @@ class Engine:
         device = self._mesh.devices.flat[0]
         budget = max(int(MEMORY_FRACTION * free_memory(device)), 1)
         while True:
-            program, needed = self._compile(tile)
+            program, needed = self._compile(self._function, tile)
             if program is not None and (chosen or needed <= budget):
                 break
             tile = self._smaller(tile, needed / budget)
             chosen = False
         self.tile, self._program = tile, program
+        if self._gated:
+            compile_gated = functools.partial(self._compile_gated, tile, budget)
+            self._program = FasterProgram(program, compile_gated, self._say)
         self._grid = TileGrid(self._size, tile, self._overlap)
         what = f"tiles of {tile[1]}x{tile[0]} pixels" if tile != self._size else "whole frames"
         self._say(
@@ -263,7 +269,12 @@ class Engine:
             f"{device.platform}: {needed / 2**30:.2f} of {budget / 2**30:.2f} GiB each"
         )
 
-    def _compile(self, tile: Size) -> tuple[Any, float]:
+    def _compile_gated(self, tile: Size, budget: int) -> Any:
+        """The gated program for a tile; None if it needs more memory than the budget."""
+        program, needed = self._compile(self._gated, tile)
+        return program if needed <= budget else None
+
+    def _compile(self, function: Any, tile: Size) -> tuple[Any, float]:
         """The program for a tile and the bytes it needs; None if compiling ran out of memory."""
         shape = (self._batch, self._lq.shape[0], *tile, 3)
         lq = jax.ShapeDtypeStruct(shape, self._lq.dtype, sharding=split_batch(self._mesh))
@@ -271,7 +282,7 @@ class Engine:
             with compiling(
                 f"the network for {lq.shape[1]} frames of {tile[1]}x{tile[0]}", self._say
             ):
-                lowered = self._function.lower(self._variables, self._initial_state(tile), lq)
+                lowered = function.lower(self._variables, self._initial_state(tile), lq)
                 program = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
