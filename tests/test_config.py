@@ -312,6 +312,10 @@ def test_a_colon_in_the_name_of_a_folder_is_no_variant(tmp_path):
         ({"dim": "8"}, "dim of model 'miavsr' must be an integer; got '8'"),
         ({"dim": True}, "dim of model 'miavsr' must be an integer; got True"),
         ({"align": 1}, "align of model 'miavsr' must be True or False; got 1"),
+        (
+            {"depths": (6, 6), "num_heads": (6,)},
+            "entry per stage in each of: depths 2, num_heads 1",
+        ),
         ({"window_size": (8, 8)}, r"window_size=\(8, 8\) of model 'miavsr' must have 3 elements"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import typing
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -85,6 +86,7 @@ def create(name: str, **fields: Any) -> nn.Module:
             raise ValueError(
                 f"{field}={value!r} of model {name!r} must be one of: {', '.join(arguments)}"
             )
+    _check_stages(name, fields)
     as_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     model = MODELS[name](**as_tuples)
     if not hasattr(model, "scale"):
@@ -101,6 +103,22 @@ def accepted_frames(model: nn.Module, frames: int) -> int:
     """
     multiple = getattr(model, "frame_multiple", 1)
     return -(-max(frames, getattr(model, "min_frames", 1)) // multiple) * multiple
+
+
+def _check_stages(name: str, fields: Mapping[str, Any]) -> None:
+    """Raises ValueError unless fields with one entry per stage have equally many of them.
+
+    These are the tuples of any length whose defaults are equally long.
+    """
+    lengths: dict[int, dict[str, int]] = {}
+    for field, kind in typing.get_type_hints(MODELS[name]).items():
+        if field in fields and typing.get_args(kind)[1:] == (...,):
+            default = getattr(MODELS[name], field)
+            lengths.setdefault(len(default), {})[field] = len(fields[field])
+    for found in lengths.values():
+        if len(set(found.values())) > 1:
+            counts = ", ".join(f"{field} {length}" for field, length in found.items())
+            raise ValueError(f"model {name!r} needs one entry per stage in each of: {counts}")
 
 
 def example(

@@ -164,7 +164,8 @@ def container_format(output: pathlib.Path) -> Any:
         return require_av().ContainerFormat(name, "w")
     except ValueError as error:
         raise InputError(
-            f"{output}: unknown container {output.suffix!r}; use .mp4, .mkv, .mov, .webm or .avi"
+            f"{output}: unknown container {output.suffix!r}; use .mp4, .mkv, .mov, .webm or "
+            ".avi, or add a / at the end of the name to make it a folder of images"
         ) from error
 
 
