@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
+from scipy.ndimage import distance_transform_edt
 
 from jaxvsr.errors import InputError
 from jaxvsr.files import check_regular, replacing
@@ -27,6 +28,7 @@ WITH_QUALITY = (".jpg", ".jpeg", ".webp")
 MAX_SIDE = {".jpg": 65535, ".jpeg": 65535, ".webp": 16383}  # pixels
 MAX_PIXELS = 2 * 89_478_485  # Pillow's limit
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+FILLED = 16  # pixels from visible ones to which `fill_transparent` reaches
 ORIENTATION = 0x0112  # tag of EXIF and TIFF
 Pixels = UInt8[np.ndarray, "_ _ 3"] | UInt16[np.ndarray, "_ _ 3"]
 Alpha = UInt8[np.ndarray, "_ _"] | UInt16[np.ndarray, "_ _"]
@@ -201,6 +203,19 @@ def compose_on_black(picture: Picture) -> Picture:
     product = picture.pixels.astype(np.uint32) * picture.alpha[..., None]
     pixels = ((product + white // 2) // white).astype(picture.pixels.dtype)
     return dataclasses.replace(picture, pixels=pixels, alpha=None)
+
+
+def fill_transparent(picture: Picture) -> Picture:
+    """Gives fully transparent pixels near visible ones the colour of the nearest of those.
+
+    What a file holds there is arbitrary, often black, and a network would mix it into the edges.
+    """
+    if picture.alpha is None or not picture.alpha.any() or picture.alpha.all():
+        return picture
+    distance, (rows, columns) = distance_transform_edt(picture.alpha == 0, return_indices=True)
+    near = (distance <= FILLED)[..., None]
+    pixels = np.where(near, picture.pixels[rows, columns], picture.pixels)
+    return dataclasses.replace(picture, pixels=pixels)
 
 
 def resize_image(pixels: Pixels, height: int) -> Pixels:

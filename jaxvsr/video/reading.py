@@ -27,6 +27,7 @@ from jaxvsr.video.images import (
     IMAGE_SUFFIXES,
     Picture,
     compose_on_black,
+    fill_transparent,
     is_animation,
     is_hidden,
     list_folder,
@@ -207,6 +208,7 @@ class ImageFolder:
             if picture.alpha.min() < np.iinfo(picture.alpha.dtype).max:
                 say(f"{self.path}: transparent parts are composed on black")
             picture = compose_on_black(picture)
+        picture = fill_transparent(picture)
         if picture.profile and not self.keep_profile:
             if b"sRGB" not in picture.profile.replace(b"\0", b""):
                 say(f"warning: {self.path}: ICC profiles are not kept; colours may look different")

@@ -9,7 +9,7 @@ import videos
 from PIL import Image, ImageCms
 from videos import LOSSLESS, larger, upscale
 
-from jaxvsr import cli
+from jaxvsr import cli, presets
 from jaxvsr import upscale as program
 from jaxvsr.errors import InputError
 from jaxvsr.upscaling import segments
@@ -51,6 +51,18 @@ def test_alpha_of_16_bits_is_kept_and_resized(tmp_path):
     found = read_picture(tmp_path / "out" / "00000000.png")
     assert found.alpha.dtype == np.uint16 and found.alpha.shape == (72, 96)
     assert (found.alpha[:, :44] == 21845).all() and (found.alpha[:, 52:] == 65535).all()
+
+
+def test_edges_have_no_fringe_of_the_colour_under_transparency(tmp_path):
+    """By a network that mixes neighbouring pixels."""
+    pixels, alpha = np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64), np.uint8)
+    pixels[:, 32:], alpha[:, 32:] = (200, 60, 40), 255
+    write_picture(tmp_path / "a.png", Picture(pixels, alpha))
+    model, variables, _ = presets.load(presets.DEFAULT)
+    upscale_file(tmp_path / "a.png", tmp_path / "b.png", model, variables, Request(), {})
+    found = read_picture(tmp_path / "b.png")
+    visible = found.pixels[8:-8, :-8][found.alpha[8:-8, :-8] > 0].astype(int)
+    assert np.abs(visible - (200, 60, 40)).max() <= 4
 
 
 @pytest.mark.parametrize("output", ["b.mkv", "jpegs", "b.bmp", "compared"])

@@ -16,6 +16,7 @@ from jaxvsr.errors import InputError
 from jaxvsr.video.images import (
     Picture,
     compose_on_black,
+    fill_transparent,
     list_images,
     read_image,
     read_picture,
@@ -157,6 +158,17 @@ def test_composing_on_black(dtype):
     composed = compose_on_black(Picture(np.full((1, 3, 3), white, dtype), alpha))
     assert composed.alpha is None and composed.pixels.dtype == dtype
     np.testing.assert_array_equal(composed.pixels[..., 1], alpha)
+
+
+def test_transparent_pixels_take_the_nearest_visible_colour():
+    pixels, alpha = np.zeros((8, 60, 3), np.uint8), np.zeros((8, 60), np.uint8)
+    pixels[:, 20:30], alpha[:, 20:30] = (200, 30, 40), 1
+    filled = fill_transparent(Picture(pixels, alpha, b"profile"))
+    np.testing.assert_array_equal(filled.pixels[:, 4:46], np.full((8, 42, 3), (200, 30, 40)))
+    np.testing.assert_array_equal(filled.pixels[:, 46:], 0)
+    np.testing.assert_array_equal(filled.alpha, alpha)
+    for same in (alpha * 0, alpha + 9, None):
+        np.testing.assert_array_equal(fill_transparent(Picture(pixels, same)).pixels, pixels)
 
 
 def test_a_profile_of_grey_or_cmyk_is_applied_not_kept(tmp_path):
