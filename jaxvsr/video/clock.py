@@ -8,6 +8,7 @@ from jaxvsr.video.pyav import require_av
 
 LATE = 1  # seconds; a film that starts later starts at zero in the output
 FORWARD, BACKWARD = 10, Fraction(1, 10)  # seconds; larger jumps of the clock start a new part
+STRAY = 3  # seconds; a packet farther from its stream and from the video has a damaged time
 REORDERED = 17  # frames; no codec displays a frame later after its decoding
 
 
@@ -49,13 +50,19 @@ class Clock:
         self._step = 1 / (video.average_rate or 25)
         self._next: dict[int, Fraction] = {}  # stream -> expected time of its next packet
 
-    def move(self, packet: Any) -> None:
-        """Moves the times of the file's next packet, in place."""
+    def move(self, packet: Any) -> bool:
+        """Moves the times of the file's next packet, in place.
+
+        Returns:
+            Whether they are plausible. A packet of sound with a damaged time is not moved.
+        """
         time = packet.dts if packet.dts is not None else packet.pts
         if time is None:
-            return
+            return True
         unit, stream = packet.time_base, packet.stream.index
         shift = self._shift(stream, time * unit) if self.restarts else self.shifts[0]
+        if shift is None:
+            return False
         step = self._step if stream == self._video else 0
         self._next[stream] = time * unit + shift + (packet.duration * unit or step)
         moved = round(shift / unit)
@@ -65,13 +72,17 @@ class Clock:
             packet.pts += moved
         if packet.dts is not None:
             packet.dts += moved
+        return True
 
-    def _shift(self, stream: int, time: Fraction) -> Fraction:
+    def _shift(self, stream: int, time: Fraction) -> Fraction | None:
+        """Seconds to be added to the time of a stream's next packet; None: the time is damaged."""
         if stream != self._video:
             # Packets of other streams come a little before or after the video's new part.
             near = self.shifts[max(self.part - 1, 0) : self.part + 2]
             expected = [self._next[i] for i in (stream, self._video) if i in self._next]
-            return min(near, key=lambda shift: sum(abs(time + shift - t) for t in expected))
+            best = min(near, key=lambda shift: sum(abs(time + shift - t) for t in expected))
+            distance = min((abs(time + best - t) for t in expected), default=Fraction(0))
+            return best if distance <= STRAY else None
         shift = self.shifts[self.part]
         jump = time + shift - self._next.get(stream, time + shift)
         if not -BACKWARD <= jump <= FORWARD:

@@ -33,6 +33,7 @@ TEXT = ("subrip", "mov_text", "webvtt")  # encoders of subtitles, best first
 TS_CODECS = (
     *("aac", "ac3", "dts", "dvb_subtitle", "dvb_teletext", "eac3", "mp2", "mp3", "opus", "truehd"),
 )
+ADTS_IN_AVI = "\x10\x16\0\0"
 OTHER_SUFFIXES = (".mkv", ".mp4", ".ts", ".mov", ".avi")  # suggested where a stream does not fit
 
 
@@ -165,7 +166,11 @@ def _starts(suffix: str, encoding: Encoding, add: Callable[[Any], Any]) -> bool:
 def _added(output: Any, stream: Any) -> Any:
     """Adds a copy of a source's stream; ValueError where the container refuses it."""
     try:
-        return output.add_stream_from_template(stream)
+        new = output.add_stream_from_template(stream)
+        if output.format.name == "avi" and _codec(stream) == "aac" and not stream.extradata:
+            # Sound of transport streams has headers in its packets instead of one for all.
+            new.codec_context.codec_tag = ADTS_IN_AVI
+        return new
     except ValueError:
         # FFmpeg writes more than it declares, such as ADPCM in Matroska. The filter replaces the
         # codec of the stream by the source's.
@@ -262,7 +267,8 @@ def copied_packets(
             packet.dts = packet.pts
         if packet.dts is None or not packet.size:  # marks the end of a stream
             continue
-        clock.move(packet)
+        if not clock.move(packet):
+            continue
         index = packet.stream.index
         time = (packet.dts if packet.pts is None else packet.pts) * packet.time_base
         if end is not None and time > end + INTERLEAVING:

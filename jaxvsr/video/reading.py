@@ -372,7 +372,7 @@ class VideoFile:
         if repeated or dropped:
             say(
                 f"{self.path} has a variable frame rate, and the output {float(rate):.5g} frames "
-                f"per second: {repeated} frames repeated, {dropped} dropped"
+                f"per second; frames repeated: {repeated}, dropped: {dropped}"
             )
 
 

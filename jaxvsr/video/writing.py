@@ -124,17 +124,33 @@ def mux(
             exact = shift or clock.origin or not has_variable_rate(path)
             begin = shift if exact else None
             streams.append(copied_packets(source, clock, copies, shift, begin, end))
-        try:
+        dropped = 0
+        with _explained(path):
             for packet in heapq.merge(*streams, key=_decoding_time):
-                output.mux(packet)
-        except av.error.FFmpegError as error:
-            if isinstance(error, OSError):  # the disk's
-                raise
-            raise InputError(
-                f"FFmpeg cannot write {path.suffix}: {error.strerror}. Try another container, or "
-                "leave out streams by --copy"
-            ) from error
+                try:
+                    output.mux(packet)
+                except av.error.FFmpegError as error:
+                    if packet.stream.index == video.index or isinstance(error, OSError):
+                        raise
+                    dropped += 1
+            output.close()
+    if dropped:
+        say(f"warning: {copied.path}: left out {dropped} damaged packets of sound or subtitles")
     return lines
+
+
+@contextlib.contextmanager
+def _explained(path: pathlib.Path) -> Iterator[None]:
+    """Turns FFmpeg's errors about an output into InputErrors, but for those of the disk."""
+    try:
+        yield
+    except require_av().error.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        raise InputError(
+            f"FFmpeg cannot write {path.suffix}: {error.strerror}. Try another container, or "
+            "leave out streams by --copy"
+        ) from error
 
 
 def reorder_delay(frames: Iterable[int]) -> int:

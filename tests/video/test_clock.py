@@ -1,6 +1,7 @@
 """Times that begin late, wrap around or begin anew, in what is read and in the output."""
 
 import itertools
+import types
 from fractions import Fraction
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import videos
 from videos import LOSSLESS, upscale
 
+from jaxvsr.video.clock import Clock
 from jaxvsr.video.reading import TimeRange, VideoFile
 
 pytest.importorskip("av")
@@ -54,6 +56,58 @@ def test_a_late_start_in_other_containers(tmp_path):
         after = upscale(source, tmp_path / f"b{suffix}", encoder=LOSSLESS)
         assert after.times == pytest.approx([i / 25 for i in range(5)], abs=0.04)
         assert 0 <= after.sound[0][0] < 0.03
+
+
+class Packet:
+    """What a clock needs of PyAV's packets; times in milliseconds."""
+
+    time_base = Fraction(1, 1000)
+
+    def __init__(self, stream, dts, duration=40):
+        self.stream, self.dts, self.pts, self.duration = stream, dts, dts, duration
+
+
+class Recording:
+    """What a clock needs of a container: a video (0) and sound (1), which start at 5 s."""
+
+    def __init__(self, restarts):
+        self.format = types.SimpleNamespace(flags=0x200 if restarts else 0)  # AVFMT_TS_DISCONT
+        fields = {"start_time": 5000, "time_base": Fraction(1, 1000), "average_rate": 25}
+        self.video, sound = (types.SimpleNamespace(index=i, **fields) for i in (0, 1))
+        self.streams = types.SimpleNamespace(audio=[sound])
+        self.clock = Clock(self, self.video)
+
+    def moved(self, stream, *times):
+        found = []
+        for time in times:
+            packet = Packet(types.SimpleNamespace(index=stream), time)
+            found.append(packet.dts if self.clock.move(packet) else None)
+        return found
+
+
+def test_sound_follows_the_parts_of_the_video():
+    tape = Recording(restarts=True)
+    assert tape.moved(0, 5000, 5040) == [0, 40] and tape.moved(1, 5000, 5040) == [0, 40]
+    assert tape.moved(0, 900, 940) == [80, 120] and tape.clock.part == 1
+    # The last packet of the first part comes late; then the second begins.
+    assert tape.moved(1, 5080, 920, 960) == [80, 100, 140]
+    # A short gap is one; a long one is closed.
+    assert tape.moved(0, 1980, 90_000) == [1160, 1200]
+    assert tape.moved(1, 90_010) == [1210]
+
+
+def test_a_damaged_time_does_not_move_the_others():
+    tape = Recording(restarts=True)
+    assert tape.moved(0, 5000, 5040) == [0, 40]
+    assert tape.moved(1, 5000, 60_000_000, 5040) == [0, None, 40]
+    assert tape.moved(0, 60_000_000, 5120, 5160) == [80, 120, 160]
+    assert tape.moved(1, 5080) == [80]
+
+
+def test_other_formats_keep_their_gaps():
+    tape = Recording(restarts=False)
+    assert tape.moved(0, 5000, 60_000, 50_000) == [0, 55_000, 45_000]
+    assert tape.moved(1, 5000, 60_000) == [0, 55_000]
 
 
 def test_chapters_are_moved_as_the_picture(tmp_path):

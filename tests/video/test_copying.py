@@ -56,6 +56,7 @@ def contents(path, kind):
         ("ac3", "ac3", H264, ".ts", ".mp4"),
         ("aac", "aac", H264, ".ts", ".mp4"),
         ("aac", "aac", H264, ".ts", ".mkv"),
+        ("aac", "aac", H264, ".ts", ".avi"),
         ("adpcm_ima_wav", "adpcm_ima_wav", MPEG4, ".avi", ".mkv"),
         ("adpcm_ms", "adpcm_ms", MPEG4, ".avi", ".avi"),
         ("pcm_s24le", "pcm_s24le", MPEG4, ".mkv", ".mov"),
@@ -137,6 +138,20 @@ def test_data_is_copied_where_the_container_can_hold_it(tmp_path):
     upscale(source, tmp_path / "b.mkv")
     with pytest.raises(InputError, match=r"mkv cannot hold the data .*: use an output .*\.ts"):
         upscale(source, tmp_path / "c.mkv", copy=["data"])
+
+
+def test_damaged_sound_is_left_out_in_part(tmp_path, capsys):
+    source = videos.write(tmp_path / "a.ts", videos.blocks(25), sound=True, **H264)
+    data = bytearray(source.read_bytes())
+    with av.open(source) as container:
+        places = [packet.pos for packet in container.demux(audio=0) if packet.pos]
+    for place in places[1:]:  # the first packet of the second PES packet
+        start = data.index(b"\xff\xf1", place)
+        data[start : start + 4] = bytes(4)
+    source.write_bytes(data)
+    upscale(source, tmp_path / "b.mkv")
+    upscale(source, tmp_path / "b.mp4")
+    assert contents(tmp_path / "b.mp4", "audio")[0] == "aac"
 
 
 def test_a_timecode_stays(tmp_path):
