@@ -281,7 +281,8 @@ def _forked(function: Callable[[], Any], log: pathlib.Path, deadline: Callable[[
         time.sleep(0.05)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Damages and opens inputs of every kind, and prints a table."""
     parser = make_parser("fuzz", __doc__)
     parser.add_argument("--count", type=int, default=500, help="damaged inputs, all kinds together")
     parser.add_argument("--seed", type=int, default=0)
@@ -316,3 +317,7 @@ if __name__ == "__main__":
     print(text)
     if args.out:
         args.out.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

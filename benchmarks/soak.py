@@ -1,4 +1,4 @@
-"""Kills trainings and upscalings at random instants, and compares what they end with.
+"""Kills trainings and upscalings at random instants, and compares their final results.
 
     python -m benchmarks.soak --kills=1000 --out=benchmarks/results/soak.md
     make soak KILLS=1000
@@ -33,7 +33,8 @@ import av
 import numpy as np
 
 from benchmarks.common import machine, make_parser
-from jaxvsr import cli, main, prepare, upscale
+from jaxvsr import cli, prepare, upscale
+from jaxvsr import main as train_command
 from jaxvsr.config import load_config
 from jaxvsr.evaluation.reports import markdown
 from jaxvsr.preflight import create_model
@@ -78,7 +79,7 @@ class Case(Protocol):
         """Whether nothing is lost after a kill."""
 
     def result(self, folder: pathlib.Path) -> str:
-        """Digest of what the run made; in a process of its own."""
+        """Digest of the files that the run made; computed in a forked process."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Training:
         fields = {"data.dir": str(self.data_dir), **TRAINING}
         words = [f"--config={CONFIG}", f"--workdir={folder}/run"]
         words += [f"--config.{name}={value}" for name, value in fields.items()]
-        return cli.run_command(main.command("train"), words)
+        return cli.run_command(train_command.command("train"), words)
 
     def intact(self, folder: pathlib.Path, expected: str) -> bool:
         del folder, expected
@@ -325,7 +326,8 @@ def report(counts: dict[str, collections.Counter], command: str) -> str:
     )
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Kills runs until there are enough kills or no time left, and prints a table."""
     parser = make_parser("soak", __doc__)
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="end after, at most")
@@ -370,3 +372,7 @@ if __name__ == "__main__":
     print(text)
     if args.out:
         args.out.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -29,7 +29,7 @@ COMMANDS = {
     "data": "jaxvsr.prepare",
 }
 
-# Signals that end a command in order, and what they are called.
+# Signals that end a command in order, and their names in messages.
 SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "SIGTERM"}
 
 

@@ -12,7 +12,7 @@ from jaxvsr.errors import InputError
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text file: what was there before stays until all of the new file is on the disk.
+    """Writes a text file. An old file stays until all of the new one is on the disk.
 
     Args:
         path: of the file, in a folder that exists.

@@ -9,7 +9,7 @@ from jaxvsr.files import write_text
 
 
 class DamagedFile(Exception):
-    """A file that differs from what was written; the message names it."""
+    """A file that is missing or was changed; the message names it."""
 
 
 def write_record(path: pathlib.Path, content: Any) -> None:
@@ -19,7 +19,7 @@ def write_record(path: pathlib.Path, content: Any) -> None:
 
 
 def read_record(path: pathlib.Path) -> Any:
-    """Reads what `write_record` wrote; raises DamagedFile if it is anything else."""
+    """Reads a file of `write_record`; raises DamagedFile if it is missing or was changed."""
     try:
         record = json.loads(path.read_bytes())
         if record["sha256"] == _sha256(record["content"]):

@@ -2,9 +2,9 @@
 
 A segment is a run of frames that is encoded independently. It is complete once its list (.json)
 exists, which is written last and holds the digests of its files. The folder of segments lies
-beside the output. Its settings.json says whether the output is joined; from then on only the
-last step is left, the exchange of the old output for the new one. After a kill at any step the
-folder shows what is left to do.
+beside the output. Its settings.json records whether the output is joined; from then on only the
+last step is left, which replaces the old output by the new one. After a kill at any step the
+folder shows the steps that are left.
 """
 
 import array
@@ -322,7 +322,7 @@ class SegmentFolder:
                 path.unlink()
 
     def place(self) -> None:
-        """Exchanges the old output for the joined one; may be repeated after an interruption."""
+        """Replaces the old output by the joined one; may be repeated after an interruption."""
         if not self.whole.exists():
             return
         if self.output.is_dir():  # which cannot be replaced in one step
@@ -337,7 +337,7 @@ class SegmentFolder:
         """Removes everything; `held` removes the folder itself."""
         with self.explained():
             for path in self._contents():
-                if path.name != "settings.json":  # tells what the others are
+                if path.name != "settings.json":  # identifies the others
                     _remove(path)
             (self.folder / "settings.json").unlink(missing_ok=True)
 
@@ -370,7 +370,7 @@ class SegmentFolder:
             self.folder.rmdir()
 
     def _clear(self) -> None:
-        """Removes everything but the lock, first what tells what the others are."""
+        """Removes everything but the lock, settings.json first, which identifies the others."""
         (self.folder / "settings.json").unlink(missing_ok=True)
         for path in self._contents():
             _remove(path)
