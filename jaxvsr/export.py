@@ -29,10 +29,11 @@ from jaxvsr.errors import InputError
 from jaxvsr.exporting.phone_file import QUANT, Request, export_phone_file, make_folder
 from jaxvsr.exporting.phone_graph import as_mobile
 from jaxvsr.exporting.stablehlo import export_stablehlo, write_stablehlo
+from jaxvsr.exporting.web_page import write_page
 from jaxvsr.upscale import load_network
 
 FRAMES = 10  # of a clip, in a StableHLO program
-PHONE_FLAGS = ("quant", "calibration", "qat", "prune", "clusters")  # of --format=tflite
+PHONE_FLAGS = ("quant", "calibration", "qat", "prune", "clusters", "page")  # of --format=tflite
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -74,7 +75,9 @@ def main(value: dict[str, Any]) -> None:
             prune=value["prune"],
             clusters=value["clusters"],
         )
-        export_phone_file(model, variables, request, origin, name, out)
+        path = export_phone_file(model, variables, request, origin, name, out)
+        if value["page"]:
+            write_page(path)
         return
     frames = value["frames"] or FRAMES
     data = export_stablehlo(model, variables, size, frames)
@@ -102,5 +105,6 @@ def command(name: str) -> cli.Command:
         "prune", 0.0, "Fraction of each kernel's values set to zero", flag_values=values
     )
     count("clusters", 0, "Number of distinct values of each kernel; 0: any")
+    flags.DEFINE_bool("page", False, "Add a page that runs the file in a browser", values)
     path("out", text="Folder of the files")
     return cli.Command(__doc__, main, values, required=("size", "out"))

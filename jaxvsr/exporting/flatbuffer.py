@@ -103,11 +103,11 @@ def producer(data: bytes, tensor: str) -> tuple[str, list[str]]:
 
 
 def make_integer(data: bytes) -> bytes:
-    """Makes a quantized file integer throughout, with images in uint8.
+    """Makes a quantized file integer throughout, with uint8 ends.
 
     The quantizer leaves DEPTH_TO_SPACE in float between a DEQUANTIZE and a QUANTIZE; it moves
-    pixels only, so it works on the integers. It also leaves all ends in int8; images get a
-    QUANTIZE from or to uint8.
+    pixels only, so it works on the integers. It also leaves the ends in int8, which LiteRT.js
+    does not take; they get a QUANTIZE from or to uint8.
     """
     model = read(data)
     graph = model.subgraphs[0]
@@ -120,13 +120,15 @@ def make_integer(data: bytes) -> bytes:
             op.inputs, op.outputs = [before.inputs[0]], [after.outputs[0]]
             graph.operators = [each for each in graph.operators if each not in (before, after)]
     signature = model.signatureDefs[0]
-    _make_uint8(model, next(e for e in signature.inputs if e.name == b"frames"), graph.inputs)
-    _make_uint8(model, next(e for e in signature.outputs if e.name == b"sr"), graph.outputs)
+    for entry in signature.inputs:
+        _make_uint8(model, entry, graph.inputs)
+    for entry in signature.outputs:
+        _make_uint8(model, entry, graph.outputs)
     return write(model)
 
 
 def _make_uint8(model: Any, entry: Any, ends: Any) -> None:
-    """Puts a QUANTIZE between an int8 image and the outside."""
+    """Puts a QUANTIZE between an int8 end and the outside."""
     from ai_edge_litert import schema_py_generated as schema
 
     graph = model.subgraphs[0]

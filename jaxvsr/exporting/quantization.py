@@ -1,5 +1,7 @@
 """Quantization of LiteRT files: 16-bit weights, or 8-bit integers throughout."""
 
+import contextlib
+import io
 import warnings
 from collections.abc import Iterable
 
@@ -40,8 +42,8 @@ def int8(data: bytes, ranges: Ranges) -> bytes:
         ranges: from `calibrate`.
 
     Returns:
-        A file whose images are uint8 with scale 1, and whose state is int8 with the same scale as
-        an input and as an output.
+        A file with uint8 ends: images have scale 1, the state has the same scale as an input and
+        as an output.
     """
     from litert_quantizer import recipe
 
@@ -84,8 +86,9 @@ def calibrate(data: bytes, clips: Iterable[UInt8[np.ndarray, "t h w 3"]]) -> Ran
 def _quantize(data: bytes, recipe: list, known: dict | None) -> bytes:
     from litert_quantizer import quantizer
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the memory that keeping all tensors takes
+    # Its progress bars and its warnings about the memory of kept tensors are for developers.
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
         result = quantizer.Quantizer(data, recipe).quantize(
             known, enable_progress_bar=False, enable_progress_report=False
         )

@@ -132,7 +132,7 @@ def _statistics(x: np.ndarray) -> list[float]:
 
 def _fit(x: np.ndarray) -> tuple[float, float, float]:
     """Shape, left and right deviation of an asymmetric generalized Gaussian, by moments."""
-    x = np.float64(x)
+    x = np.asarray(x, np.float64)
     square = x * x
     with np.errstate(divide="ignore", invalid="ignore"):
         left = np.sqrt(square[x < 0].sum() / (x < 0).sum())

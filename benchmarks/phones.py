@@ -1,0 +1,157 @@
+"""Size and time of the networks of the mobile work log as LiteRT files, on this processor.
+
+    python -m benchmarks.phones                      # every network, 180x320 to 720x1280
+    python -m benchmarks.phones SWRN FANI --size=90x160
+
+Weights are random, as neither size nor time depends on them. Times are processor times of one
+frame with one thread, the smallest of several rounds, in milliseconds and relative to SWRN's in
+fp32. GFLOPs are counted as in the log (`jaxvsr.flops.log_convention`). The networks of JITTED
+are also timed as `model.step` under `jax.jit`, on a single core. Needs `jaxvsr[export]`.
+"""
+
+import os
+
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.common import machine, make_parser
+from configs.mobile import NETWORKS
+from configs.mobile_rows import ROWS
+from jaxvsr import flops, models
+from jaxvsr.evaluation.reports import markdown
+from jaxvsr.export import parse_size
+from jaxvsr.exporting import litert, quantization
+from jaxvsr.exporting.clips import moving_texture
+from jaxvsr.exporting.phone_file import quantize_int8
+from jaxvsr.exporting.phone_graph import PhoneGraph, phone_graph
+from jaxvsr.exporting.playing import Player
+
+JITTED = ("SWRN", "MobileRRN", "FANI")
+ROUNDS = 7
+
+
+def network(row: str) -> tuple[Any, Any]:
+    """A network with random weights of the scale of initial ones."""
+    name, fields = (NETWORKS | ROWS)[row]
+    model = models.create(name, **fields)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), models.example(model, 2, 16, 16))
+    rng = np.random.default_rng(0)
+
+    def weight(path: tuple, leaf: Any) -> np.ndarray:
+        if path[-1].key in ("scale", "var"):
+            return np.ones(leaf.shape, np.float32)
+        fan_in = np.prod(leaf.shape[:-1]) if len(leaf.shape) > 1 else 100
+        return (0.7 * rng.normal(size=leaf.shape) / np.sqrt(fan_in)).astype(np.float32)
+
+    return model, jax.tree_util.tree_map_with_path(weight, shapes)
+
+
+def measure(row: str, size: tuple[int, int]) -> dict[str, float]:
+    """Parameters, GFLOPs, bytes and milliseconds of a network."""
+    model, variables = network(row)
+    clip = jax.ShapeDtypeStruct((1, 1, *size, 3), jnp.float32)
+    graph = phone_graph(model, variables, size)
+    texture = moving_texture(size, 1)
+    fp32 = litert.convert(graph)
+    files = {
+        "fp32": fp32,
+        "fp16": quantization.float16(fp32),
+        "int8": quantize_int8(graph, [texture]),
+    }
+    found = {
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables)),
+        "GFLOPs": flops.log_convention(model.apply, variables, clip) / 1e9,
+    }
+    found |= {f"bytes {quant}": len(data) for quant, data in files.items()}
+    players = {quant: Player(data) for quant, data in files.items()}
+    found |= {
+        f"ms {quant}": 1e3 * player.seconds(texture, ROUNDS) for quant, player in players.items()
+    }
+    if row in JITTED:
+        found["ms jit"] = 1e3 * jit_seconds(graph)
+    return found
+
+
+def jit_seconds(graph: PhoneGraph) -> float:
+    """Smallest processor time of `model.step` under `jax.jit`."""
+    model = graph.model
+    _, height, width, channels = graph.frames
+    step = jax.jit(lambda state, frames: model.apply(graph.variables, state, frames, method="step"))
+    state = model.initial_state((1, height, width, 3))
+    frames = jnp.full((1, channels // 3, height, width, 3), 0.5)
+
+    def run() -> None:
+        jax.block_until_ready(step(state, frames))
+
+    run()
+    return min(_processor_time(run) for _ in range(ROUNDS))
+
+
+def _processor_time(run: Callable[[], None]) -> float:
+    begin = time.process_time()
+    run()
+    return time.process_time() - begin
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+    """Formats the measurements; times relative to those of the first row in fp32."""
+    unit = next(iter(rows.values()))["ms fp32"]
+    heads = ["network", "parameters", "GFLOPs", "bytes fp32", "fp16", "int8"]
+    heads += ["ms fp32", "time fp32", "fp16", "int8"]
+    cells = [
+        [
+            name,
+            f"{row['parameters']:,.0f}",
+            f"{row['GFLOPs']:.3f}",
+            *(f"{row[f'bytes {quant}']:,.0f}" for quant in ("fp32", "fp16", "int8")),
+            f"{row['ms fp32']:.1f}",
+            *(f"{row[f'ms {quant}'] / unit:.2f}" for quant in ("fp32", "fp16", "int8")),
+        ]
+        for name, row in rows.items()
+    ]
+    return markdown(heads, cells)
+
+
+def main() -> None:
+    """Measures and prints tables."""
+    parser = make_parser("phones", __doc__)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="SWRN, FANI, SORT_2, ...; all")
+    parser.add_argument("--size", default="180x320", help="HEIGHTxWIDTH of the input frames")
+    options = parser.parse_args()
+    names = options.rows or [*JITTED, *sorted(ROWS)]
+    unknown = [name for name in names if name not in NETWORKS | ROWS]
+    if unknown:
+        parser.error(f"unknown network {unknown[0]!r}; expected one of configs/mobile.py's")
+    size = parse_size(options.size)
+    names = ["SWRN", *(name for name in dict.fromkeys(names) if name != "SWRN")]
+    rows = {}
+    for name in names:
+        rows[name] = measure(name, size)
+        print(name, {key: round(value, 3) for key, value in rows[name].items()}, flush=True)
+    print(f"\n{table(rows)}\n")
+    jitted = {name: row for name, row in rows.items() if "ms jit" in row}
+    if jitted:
+        heads = ["network", "ms jit", "fp32 / jit", "fp16 / fp32", "int8 / fp32"]
+        cells = [
+            [
+                name,
+                f"{row['ms jit']:.1f}",
+                f"{row['ms fp32'] / row['ms jit']:.2f}",
+                f"{row['ms fp16'] / row['ms fp32']:.2f}",
+                f"{row['ms int8'] / row['ms fp32']:.2f}",
+            ]
+            for name, row in jitted.items()
+        ]
+        print(f"{markdown(heads, cells)}\n")
+    print(f"`python -m benchmarks.phones`, {options.size}; {machine()}")
+
+
+if __name__ == "__main__":
+    main()
