@@ -326,7 +326,7 @@ class VideoFile:
                 if time is None:
                     time = origin if last is None else last + step
                 if last is not None and time <= last:
-                    time = last + 1
+                    time = last + max(step // 2, 1)
                 last = time
                 if (time - origin) * unit < part.start:
                     continue

@@ -154,6 +154,22 @@ def test_joined_recordings_become_one(tmp_path, suffix, starts, capsys):
     assert np.abs(first - second).mean() < 0.5 < np.abs(first[1:] - second[:-1]).mean()
 
 
+def test_a_recording_that_stops_amid_a_group_of_pictures(tmp_path):
+    """Cut anywhere, as receivers do, and joined with one that starts anywhere."""
+    settings = RECORDINGS[".ts"] | {"max_b_frames": 2, "gop_size": 12}
+    parts = [
+        videos.write(tmp_path / f"{start}.ts", videos.blocks(100), start=start, **settings)
+        for start in (300, 2)
+    ]
+    first, second = (part.read_bytes() for part in parts)
+    source = tmp_path / "a.ts"
+    source.write_bytes(first[: len(first) // 188 * 2 // 3 * 188] + second[188 * 40 :])
+    after = upscale(source, tmp_path / "b.mkv", encoder=LOSSLESS)
+    steps = np.diff(after.times)
+    assert len(after.times) > 150 and steps.min() > 0.015 and steps.max() < 0.13
+    assert after.times[-1] == pytest.approx(after.sound[-1][0], abs=0.15)
+
+
 def test_a_part_of_joined_recordings(tmp_path):
     whole = record(tmp_path / "0.ts", 50, 20001)
     source = join(tmp_path / "a.ts", whole, record(tmp_path / "1.ts", 50))
