@@ -66,7 +66,7 @@ def prepare(
             TFDSClips(f"{name}/{made}", split, data_dir)  # is it whole?
     except InputError:
         raise
-    # Any kind: TFDS and its libraries have errors of their own, and wrap those of the builders.
+    # TFDS and its libraries raise their own kinds of errors, and wrap those of the builders.
     except Exception as error:
         reason = " ".join(str(error).split())
         if existed:

@@ -21,7 +21,7 @@ def main(args: build.Args) -> None:
         args.execute()
     except KeyboardInterrupt:
         sys.exit("interrupted: run the same command again")
-    # Any kind: TFDS and its libraries have errors of their own, and wrap those of the builders.
+    # TFDS and its libraries raise their own kinds of errors, and wrap those of the builders.
     except Exception as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
 

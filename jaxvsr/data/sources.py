@@ -73,7 +73,7 @@ class TFDSClips:
             yield
         except InputError:
             raise
-        # Any kind: TFDS, ArrayRecord, protobuf and JSON have errors of their own.
+        # TFDS, ArrayRecord, protobuf and JSON each raise their own kinds of errors.
         except Exception as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{self._damaged} ({type(error).__name__}: {reason})") from error

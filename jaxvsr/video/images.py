@@ -20,7 +20,7 @@ from jaxvsr.files import check_regular, replacing
 from jaxvsr.pixels import to_8_bits
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-# What the formats hold, by lower-case suffix.
+# Capabilities of the formats, by lower-case suffix.
 WITH_16_BITS = (".png", ".tif", ".tiff")
 WITH_ALPHA = (".png", ".webp", ".tif", ".tiff")
 WITH_PROFILE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
@@ -43,7 +43,7 @@ class Picture:
         pixels: (h, w, 3) RGB, uint8 or uint16.
         alpha: (h, w) opacity, of the same dtype; None: opaque.
         profile: ICC profile of the colours; b"": none.
-        pages: number of images in the file, of which this is the first.
+        pages: number of images in the file; this is the first.
     """
 
     pixels: Pixels
@@ -145,7 +145,7 @@ def decode_picture(data: bytes, path: Place) -> Picture:
         raise InputError(f"{path} has more than {MAX_PIXELS} pixels, or claims to") from error
     except MemoryError as error:
         raise InputError(f"{path} needs more memory than there is") from error
-    # Any kind: the parsers of Pillow meet damaged bytes unprepared.
+    # Pillow's parsers raise many kinds of errors for damaged bytes.
     except Exception as error:
         raise InputError(f"{path} is damaged: {error}") from error
     samples = _orient(samples, orientation)
@@ -158,7 +158,7 @@ def is_animation(path: pathlib.Path) -> bool:
     try:
         with Image.open(path, formats=["PNG"]) as image:
             return getattr(image, "n_frames", 1) > 1
-    except Exception:  # as in `decode_picture`, which says what is wrong
+    except Exception:  # damaged: `decode_picture` explains it
         return False
 
 
@@ -208,7 +208,7 @@ def compose_on_black(picture: Picture) -> Picture:
 def fill_transparent(picture: Picture) -> Picture:
     """Gives fully transparent pixels near visible ones the colour of the nearest of those.
 
-    What a file holds there is arbitrary, often black, and a network would mix it into the edges.
+    Files hold arbitrary colours there, often black, and a network would mix them into the edges.
     """
     if picture.alpha is None or not picture.alpha.any() or picture.alpha.all():
         return picture
@@ -280,9 +280,9 @@ def _raw_mode(settings: Any) -> str:
 
 
 def _other_byte(settings: str | tuple) -> str | tuple:
-    """Decoder settings for the low bytes of 16-bit samples: Pillow's are for the high bytes.
+    """Decoder settings for the low bytes of 16-bit samples; Pillow itself keeps the high bytes.
 
-    They are what it takes for the high bytes in the other byte order. (N: the machine's order,
+    Read in the other byte order, a sample's low byte is its high byte. ("N" is the machine's order,
     little-endian.)
     """
     if isinstance(settings, tuple):
