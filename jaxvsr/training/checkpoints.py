@@ -90,7 +90,7 @@ class Checkpoints:
         self._psnr.pop(step, None)
 
     def remove_damaged(self) -> None:
-        """Removes damaged checkpoints, once another one has been loaded, and says so."""
+        """Removes damaged checkpoints, once another one has been loaded, and names them."""
         if self._damaged:
             say(
                 f"{self._workdir}: removing damaged checkpoints, {_list(self._damaged)}; resuming "

@@ -37,8 +37,8 @@ def damage(folder: pathlib.Path, items: Collection[str] = ()) -> str:
         items: to verify; (): all.
 
     Returns:
-        What is wrong, naming a file; "" if nothing is, or if the checkpoint has no checksums, as
-        those of version 0.1.
+        The fault, with the name of a file; "" if all files match, or if the checkpoint has no
+        checksums, as in version 0.1.
 
     Raises:
         InputError: a file is there and cannot be read.
@@ -52,11 +52,11 @@ def damage(folder: pathlib.Path, items: Collection[str] = ()) -> str:
                 if value is None:
                     return f"{name} is missing"
                 if value != expected[name]:
-                    return f"{name} is not what was written"
+                    return f"{name} does not match its checksum"
     except OSError as error:
         raise InputError(f"the checkpoint {folder} cannot be read: {error}") from error
     except ValueError:
-        return f"{NAME} is not what was written"
+        return f"{NAME} does not match its checksum"
     return ""
 
 

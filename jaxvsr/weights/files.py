@@ -6,6 +6,7 @@ import math
 import os
 import pathlib
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,7 +21,7 @@ from jaxvsr.weights.tf_files import SAVED, read_tf
 from jaxvsr.weights.wrappers import be_silent, select
 
 KINDS = ".pth, .pt, .safetensors, .npz, MindSpore's .ckpt, TensorFlow's checkpoint or SavedModel"
-# Beginnings of files that are often taken for weights, and what they are.
+# Beginnings of files that are often taken for weights, and their descriptions.
 IMPOSTORS = (
     (rb"$", "empty: download it again"),
     (rb"version https://git-lfs", "a Git LFS pointer: get the file itself, by 'git lfs pull'"),
@@ -162,7 +163,7 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
                 size = math.prod(shape) * dtype.itemsize
                 if dtype.hasobject or size != entry.file_size - file.tell():
                     raise InputError(
-                        f"{printable(name)} is said to be {dtype} {shape}, which does not fit its "
+                        f"{printable(name)} has the header {dtype} {shape}, which does not fit its "
                         f"{entry.file_size} bytes"
                     )
             with archive.open(entry) as file:
@@ -176,7 +177,8 @@ def _read_torch(path: pathlib.Path) -> Any:
 
     # Training scripts save their arguments with the weights. They are plain values.
     safe: Any = getattr(torch.serialization, "safe_globals", contextlib.nullcontext)
-    with safe([argparse.Namespace]):
+    with safe([argparse.Namespace]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about damaged files; errors say the same
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Removal of what frameworks add to official tensors: nested sets, prefixes, training state."""
+"""Removal of nested sets, prefixes and training state that frameworks add to weights."""
 
 import re
 from collections.abc import Callable, Mapping

@@ -211,7 +211,7 @@ def test_a_damaged_checkpoint_is_removed_and_written_again(Checkpoints, two, cap
     checkpoints = Checkpoints(two)
     checkpoints.remove_damaged()
     said = capsys.readouterr().out
-    assert "step 2: data/metadata is not what was written; resuming from step 1" in said
+    assert "step 2: data/metadata does not match its checksum; resuming from step 1" in said
     assert said.count("\n") == 1
     checkpoints.save(make_state(2, 5.0), position=20)
     checkpoints.close()

@@ -178,10 +178,13 @@ def test_what_is_often_taken_for_weights_is_named(tmp_path, name, data, message)
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (npy((10**12,), bytes(8)), r"a is said to be float32 \(1000000000000,\), .* its 136 bytes"),
-        (npy((-1,), bytes(8)), "a is said to be"),
+        (
+            npy((10**12,), bytes(8)),
+            r"a has the header float32 \(1000000000000,\), .* its 136 bytes",
+        ),
+        (npy((-1,), bytes(8)), "a has the header"),
         (npy((10**12, 0, 10**12), b""), "maximum|too|big|array"),
-        (npy((1,), bytes(8), "|O"), "a is said to be object"),
+        (npy((1,), bytes(8), "|O"), "a has the header object"),
         (npy((2,), b"abcdefgh", "<U1"), "a is not a tensor of real numbers but <U1"),
         (npy((1,), bytes(8), "<c8"), "a is not a tensor of real numbers but complex64"),
         (b"not an array", "the magic string is not correct"),
