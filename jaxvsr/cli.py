@@ -139,7 +139,14 @@ def start(name: str, module: str = "", words: Sequence[str] | None = None) -> No
         sys.exit(0)
     _handle_signals(_interrupt)
     _end_on_second_interrupt()
-    sys.exit(run_command(command, words))
+    code = run_command(command, words)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code:
+        # Everything is closed, but threads of XLA may still compute, and would abort the process
+        # when they release arrays of an interpreter that is shutting down.
+        os._exit(code)
+    sys.exit(0)
 
 
 def run_command(command: Command, words: Sequence[str]) -> int:
