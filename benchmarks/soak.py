@@ -368,6 +368,8 @@ def main() -> None:
                 print(log.read_text()[-3000:])
             log.unlink()
     command = f"python -m benchmarks.soak --kills={args.kills} --seed={args.seed}"
+    if args.minutes < float("inf"):
+        command += f" --minutes={args.minutes:g}"
     text = report(counts, command)
     print(text)
     if args.out:
