@@ -24,7 +24,7 @@ from jaxvsr.files import write_text
 from jaxvsr.pixels import to_integers
 
 STILL = 0.05  # low-resolution pixels per frame: less motion counts as none
-ROUNDS = 3  # timed calls of each program per clip, of which the fastest counts
+ROUNDS = 3  # timed calls of each program per clip; the fastest counts
 EXTREME = 0.02  # a block that keeps less than this, or drops less than this, does not choose
 
 
