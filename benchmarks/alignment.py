@@ -2,7 +2,7 @@
 
     python -m benchmarks.alignment
 
-FANI aligns its neighbouring frames by attention between the three colours. The logits are taken
+FANI aligns its neighboring frames by attention between the three colors. The logits are taken
 from an untrained network on a crop of three frames of dead leaves. Prints, for four scalings of the
 logits, the median gap between the two largest of a row and the number of starts whose softmax has a
 gradient in float32, that is, has a weight other than 0 and 1.

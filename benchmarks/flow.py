@@ -75,7 +75,7 @@ def errors(flows: dict[str, Flow]) -> list[list[str]]:
 
 
 def differences(flows: dict[str, Flow], folder: pathlib.Path, reduce: int) -> list[list[str]]:
-    """Rows of a table: what remains of the difference between neighbouring frames of a folder."""
+    """Rows of a table: what remains of the difference between neighboring frames of a folder."""
     frames = np.stack([np.array(Image.open(path)) for path in sorted(folder.glob("*.png"))])
     frames = imresize(frames, 1 / reduce) if reduce > 1 else frames
     rows = []

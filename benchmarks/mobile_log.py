@@ -24,7 +24,7 @@ from matplotlib.transforms import Bbox
 from benchmarks.common import make_parser
 
 ROOT = pathlib.Path(__file__).parents[1] / "docs"
-# Colour and marker of a family, in the order of the legend.
+# Color and marker of a family, in the order of the legend.
 STYLES = {
     "MVSR": ("#0072b2", "o"),
     "VSR": ("#56b4e9", "s"),
@@ -90,7 +90,7 @@ def draw(rows: Sequence[Row], path: pathlib.Path) -> None:
         alpha=0.55,
         zorder=1,
     )
-    for family, (colour, marker) in STYLES.items():
+    for family, (color, marker) in STYLES.items():
         for known in (True, False):
             inside = [row for row in rows if row.family == family and row.known == known]
             axes.scatter(
@@ -98,8 +98,8 @@ def draw(rows: Sequence[Row], path: pathlib.Path) -> None:
                 [row.psnr for row in inside],
                 s={"*": 130, "X": 58, "P": 58}.get(marker, 42),
                 marker=marker,
-                facecolor=colour if known else PAPER,
-                edgecolor=PAPER if known else colour,
+                facecolor=color if known else PAPER,
+                edgecolor=PAPER if known else color,
                 linewidth=0.6 if known else 1.2,
                 zorder=3,
             )
@@ -124,8 +124,8 @@ def draw(rows: Sequence[Row], path: pathlib.Path) -> None:
 def legend(axes: Axes) -> None:
     """Adds the legend: families, hollow markers, the Pareto front."""
     handles = [
-        Line2D([], [], color=colour, marker=marker, linestyle="", markeredgecolor=PAPER, label=name)
-        for name, (colour, marker) in STYLES.items()
+        Line2D([], [], color=color, marker=marker, linestyle="", markeredgecolor=PAPER, label=name)
+        for name, (color, marker) in STYLES.items()
     ]
     hollow: dict[str, Any] = {
         "color": PAPER,
@@ -179,9 +179,9 @@ def label(axes: Axes, named: Sequence[Row], rows: Sequence[Row]) -> None:
             text.remove()
 
 
-def square(centre: np.ndarray, side: float) -> Bbox:
+def square(center: np.ndarray, side: float) -> Bbox:
     """A square of `side` pixels around a point (x, y)."""
-    x, y = centre
+    x, y = center
     return Bbox.from_bounds(x - side / 2, y - side / 2, side, side)
 
 

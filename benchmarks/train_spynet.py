@@ -130,7 +130,7 @@ def _turned(x: jax.Array, flips: jax.Array) -> jax.Array:
 
 
 def augment(ref: jax.Array, supp: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Changes brightness, contrast and colour, blurs and adds noise.
+    """Changes brightness, contrast and color, blurs and adds noise.
 
     Most of a change is shared by the two frames; a little of it is their own.
 
@@ -152,10 +152,10 @@ def augment(ref: jax.Array, supp: jax.Array, key: jax.Array) -> tuple[jax.Array,
         return x + one * normal(own, (b, 2, 1, 1, channels))
 
     contrast = jnp.exp(drawn(keys[0], keys[1], 1, 0.2, 0.01))
-    colour = jnp.exp(drawn(keys[2], keys[3], 3, 0.08, 0.005))
+    color = jnp.exp(drawn(keys[2], keys[3], 3, 0.08, 0.005))
     brightness = drawn(keys[4], keys[5], 1, 0.1, 0.005)
     mean = frames.mean((1, 2, 3, 4), keepdims=True)
-    frames = (frames - mean) * contrast * colour + mean + brightness
+    frames = (frames - mean) * contrast * color + mean + brightness
 
     # A blur by (a, 1 - 2a, a) in each direction, of half of the samples.
     a = uniform(keys[6], (b, 1, 1, 1, 1), maxval=0.3)
@@ -236,7 +236,7 @@ def motion_energy(level: Any) -> Any:
         slope = -2 / 3 * (x * np.cos(np.pi * j / 8) + y * np.sin(np.pi * j / 8)) * gauss
         for i, (along, ahead) in enumerate(((1, 1), (-1, -1), (1, -1), (-1, 1))):
             for frame, sign in ((slice(0, 3), -1), (slice(3, 6), 1)):
-                # Means of three colours; the difference in time is that of 2 frames.
+                # Means of three colors; the difference in time is that of 2 frames.
                 kernel = (along * slope / 2 + 2 * sign * ahead * gauss) / 3
                 kernels[0][:, :, frame, 4 * j + i] += kernel[:, :, None]
             kernels[3][:, :, 4 * j + i, 2 * j + i // 2] += gauss
@@ -302,7 +302,7 @@ class Trainer:
 
 
 def held_out() -> dict[str, np.ndarray]:
-    """Pairs of neighbouring frames of the data set's validation clips, both ways."""
+    """Pairs of neighboring frames of the data set's validation clips, both ways."""
     out = collections.defaultdict(list)
     for index in range(HELD_OUT):
         clip = render.render_clip(0, "val", index, HELD_OUT_FRAMES, HELD_OUT_SIZE)

@@ -16,7 +16,7 @@ def to_integers(x: Float[Any, "*shape"], dtype: Any = np.uint8) -> Integer[Any, 
     Returns:
         An array of the same shape; 1.0 becomes the largest integer of the dtype.
 
-    Source: torch.round and np.round, by which the official test scripts quantise their outputs.
+    Source: torch.round and np.round, by which the official test scripts quantize their outputs.
     """
     return (x.clip(0, 1) * np.iinfo(dtype).max).round().astype(dtype)
 

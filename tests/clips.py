@@ -47,7 +47,7 @@ def difference(sr, expected):
     return np.abs(sr.astype(np.float32) - expected)
 
 
-class Neighbours(nn.Module):
+class Neighbors(nn.Module):
     """Upsamples the mean of the frames around each frame; the ends are repeated."""
 
     lookahead: int = 2

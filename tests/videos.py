@@ -74,10 +74,10 @@ def upscale(source, output, model=None, variables=None, origin=None, **request):
 
 
 def blocks(length=20, height=48, width=64):
-    """Frames (t, h, w, 3) uint8 of blocks of 16 pixels, whose colours change."""
+    """Frames (t, h, w, 3) uint8 of blocks of 16 pixels, whose colors change."""
     rng = np.random.default_rng(0)
-    colours = rng.integers(30, 220, (1, height // 16, width // 16, 3))
-    moved = colours + 2 * np.arange(length)[:, None, None, None] % 30
+    colors = rng.integers(30, 220, (1, height // 16, width // 16, 3))
+    moved = colors + 2 * np.arange(length)[:, None, None, None] % 30
     return moved.astype(np.uint8).repeat(16, 1).repeat(16, 2)
 
 
@@ -126,10 +126,8 @@ def write(
         for i, pixels in enumerate(frames):
             name = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
             frame = av.VideoFrame.from_ndarray(pixels, format=name)
-            colour = {"dst_colorspace": 1} if set_.get("colorspace") == 1 else {}
-            frame = frame.reformat(
-                format=pix_fmt, dst_color_range=set_.get("color_range"), **colour
-            )
+            color = {"dst_colorspace": 1} if set_.get("colorspace") == 1 else {}
+            frame = frame.reformat(format=pix_fmt, dst_color_range=set_.get("color_range"), **color)
             frame.pts = round((start + (i / rate if times is None else times[i])) / unit)
             frame.time_base = unit
             container.mux(video.encode(frame))

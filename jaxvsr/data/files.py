@@ -25,8 +25,8 @@ from jaxvsr.video.images import ORIENTATION, PNG_SIGNATURE, Place, decode_image,
 from jaxvsr.video.reading import TimeRange, VideoFile
 
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg")
-_COLOURS = {0: "grey", 2: "RGB", 3: "colour-mapped", 4: "grey with alpha", 6: "RGB with alpha"}
-_PNG_HEADER = 33  # bytes of the signature and the first chunk, which holds size and colour type
+_COLORS = {0: "grey", 2: "RGB", 3: "color-mapped", 4: "grey with alpha", 6: "RGB with alpha"}
+_PNG_HEADER = 33  # bytes of the signature and the first chunk, which holds size and color type
 
 
 def find_folder(root: str | os.PathLike, *places: str) -> Place:
@@ -160,9 +160,9 @@ def _check_png_header(path: Place, head: bytes) -> tuple[int, int]:
     """(h, w) by the header of an 8-bit RGB PNG; raises ValueError for any other file."""
     if head[:8] != PNG_SIGNATURE or len(head) < _PNG_HEADER:
         raise ValueError(f"{path} is not a PNG file")
-    depth, colour = head[24:26]
-    if (depth, colour) != (8, 2):
-        kind = f"{depth}-bit {_COLOURS.get(colour, 'unknown')}"
+    depth, color = head[24:26]
+    if (depth, color) != (8, 2):
+        kind = f"{depth}-bit {_COLORS.get(color, 'unknown')}"
         raise ValueError(f"{path} is a PNG file of {kind}, expected 8-bit RGB: convert it")
     return int.from_bytes(head[20:24]), int.from_bytes(head[16:20])
 

@@ -88,7 +88,7 @@ def features(layout: Layout) -> tfds.features.FeaturesDict:
         - "key", text: "<clip>/<first frame, 8 digits from 0>/<tile of the frame, from 0>";
         and with flow
         - "flow_forward" ("flow_backward") (t, h, w, 2) float32: displacement (dx, dy), in
-          low-resolution pixels, of the surface at each low-resolution pixel centre to its position
+          low-resolution pixels, of the surface at each low-resolution pixel center to its position
           in the previous (next) frame;
         - "visible_forward" ("visible_backward") (t, h, w) uint8: 1 where the surface is visible
           there. All are zeros in the first (last) frame of a clip.

@@ -1,7 +1,7 @@
 """Splits frames into tiles and encodes them, so that a small window of a clip is read fast.
 
 A tile is a square of consecutive frames, cropped at the border of the frame. It is stored as
-differences in separate colour planes: red and blue minus green, then each row minus the row above,
+differences in separate color planes: red and blue minus green, then each row minus the row above,
 modulo 256. The zstd compression of ArrayRecord halves them, as PNG would, and decoding needs only
 additions.
 """
@@ -46,7 +46,7 @@ def decode(
         height: number of rows of the result.
 
     Returns:
-        (t, height, w, 3) uint8 RGB, a view with separate colour planes.
+        (t, height, w, 3) uint8 RGB, a view with separate color planes.
     """
     tiles = differences.reshape(*differences.shape[:2], -1, side, differences.shape[-1])
     for row in range(1, min(side, top + height)):

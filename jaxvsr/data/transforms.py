@@ -26,7 +26,7 @@ def mirror(frames: Shaped[np.ndarray, "t h w c"]) -> Shaped[np.ndarray, "2*t h w
 def contiguous(frames: Shaped[np.ndarray, "t h w c"]) -> Shaped[np.ndarray, "t h w c"]:
     """Copies frames (t, h, w, c) of any memory order into C order, channel by channel.
 
-    For separate colour planes this is 2 to 4 times as fast as NumPy's copy.
+    For separate color planes this is 2 to 4 times as fast as NumPy's copy.
     """
     out = np.empty(frames.shape, frames.dtype)
     for channel in range(frames.shape[-1]):

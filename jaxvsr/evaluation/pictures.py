@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 BAND = 22  # height of a title, pixels
 GAP = 4
-COLOURS = ("red", "blue", "black", "green", "purple", "orange")
+COLORS = ("red", "blue", "black", "green", "purple", "orange")
 
 
 def side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -82,10 +82,10 @@ def chart(lines: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) ->
     draw.text(((left + right) / 2, bottom + 26), x, fill="black", font=font, anchor="mt")
     draw.text((6, 6), y, fill="black", font=font)
     for i, (name, line) in enumerate(lines.items()):
-        colour = COLOURS[i % len(COLOURS)]
+        color = COLORS[i % len(COLORS)]
         placed = [place(point) for point in line]
-        draw.line(placed, fill=colour, width=2)
+        draw.line(placed, fill=color, width=2)
         for column, row in placed:
-            draw.ellipse([column - 3, row - 3, column + 3, row + 3], fill=colour)
-        draw.text((right - 110, bottom - 20 * (i + 1)), name, fill=colour, font=font)
+            draw.ellipse([column - 3, row - 3, column + 3, row + 3], fill=color)
+        draw.text((right - 110, bottom - 20 * (i + 1)), name, fill=color, font=font)
     return np.asarray(canvas)

@@ -366,7 +366,7 @@ def _read_arrays(workdir: pathlib.Path, step: int, item: str, like: Any) -> Any:
     except (ValueError, KeyError) as error:
         raise InputError(
             f"the checkpoint of step {step} in {workdir} does not fit this model and "
-            f"optimiser: {error}"
+            f"optimizer: {error}"
         ) from error
 
 

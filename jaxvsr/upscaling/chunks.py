@@ -26,7 +26,7 @@ class ChunkPlan:
 
     Attributes:
         frames: per chunk.
-        overlap: frames that neighbouring chunks share, at most half of `frames`.
+        overlap: frames that neighboring chunks share, at most half of `frames`.
         fade: number of frames in the middle of the overlap over which the output fades from the
             earlier chunk to the later one. Before them the earlier chunk is used, after them the
             later one.

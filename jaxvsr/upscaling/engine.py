@@ -149,7 +149,7 @@ class Engine:
             dtype: of the output, uint8 or uint16.
             stream: whether `model.step` carries a state from frame to frame, on one device.
             tile: (h, w), input pixels; None: the largest that fits.
-            overlap: of neighbouring tiles, input pixels.
+            overlap: of neighboring tiles, input pixels.
             devices: that work together.
             space: number of devices that share each frame.
             noise: level on 0..255, for a network that takes it.

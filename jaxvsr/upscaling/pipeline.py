@@ -32,7 +32,7 @@ from jaxvsr.upscaling.request import (
 )
 from jaxvsr.upscaling.segments import SegmentFolder, SegmentWriter
 from jaxvsr.upscaling.stream import Output, Settings, Stream, check_noise, check_overlap
-from jaxvsr.video.colour import is_deep
+from jaxvsr.video.color import is_deep
 from jaxvsr.video.copying import CopiedStreams
 from jaxvsr.video.encoding import Encoding, choose_encoding, has_variable_rate
 from jaxvsr.video.images import (
@@ -300,7 +300,7 @@ def _choose_encoding(
 ) -> Encoding:
     size = _size(info, scale, request)
     return choose_encoding(
-        output, request.encoder, size, info.rate, info.pixel_format, info.colour, info.aspect
+        output, request.encoder, size, info.rate, info.pixel_format, info.color, info.aspect
     )
 
 

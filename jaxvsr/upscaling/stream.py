@@ -20,7 +20,7 @@ from jaxvsr.upscaling.warm_up import SETTLED, PlacedFrame, insert_mirrored, numb
 from jaxvsr.video.reading import Frame, Say
 
 MAX_CHUNK = 60  # frames, for networks that see the whole clip
-OVERLAP = 16  # frames that neighbouring chunks of such a network share
+OVERLAP = 16  # frames that neighboring chunks of such a network share
 STREAMED_FRAMES = 16  # frames that a network with finite lookahead upscales at once
 
 
@@ -30,10 +30,10 @@ class Settings:
 
     Attributes:
         chunk: frames that are upscaled at once.
-        overlap: frames that neighbouring chunks share, for networks that see the whole clip; None:
+        overlap: frames that neighboring chunks share, for networks that see the whole clip; None:
             OVERLAP.
         tile: (h, w) that is upscaled at once, input pixels.
-        tile_overlap: of neighbouring tiles, input pixels.
+        tile_overlap: of neighboring tiles, input pixels.
         deep: whether the output has 16 bits.
         space: number of devices that share the rows of each frame.
         warm_up: whether a network that carries a state first sees the mirrored first frames of each

@@ -20,7 +20,7 @@ class TileGrid:
     Attributes:
         size: (h, w) of the frame.
         tile: (h, w) of every tile.
-        overlap: of neighbouring tiles, rows and columns; the last tiles may overlap by more.
+        overlap: of neighboring tiles, rows and columns; the last tiles may overlap by more.
     """
 
     size: tuple[int, int]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxvsr.errors import InputError
-from jaxvsr.video.colour import FULL, Colour, Converter, to_frame
+from jaxvsr.video.color import FULL, Color, Converter, to_frame
 from jaxvsr.video.pyav import require_av
 
 # FFmpeg's names of containers that are not called by their suffix.
@@ -79,7 +79,7 @@ class Encoding:
         pixel_format: FFmpeg's name.
         size: (h, w), pixels.
         rate: average frames per second.
-        colour: colour space of the frames.
+        color: color space of the frames.
         aspect: width over height of a pixel.
         options: of the encoder, name -> value.
         global_header: whether the container stores the encoder's headers once, apart.
@@ -89,7 +89,7 @@ class Encoding:
     pixel_format: str
     size: tuple[int, int]
     rate: Fraction
-    colour: Colour
+    color: Color
     aspect: Fraction
     options: dict[str, str]
     global_header: bool
@@ -104,10 +104,10 @@ class Encoding:
         context.time_base = 1 / context.framerate
         context.sample_aspect_ratio = self.aspect
         if not av.VideoFormat(self.pixel_format).is_rgb:
-            context.colorspace = self.colour.matrix
-            context.color_range = self.colour.range
-            context.color_primaries = self.colour.primaries
-            context.color_trc = self.colour.transfer
+            context.colorspace = self.color.matrix
+            context.color_range = self.color.range
+            context.color_primaries = self.color.primaries
+            context.color_trc = self.color.transfer
         else:
             context.colorspace, context.color_range = 0, FULL
         context.options = self.options
@@ -133,7 +133,7 @@ class Encoder:
                 pixels.shape[:2],
                 frame.format.name,
                 encoding.pixel_format,
-                encoding.colour,
+                encoding.color,
                 encoding.size,
             )
         converted = self._converter(frame)
@@ -185,7 +185,7 @@ def choose_encoding(
     size: tuple[int, int],
     rate: Fraction,
     source_format: str = "rgb24",
-    colour: Colour | None = None,
+    color: Color | None = None,
     aspect: Fraction = Fraction(1),
 ) -> Encoding:
     """Chooses the encoding of a video: the user's options, completed by defaults.
@@ -196,7 +196,7 @@ def choose_encoding(
         size: (h, w) of the frames before resizing.
         rate: average frames per second.
         source_format: pixel format of the input, which decides the bit depth.
-        colour: colour space; None: BT.709, limited range.
+        color: color space; None: BT.709, limited range.
         aspect: width over height of a pixel.
 
     Raises:
@@ -222,7 +222,7 @@ def choose_encoding(
         pixel_format=pixel_format,
         size=_resized(size, options.height, pixel_format),
         rate=rate,
-        colour=colour or Colour(),
+        color=color or Color(),
         aspect=aspect,
         options=_encoder_options(codec.name, options, has_variable_rate(output)),
         global_header=bool(container.flags & av.format.Flags.global_header.value),

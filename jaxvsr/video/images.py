@@ -42,7 +42,7 @@ class Picture:
     Attributes:
         pixels: (h, w, 3) RGB, uint8 or uint16.
         alpha: (h, w) opacity, of the same dtype; None: opaque.
-        profile: ICC profile of the colours; b"": none.
+        profile: ICC profile of the colors; b"": none.
         pages: number of images in the file; this is the first.
     """
 
@@ -88,7 +88,7 @@ def list_folder(folder: Place) -> list[Place]:
 
 
 def read_image(path: Place) -> Pixels:
-    """Reads the colours of an image, as `read_picture`."""
+    """Reads the colors of an image, as `read_picture`."""
     return read_picture(path).pixels
 
 
@@ -119,7 +119,7 @@ def read_picture(path: Place) -> Picture:
 
 
 def decode_image(data: bytes, path: Place) -> Pixels:
-    """Decodes the colours of an image, as `decode_picture`."""
+    """Decodes the colors of an image, as `decode_picture`."""
     return decode_picture(data, path).pixels
 
 
@@ -163,7 +163,7 @@ def is_animation(path: pathlib.Path) -> bool:
 
 
 def write_image(path: pathlib.Path, pixels: Pixels, quality: int = 95) -> pathlib.Path:
-    """Writes the colours of an image, as `write_picture`, but all or nothing."""
+    """Writes the colors of an image, as `write_picture`, but all or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
         write_picture(part, Picture(pixels), quality)
@@ -206,9 +206,9 @@ def compose_on_black(picture: Picture) -> Picture:
 
 
 def fill_transparent(picture: Picture) -> Picture:
-    """Gives fully transparent pixels near visible ones the colour of the nearest of those.
+    """Gives fully transparent pixels near visible ones the color of the nearest of those.
 
-    Files hold arbitrary colours there, often black, and a network would mix them into the edges.
+    Files hold arbitrary colors there, often black, and a network would mix them into the edges.
     """
     if picture.alpha is None or not picture.alpha.any() or picture.alpha.all():
         return picture
@@ -334,7 +334,7 @@ def _deep_tiff(samples: np.ndarray, profile: bytes) -> bytes:
     tags[TiffImagePlugin.SAMPLESPERPIXEL], tags[TiffImagePlugin.ROWSPERSTRIP] = channels, height
     tags[TiffImagePlugin.STRIPBYTECOUNTS] = len(strip)
     if channels == 4:
-        tags[TiffImagePlugin.EXTRASAMPLES] = 2  # alpha that the colours are not multiplied by
+        tags[TiffImagePlugin.EXTRASAMPLES] = 2  # alpha that the colors are not multiplied by
     if profile:
         tags[TiffImagePlugin.ICCPROFILE] = profile
     file = io.BytesIO()

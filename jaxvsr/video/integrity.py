@@ -27,7 +27,7 @@ GIF_TRAILER, GIF_EXTENSION, GIF_IMAGE = 0x3B, 0x21, 0x2C
 
 Bytes = bytes | mmap.mmap
 TRUNCATED = "the file is truncated"
-NEAR = 3  # packets; a jump of the clock sets the corrupt flag of its neighbours
+NEAR = 3  # packets; a jump of the clock sets the corrupt flag of its neighbors
 
 
 @dataclasses.dataclass
@@ -131,10 +131,10 @@ def _avi(data: Bytes) -> str:
 
 
 def _gif(data: Bytes) -> str:
-    at = 13 + _colours(data[10])
+    at = 13 + _colors(data[10])
     while data[at] != GIF_TRAILER:
         if data[at] == GIF_IMAGE:
-            at += 11 + _colours(data[at + 9])
+            at += 11 + _colors(data[at + 9])
         elif data[at] == GIF_EXTENSION:
             at += 2
         else:
@@ -156,8 +156,8 @@ def _gif_pixels(data: Bytes) -> str:
     return ""
 
 
-def _colours(flags: int) -> int:
-    """Bytes of a GIF's table of colours."""
+def _colors(flags: int) -> int:
+    """Bytes of a GIF's table of colors."""
     return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
 
 

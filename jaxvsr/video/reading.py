@@ -14,7 +14,7 @@ from jaxvsr.errors import InputError
 from jaxvsr.files import check_regular
 from jaxvsr.pixels import to_8_bits, to_16_bits
 from jaxvsr.video.clock import Clock
-from jaxvsr.video.colour import Colour, Converter, colour_of, is_deep
+from jaxvsr.video.color import Color, Converter, color_of, is_deep
 from jaxvsr.video.demuxing import (
     decode_packets,
     from_key_frame,
@@ -55,7 +55,7 @@ class VideoInfo:
         rate: average frames per second.
         time_base: unit of the frames' times, seconds.
         pixel_format: FFmpeg's name.
-        colour: matrix, range, primaries and transfer.
+        color: matrix, range, primaries and transfer.
         aspect: width over height of a displayed pixel.
     """
 
@@ -64,7 +64,7 @@ class VideoInfo:
     rate: Fraction
     time_base: Fraction
     pixel_format: str
-    colour: Colour
+    color: Color
     aspect: Fraction
 
     @property
@@ -150,7 +150,7 @@ class ImageFolder:
             rate=self.rate,
             time_base=1 / self.rate,
             pixel_format="rgb24" if pixels.dtype == np.uint8 else "rgb48le",
-            colour=Colour(),
+            color=Color(),
             aspect=Fraction(1),
         )
 
@@ -211,7 +211,7 @@ class ImageFolder:
         picture = fill_transparent(picture)
         if picture.profile and not self.keep_profile:
             if b"sRGB" not in picture.profile.replace(b"\0", b""):
-                say(f"warning: {self.path}: ICC profiles are not kept; colours may look different")
+                say(f"warning: {self.path}: ICC profiles are not kept; colors may look different")
             picture = dataclasses.replace(picture, profile=b"")
         return picture
 
@@ -273,7 +273,7 @@ class VideoFile:
                 rate=rate,
                 time_base=1 / rate if self.constant else stream.time_base,
                 pixel_format=frame.format.name,
-                colour=colour_of(frame, stream.codec_context),
+                color=color_of(frame, stream.codec_context),
                 aspect=1 / aspect if turned else aspect,
             )
 
@@ -334,7 +334,7 @@ class VideoFile:
                     break
                 key = (frame.height, frame.width), frame.format.name
                 if key not in converters:
-                    converters[key] = Converter(*key, target, info.colour)
+                    converters[key] = Converter(*key, target, info.color)
                 pixels = np.rot90(converters[key](frame).to_ndarray(), _quarter_turns(frame))
                 if pixels.shape[:2] != info.size:
                     raise InputError(

@@ -186,7 +186,7 @@ def try_encoding(
         without_packets = dataclasses.replace(copied, part=TimeRange(end=Fraction(0)))
         one = [(0, packet.is_keyframe, bytes(packet)) for packet in packets]
         lines = mux(path, encoding, without_packets, iter(one), 0, [0], 1 / encoding.rate)
-        # Some formats are not recognised by so little.
+        # Some formats are not recognized by so little.
         kept = True
         with contextlib.suppress(InputError), open_container(path) as written:
             kept = (video_stream(written).sample_aspect_ratio or 1) == encoding.aspect

@@ -39,14 +39,14 @@ def as_array(name: str, value: Any) -> np.ndarray:
         value: an array of NumPy or JAX, or a tensor of PyTorch, on any device.
 
     Raises:
-        InputError: it has no values (a meta tensor), is sparse or quantised, or holds anything but
+        InputError: it has no values (a meta tensor), is sparse or quantized, or holds anything but
             real numbers.
     """
     name = printable(name)
     if hasattr(value, "detach"):  # PyTorch's
         kinds = {
             "a meta tensor, which has no values": value.is_meta,
-            "quantised; save it dequantised": value.is_quantized,
+            "quantized; save it dequantized": value.is_quantized,
             "sparse; save it as value.to_dense()": str(value.layout) != "torch.strided",
             "complex": value.is_complex(),
         }

@@ -83,7 +83,7 @@ def test_a_single_frame_has_no_flow():
 
 @pytest.mark.parametrize("index", [0, 2, 4])
 @pytest.mark.parametrize(("name", "step"), [("flow_forward", -1), ("flow_backward", 1)])
-def test_flow_warps_the_neighbour_onto_the_frame(index, name, step):
+def test_flow_warps_the_neighbor_onto_the_frame(index, name, step):
     gt = clip(index=index)["gt"].astype(np.float64)
     flow = clip(index=index)[name]
     end = 0 if step == -1 else -1
@@ -127,7 +127,7 @@ def leaf(path, outline=shapes.everywhere, radius=10.0, grey=1.0, pose=None):
         gloom=(0.0, 1.0),
         tile=0,
         weave=1.0,
-        colours=np.array([[grey] * 3, [0] * 3, [0] * 3], np.float32),
+        colors=np.array([[grey] * 3, [0] * 3, [0] * 3], np.float32),
         shading=np.zeros(3, np.float32),
     )
 
@@ -183,7 +183,7 @@ def test_flow_back_from_where_it_is_visible_is_the_inverse():
         y, x = np.nonzero(arrays["visible_backward"][1])
         assert 0.5 < len(y) / there[..., 0].size <= 1
         landed = [np.rint(y + there[y, x, 1]).astype(int), np.rint(x + there[y, x, 0]).astype(int)]
-        # Rotation and zoom change the flow between the point and the nearest pixel's centre.
+        # Rotation and zoom change the flow between the point and the nearest pixel's center.
         np.testing.assert_allclose(back[*landed], -there[y, x], atol=0.15)
 
 
@@ -276,8 +276,8 @@ def test_looks_like_photographs_in_the_large():
     frames = np.stack([clip(index=index)["gt"][0] for index in range(8)]).astype(np.float64)
     assert np.percentile(frames, 1) < 15 and np.percentile(frames, 99) > 240
     assert 70 < frames.mean() < 170 and 40 < frames.std() < 90
-    colourfulness = np.ptp(frames, axis=-1).mean(axis=(1, 2))
-    assert colourfulness.max() > 2 * colourfulness.min()
+    colorfulness = np.ptp(frames, axis=-1).mean(axis=(1, 2))
+    assert colorfulness.max() > 2 * colorfulness.min()
     # The spectrum of natural images falls as frequency^-2.
     grey = frames[:, :128, :128].mean(axis=-1)
     grey = (

@@ -86,7 +86,7 @@ def test_read_frame(tmp_path):
     np.testing.assert_array_equal(files.read_frame(tmp_path / "a.png"), pixels)
 
 
-def colour_mapped():
+def color_mapped():
     data = io.BytesIO()
     Image.fromarray(trees.pixels(0, 4, 4)).quantize(4).save(data, "PNG")
     return data.getvalue()
@@ -101,7 +101,7 @@ REFUSED = [
         "is a PNG file of 8-bit RGB with alpha, expected 8-bit RGB",
     ),
     (trees.png(np.zeros((4, 4), np.uint16)), "is a PNG file of 16-bit grey, expected"),
-    (colour_mapped(), "is a PNG file of 2-bit colour-mapped, expected 8-bit RGB: convert it"),
+    (color_mapped(), "is a PNG file of 2-bit color-mapped, expected 8-bit RGB: convert it"),
 ]
 CUT = trees.png(np.arange(12288).reshape(64, 64, 3).astype(np.uint8))
 
@@ -124,7 +124,7 @@ def test_frame_size_refuses(tmp_path, data, words):
         files.frame_size(tmp_path / "a.png")
 
 
-def test_sixteen_bit_colour_is_refused(tmp_path):
+def test_sixteen_bit_color_is_refused(tmp_path):
     data = bytearray(trees.png(trees.pixels(0, 4, 4)))
     data[24] = 16
     (tmp_path / "a.png").write_bytes(data)

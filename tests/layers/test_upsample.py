@@ -52,7 +52,7 @@ def test_pixel_unshuffle_golden():
     np.testing.assert_array_equal(upsample.pixel_unshuffle(x, 2)[0], ARRAYS["pixel_unshuffle_2"])
 
 
-def test_depth_to_space_puts_row_then_column_before_colour():
+def test_depth_to_space_puts_row_then_column_before_color():
     x = jnp.arange(2 * 3 * 12.0).reshape(1, 2, 3, 12)
     out = upsample.depth_to_space(x, 2)
     for i, j, y, z in np.ndindex(2, 2, 2, 3):

@@ -64,7 +64,7 @@ def test_training_golden(case):
     assert float(loss) == pytest.approx(float(arrays["train/loss"]), rel=1e-5)
     reference.assert_frames(unstacked(sr, arrays), manifest, arrays, "train/sr", 1e-4)
     rules = numbered(places(variables), manifest["tensors"])
-    # Normalisation cancels some biases: their gradients are rounding errors alone.
+    # Normalization cancels some biases: their gradients are rounding errors alone.
     flat = flax.traverse_util.flatten_dict(gradients, sep="/")
     noise = manifest["roundoff_gradients"]
     compared = {k: v for k, v in flat.items() if rules.official_name(k) not in noise}

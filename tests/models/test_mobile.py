@@ -44,7 +44,7 @@ def network(name, **fields):
     return model, variables, lq, jax.jit(model.apply)
 
 
-def neighbourhood(model, t, last):
+def neighborhood(model, t, last):
     return [max(t - 1, 0), t, min(t + 1, last)][: 2 + model.lookahead]
 
 
@@ -56,12 +56,12 @@ def test_a_stream_is_the_clip_to_the_bit(name):
     step = jax.jit(functools.partial(model.apply, method="step"))
     state = model.initial_state(lq[:, 0].shape)
     for t in range(3):
-        sr, state = step(variables, state, lq[:, neighbourhood(model, t, 2)])
+        sr, state = step(variables, state, lq[:, neighborhood(model, t, 2)])
         np.testing.assert_array_equal(sr, whole[:, t])
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_frame_sees_its_neighbours_and_no_further_future(name):
+def test_a_frame_sees_its_neighbors_and_no_further_future(name):
     model, variables, lq, run = network(name)
     whole = run(variables, lq)
     other = run(variables, lq.at[:, 2].add(0.1))
@@ -128,7 +128,7 @@ def test_moving_statistics_go_through_a_recurrence():
     step = functools.partial(model.apply, method=lambda m, *x: m.cell(*x, train=True))
     step = jax.jit(functools.partial(step, mutable=["batch_stats"]))
     for t in range(3):
-        frames = [255 * lq[:, i] for i in neighbourhood(model, t, 2)]
+        frames = [255 * lq[:, i] for i in neighborhood(model, t, 2)]
         (state, _), moved = step(expected, state, 0, frames)
         expected = {**variables, **moved}
     jax.tree.map(
@@ -148,7 +148,7 @@ def test_bfloat16(name):
 
 def test_the_published_alignment_has_no_gradient_and_the_repaired_one_has():
     current = 255 * jax.random.uniform(jax.random.key(0), (1, 2, 24, 24, 3))
-    neighbours = jnp.concatenate([current[..., ::-1], 255 - current], axis=-1)
+    neighbors = jnp.concatenate([current[..., ::-1], 255 - current], axis=-1)
     shapes = {"reference": (6, 1), "query": (1, 3), "key": (3, 3), "value": (3, 3)}
     rng = np.random.default_rng(0)
     params = {
@@ -160,7 +160,7 @@ def test_the_published_alignment_has_no_gradient_and_the_repaired_one_has():
         align = ColorAttention(Convs(), project=False, scaled=scaled)
 
         def loss(params):
-            return (align.apply({"params": params}, current, neighbours) ** 2).mean()
+            return (align.apply({"params": params}, current, neighbors) ** 2).mean()
 
         gradient = jax.jit(jax.grad(loss))(params)
         return {layer: float(jnp.abs(gradient[layer]["kernel"]).max()) for layer in shapes}
@@ -186,7 +186,7 @@ def test_values_of_fields_are_known():
             models.create(name, **{field: "wrong"})
 
 
-class Normalised(nn.Module):
+class Normalized(nn.Module):
     """A network with moving statistics, soon compiled."""
 
     scale = 4
@@ -198,7 +198,7 @@ class Normalised(nn.Module):
 
 
 def test_a_training_step_moves_the_statistics():
-    config, model = get_config("FANI,tiny"), Normalised()
+    config, model = get_config("FANI,tiny"), Normalized()
     optimizer, _ = make_optimizer(config.optim, 10)
     state = initial_state(model, optimizer, seed=0, ema=False)
     rng = np.random.default_rng(0)

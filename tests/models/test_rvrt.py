@@ -59,8 +59,8 @@ def test_golden_denoising():
 def test_golden_mirrored_septuplet():
     case = official("rvrt_tiny_mirror14")
     sr = recurrent.assert_golden(case, (), bar=1e-5)
-    centre = (sr[3:4] + sr[10:11]) / 2
-    reference.assert_frames(centre, case.manifest, case.arrays, "vimeo_centre", 1e-5)
+    center = (sr[3:4] + sr[10:11]) / 2
+    reference.assert_frames(center, case.manifest, case.arrays, "vimeo_centre", 1e-5)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from clips import Neighbours, difference, finish, moving, start, swrn, whole_clip
+from clips import Neighbors, difference, finish, moving, start, swrn, whole_clip
 from videos import Mean, Trail
 
 from jaxvsr import models, upscale
@@ -31,7 +31,7 @@ def test_pixelwise_networks_are_exact_in_tiles():
     clip = moving(2, 30, 50)
     for tile in ((16, 24), (16, 99)):
         settings = Settings(tile=tile, tile_overlap=5)
-        sr = upscale.upscale(clip, Neighbours(lookahead=0), {}, settings)
+        sr = upscale.upscale(clip, Neighbors(lookahead=0), {}, settings)
         np.testing.assert_array_equal(sr, clip.repeat(2, 1).repeat(2, 2))
 
 
@@ -108,7 +108,7 @@ def test_a_full_memory_makes_tiles_smaller_and_the_work_continues(crowded, model
     np.testing.assert_array_equal(sr, undisturbed)
 
 
-class Demanding(Neighbours):
+class Demanding(Neighbors):
     """Refuses small frames."""
 
     def __call__(self, lq, train=False):
@@ -123,14 +123,14 @@ def test_frames_too_small_for_a_network_are_padded():
     np.testing.assert_array_equal(sr, clip.repeat(2, 1).repeat(2, 2))
 
 
-class Impossible(Neighbours):
+class Impossible(Neighbors):
     """Refuses all frames."""
 
     def __call__(self, lq, train=False):
         raise ValueError("no frames please")
 
 
-class Between(Neighbours):
+class Between(Neighbors):
     """Interpolates frames."""
 
     def __call__(self, lq, train=False):
@@ -149,7 +149,7 @@ def test_networks_that_cannot_upscale_are_refused(model, message):
         upscale.upscale(moving(2, 12, 16), model, {})
 
 
-class Long(Neighbours):
+class Long(Neighbors):
     """Refuses short clips."""
 
     lookahead: int | None = None
@@ -216,4 +216,4 @@ def test_a_denoising_network_gets_its_level():
     with pytest.raises(InputError, match="add --noise=LEVEL"):
         upscale.upscale(clip, Denoiser(), {})
     with pytest.raises(InputError, match="--noise is for networks with model.noise_level"):
-        upscale.upscale(clip, Neighbours(lookahead=0), {}, Settings(noise=30.0))
+        upscale.upscale(clip, Neighbors(lookahead=0), {}, Settings(noise=30.0))

@@ -53,8 +53,8 @@ def test_alpha_of_16_bits_is_kept_and_resized(tmp_path):
     assert (found.alpha[:, :44] == 21845).all() and (found.alpha[:, 52:] == 65535).all()
 
 
-def test_edges_have_no_fringe_of_the_colour_under_transparency(tmp_path):
-    """By a network that mixes neighbouring pixels."""
+def test_edges_have_no_fringe_of_the_color_under_transparency(tmp_path):
+    """By a network that mixes neighboring pixels."""
     pixels, alpha = np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64), np.uint8)
     pixels[:, 32:], alpha[:, 32:] = (200, 60, 40), 255
     write_picture(tmp_path / "a.png", Picture(pixels, alpha))
@@ -84,7 +84,7 @@ def test_alpha_is_composed_on_black_where_it_cannot_be_kept(tmp_path, output, ca
     said = capsys.readouterr().out
     assert said.count("transparent parts are composed on black") == 1
     lost = output in ("b.mkv", "b.bmp")
-    assert said.count("ICC profiles are not kept; colours may look different") == lost
+    assert said.count("ICC profiles are not kept; colors may look different") == lost
 
 
 def test_a_usual_profile_is_left_out_of_a_video_silently(tmp_path, capsys):

@@ -72,7 +72,7 @@ def test_variable_frame_rates_are_kept(tmp_path, codec):
         assert np.abs(after.frames.astype(int) - larger(videos.blocks(12))).mean() < 3
 
 
-def test_the_colour_space_is_kept(tmp_path):
+def test_the_color_space_is_kept(tmp_path):
     set_ = {"colorspace": 1, "color_range": 2, "color_primaries": 1, "color_trc": 1}
     frames = videos.blocks(3)
     source = videos.write(tmp_path / "a.mkv", frames, codec="ffv1", pix_fmt="yuv444p", **set_)

@@ -8,7 +8,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from clips import Neighbours, difference, finish, moving, network, start, whole_clip
+from clips import Neighbors, difference, finish, moving, network, start, whole_clip
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -41,7 +41,7 @@ def test_a_network_with_state_streams_exactly(name, length):
 @pytest.mark.parametrize("length", [1, 7, 8, 25])
 @pytest.mark.parametrize("chunk", [8, 11])
 def test_a_network_without_state_is_exact_in_chunks(length, chunk):
-    model, clip = Neighbours(), moving(length)
+    model, clip = Neighbors(), moving(length)
     sr = upscale.upscale(clip, model, {}, Settings(chunk=chunk))
     assert difference(sr, whole_clip(model, {}, clip)).max() <= 1
 

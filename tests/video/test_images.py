@@ -65,7 +65,7 @@ def test_grey_of_16_bits_is_not_clipped(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".TIFF"])
 @pytest.mark.parametrize("channels", [3, 4])
-def test_colour_of_16_bits_comes_back_with_alpha_and_profile(tmp_path, suffix, channels):
+def test_color_of_16_bits_comes_back_with_alpha_and_profile(tmp_path, suffix, channels):
     pixels, alpha = noise(np.uint16), noise(np.uint16)[..., 0] if channels == 4 else None
     path = write_picture(tmp_path / "new" / f"a{suffix}", Picture(pixels, alpha, PROFILE))
     found = read_picture(path)
@@ -85,7 +85,7 @@ def test_colour_of_16_bits_comes_back_with_alpha_and_profile(tmp_path, suffix, c
         ("tiff", "rgba64le", {"compression_algo": "lzw"}),
     ],
 )
-def test_colour_of_16_bits_of_other_programs_is_exact(tmp_path, encoder, pixel_format, options):
+def test_color_of_16_bits_of_other_programs_is_exact(tmp_path, encoder, pixel_format, options):
     """By FFmpeg's encoders, whose filters and compressions differ from ours."""
     av = pytest.importorskip("av")
     pixels = noise(np.uint16, 40, 60)
@@ -100,7 +100,7 @@ def test_colour_of_16_bits_of_other_programs_is_exact(tmp_path, encoder, pixel_f
 
 
 def png(header, *chunks):
-    """A PNG file of chunks (name, data) after a header (width, height, depth, colour type)."""
+    """A PNG file of chunks (name, data) after a header (width, height, depth, color type)."""
     chunks = ((b"IHDR", struct.pack(">IIBBBBB", *header, 0, 0, 0)), *chunks, (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -126,7 +126,7 @@ def test_alpha_and_profile_come_back(tmp_path, suffix):
     np.testing.assert_array_equal(found.alpha, alpha)
 
 
-def test_a_format_without_alpha_gets_colours_alone(tmp_path):
+def test_a_format_without_alpha_gets_colors_alone(tmp_path):
     found = read_picture(write_picture(tmp_path / "a.bmp", Picture(noise(), noise()[..., 0])))
     np.testing.assert_array_equal(found.pixels, noise())
     assert found.alpha is None
@@ -134,7 +134,7 @@ def test_a_format_without_alpha_gets_colours_alone(tmp_path):
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "RGB", "I;16"])
 def test_every_kind_of_transparency_is_alpha(tmp_path, mode):
-    """Channels, a palette with transparent colours, and a single transparent colour."""
+    """Channels, a palette with transparent colors, and a single transparent color."""
     pixels, options = np.full((4, 6, 3), 200, np.uint8), {}
     pixels[:, :3] = 50
     if mode in ("RGBA", "LA"):
@@ -160,7 +160,7 @@ def test_composing_on_black(dtype):
     np.testing.assert_array_equal(composed.pixels[..., 1], alpha)
 
 
-def test_transparent_pixels_take_the_nearest_visible_colour():
+def test_transparent_pixels_take_the_nearest_visible_color():
     pixels, alpha = np.zeros((8, 60, 3), np.uint8), np.zeros((8, 60), np.uint8)
     pixels[:, 20:30], alpha[:, 20:30] = (200, 30, 40), 1
     filled = fill_transparent(Picture(pixels, alpha, b"profile"))

@@ -41,7 +41,7 @@ def test_containers_by_their_suffix(tmp_path, suffix):
     frames = videos.blocks(25)
     found = videos.read(write_video(tmp_path / f"a{suffix}", frames, 25))
     assert found.frames.shape == frames.shape
-    assert np.abs(found.frames.astype(int) - frames).mean() < 8  # at edges of colour
+    assert np.abs(found.frames.astype(int) - frames).mean() < 8  # at edges of color
     steps = np.diff(found.times)
     assert steps == pytest.approx(np.full(24, 0.04), abs=2e-3)
 

@@ -36,7 +36,7 @@ def render_clip(
     Returns:
         "gt" (t, H, W, 3) uint8, "lq" (t, H/4, W/4, 3) uint8 its bicubic reduction, "flow_forward"
         and "flow_backward" (t, H/4, W/4, 2) float32: (dx, dy), in low-resolution pixels, from each
-        low-resolution pixel's centre to where the surface seen there is in the previous (next)
+        low-resolution pixel's center to where the surface seen there is in the previous (next)
         frame, hidden there or not; zeros in the first (last) frame. "visible_forward" and
         "visible_backward" (t, H/4, W/4) uint8: 1 where that surface is seen there, as `true_flow`
         defines it; zeros in the first (last) frame.
@@ -113,8 +113,8 @@ def paint(
         light[places] = behind * (1 - cover) * (1 - shade)
         cover *= behind
         seen = cover > _INVISIBLE
-        colour = _surface(leaf, tiles[leaf.tile], u[seen], v[seen])
-        image[places[seen]] += cover[seen][:, None] * colour
+        color = _surface(leaf, tiles[leaf.tile], u[seen], v[seen])
+        image[places[seen]] += cover[seen][:, None] * color
     return image.reshape(num_frames, *size, 3)
 
 
@@ -125,12 +125,12 @@ def _smoothstep(x: np.ndarray) -> np.ndarray:
 
 
 def _surface(leaf: scene.Leaf, tile: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Colours (n, 3) of the points (u, v) of a leaf, in radii."""
+    """Colors (n, 3) of the points (u, v) of a leaf, in radii."""
     weave = _TEXELS * leaf.radius * leaf.weave
     a, b = np.float32(weave.real), np.float32(weave.imag)
     texels = np.stack([a * v + b * u, a * u - b * v])
-    rgb = leaf.colours[0]
-    for pattern, change in zip(tile, leaf.colours[1:], strict=True):
+    rgb = leaf.colors[0]
+    for pattern, change in zip(tile, leaf.colors[1:], strict=True):
         value = ndimage.map_coordinates(pattern, texels, order=3, mode="grid-wrap", prefilter=False)
         rgb = rgb + value[:, None] * change
     along_u, along_v, rim = leaf.shading
@@ -140,7 +140,7 @@ def _surface(leaf: scene.Leaf, tile: np.ndarray, u: np.ndarray, v: np.ndarray) -
 def front_leaves(
     leaves: list[scene.Leaf], num_frames: int, size: tuple[int, int], scale: int = SCALE
 ) -> np.ndarray:
-    """Which leaf is seen at each low-resolution pixel's centre.
+    """Which leaf is seen at each low-resolution pixel's center.
 
     Args:
         leaves: front to back, the last without an edge.
@@ -163,7 +163,7 @@ def front_leaves(
 def true_flow(
     leaves: list[scene.Leaf], owner: np.ndarray, t: int, other: int, scale: int = SCALE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Flow from one frame to another of the leaf at each low-resolution pixel's centre.
+    """Flow from one frame to another of the leaf at each low-resolution pixel's center.
 
     Args:
         leaves: front to back.
@@ -198,7 +198,7 @@ def _near(
     """The grid points within reach of a leaf: in each frame a window, of the same shape in all.
 
     Args:
-        step: pixels between grid points; point (i, j) is the centre of its block of pixels.
+        step: pixels between grid points; point (i, j) is the center of its block of pixels.
         margin: pixels by which the window is wider than the leaf.
 
     Returns:
@@ -217,8 +217,8 @@ def _near(
     return places, a * dx - b * dy, a * dy + b * dx
 
 
-def _span(centre: np.ndarray, reach: float, count: int, step: int) -> np.ndarray:
-    """Grid indices (t, n) that hold [centre - reach, centre + reach], as far as the grid goes."""
+def _span(center: np.ndarray, reach: float, count: int, step: int) -> np.ndarray:
+    """Grid indices (t, n) that hold [center - reach, center + reach], as far as the grid goes."""
     length = min(count, int(np.ceil(2 * reach / step)) + 1)
-    first = np.floor((centre - reach) / step).astype(int)
+    first = np.floor((center - reach) / step).astype(int)
     return np.clip(first, 0, count - length)[:, None] + np.arange(length)

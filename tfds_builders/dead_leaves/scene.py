@@ -1,6 +1,6 @@
 """What is in a dead-leaves clip: the leaves, their surfaces and their motion, drawn at random.
 
-Complex numbers stand for points and vectors, x + iy in pixels of the video; the centre of pixel
+Complex numbers stand for points and vectors, x + iy in pixels of the video; the center of pixel
 (0, 0) is 0.
 """
 
@@ -24,16 +24,16 @@ _Motion = tuple[np.ndarray, np.ndarray]  # path and pose of a leaf, (t,) complex
 class Leaf:
     """A flat, opaque, textured thing. Its point p is at path[t] + pose[t] * p in frame t."""
 
-    path: np.ndarray  # (t,) complex, the centre
+    path: np.ndarray  # (t,) complex, the center
     pose: np.ndarray  # (t,) complex, rotation and zoom
     outline: shapes.Outline
     radius: float  # pixels
-    reach: float  # no point of the leaf is further from its centre, in radii
+    reach: float  # no point of the leaf is further from its center, in radii
     softness: float  # width of the edge, pixels where pose is 1
     gloom: tuple[float, float]  # its shade on what is behind: strength 0..1, width in pixels
     tile: int  # which texture
     weave: complex  # pixels of the texture per pixel of the leaf, and their direction
-    colours: np.ndarray  # (3, 3) float32 RGB: base, and its change with the texture's two patterns
+    colors: np.ndarray  # (3, 3) float32 RGB: base, and its change with the texture's two patterns
     shading: np.ndarray  # (3,) float32: brightness along u, along v, and towards the rim
 
 
@@ -113,12 +113,12 @@ def random_scene(
         motion = _random_motion(rng, camera, movers, 1.4 - 0.8 * depth, size)
         leaves.append(_random_leaf(rng, style, motion, outline, radius, reach))
     shift, turn = camera
-    motion = _centre(size) + 0.6 * shift, turn
+    motion = _center(size) + 0.6 * shift, turn
     leaves.append(_random_leaf(rng, style, motion, shapes.everywhere, max(size), 3.0))
     return leaves
 
 
-def _centre(size: tuple[int, int]) -> complex:
+def _center(size: tuple[int, int]) -> complex:
     return complex(size[1] - 1, size[0] - 1) / 2
 
 
@@ -162,7 +162,7 @@ def _random_motion(
     # Its place is uniform in a random frame, so that all frames are equally full.
     place = complex(*(rng.uniform(-0.1, 1.1, 2) * size[::-1]))
     here = rng.integers(len(shift))
-    middle = _centre(size)
+    middle = _center(size)
     path = middle + turn / turn[here] * (place - middle) + nearness * (shift - shift[here])
     pose = turn * np.exp(2j * np.pi * rng.uniform())
     if rng.uniform() < movers.fraction:
@@ -184,7 +184,7 @@ def _random_leaf(
 ) -> Leaf:
     contrast = np.exp(rng.uniform(np.log(0.02), np.log(0.18)))
     vivid = style.saturation
-    colours = (
+    colors = (
         _rgb(rng.uniform(0.02, 0.98), vivid * (style.tint + 0.08 * rng.standard_t(4, 2))),
         contrast * _rgb(1, vivid * rng.normal(0, 0.1, 2)),
         contrast * _rgb(rng.uniform(-0.7, 0.7), vivid * rng.normal(0, 0.3, 2)),
@@ -200,7 +200,7 @@ def _random_leaf(
         gloom=(style.gloom, rng.uniform(0.5, 2) + 0.15 * min(radius, 40)),
         tile=int(rng.integers(style.num_tiles)),
         weave=rng.uniform(0.85, 1.2) * np.exp(2j * np.pi * rng.uniform()),
-        colours=np.array(colours, np.float32),
+        colors=np.array(colors, np.float32),
         shading=np.array([*rng.normal(0, 0.2, 2), rng.uniform(-0.3, 0.1)], np.float32),
     )
 

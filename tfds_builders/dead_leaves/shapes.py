@@ -70,7 +70,7 @@ def ellipse(u: np.ndarray, v: np.ndarray, stretch: float) -> np.ndarray:
     """Half axes (stretch, 1/stretch); distance to first order: f/|grad f|."""
     level = np.sqrt((u / stretch) ** 2 + (v * stretch) ** 2)
     slope = np.sqrt((u / stretch**2) ** 2 + (v * stretch**2) ** 2)
-    return (level * (level - 1) - 1e-3) / (slope + 1e-3)  # 1e-3: the centre is 0/0 and inside
+    return (level * (level - 1) - 1e-3) / (slope + 1e-3)  # 1e-3: the center is 0/0 and inside
 
 
 def _random_polygon(rng: np.random.Generator, stretch: float) -> Outline:

@@ -74,19 +74,19 @@ def _stamp(
     outline: shapes.Outline,
     reach: float,
     radius: float,
-    centres: np.ndarray,
+    centers: np.ndarray,
 ) -> None:
-    """Paints the outline, turned at random, at all centres (2, n), each in a colour of its own."""
+    """Paints the outline, turned at random, at all centers (2, n), each in a color of its own."""
     size = canvas.shape[-1]
     extent = int(np.ceil(radius * reach))
     y, x = np.mgrid[-extent : extent + 1, -extent : extent + 1] / radius
     turn = np.exp(2j * np.pi * rng.uniform())
     u, v = x * turn.real + y * turn.imag, y * turn.real - x * turn.imag
     dy, dx = np.nonzero(outline(u, v) < 0)
-    rows = (centres[0][:, None] + dy - extent) % size
-    columns = (centres[1][:, None] + dx - extent) % size
-    colours = rng.uniform(-1, 1, (2, centres.shape[1], 1))
-    canvas.reshape(2, -1)[:, rows * size + columns] = colours
+    rows = (centers[0][:, None] + dy - extent) % size
+    columns = (centers[1][:, None] + dx - extent) % size
+    colors = rng.uniform(-1, 1, (2, centers.shape[1], 1))
+    canvas.reshape(2, -1)[:, rows * size + columns] = colors
 
 
 def _clouds(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -113,8 +113,8 @@ def _mosaic(rng: np.random.Generator, size: int) -> np.ndarray:
     for _ in range(32):
         radius = np.exp(rng.uniform(np.log(3), np.log(size / 6)))
         outline, reach = shapes.random_outline(rng, 1 / radius)
-        centres = rng.integers(0, size, (2, int(np.ceil(0.03 * (size / radius) ** 2))))
-        _stamp(canvas, rng, outline, reach, radius, centres)
+        centers = rng.integers(0, size, (2, int(np.ceil(0.03 * (size / radius) ** 2))))
+        _stamp(canvas, rng, outline, reach, radius, centers)
     return canvas
 
 
@@ -125,8 +125,8 @@ def _strokes(rng: np.random.Generator, size: int) -> np.ndarray:
         length = np.exp(rng.uniform(np.log(size / 40), np.log(size / 6)))
         thickness = rng.uniform(1.0, 4.0)
         outline, reach = shapes.random_bar(rng, thickness / length)
-        centres = rng.integers(0, size, (2, int(np.ceil(0.02 * size**2 / (length * thickness)))))
-        _stamp(canvas, rng, outline, reach, length, centres)
+        centers = rng.integers(0, size, (2, int(np.ceil(0.02 * size**2 / (length * thickness)))))
+        _stamp(canvas, rng, outline, reach, length, centers)
     return canvas
 
 
@@ -147,15 +147,15 @@ def _stripes(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _bricks(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Rows of rectangles in mortar, each in its own colour: walls, windows, checks, mesh."""
+    """Rows of rectangles in mortar, each in its own color: walls, windows, checks, mesh."""
     rows = 2 * int(rng.integers(2, max(3, size // 24)))
     columns = int(rng.integers(2, max(3, size // 24)))
     y, x = np.mgrid[:size, :size] / size
     row = np.floor(y * rows)
     x = x * columns + 0.5 * rng.integers(0, 2) * (row % 2)
     column = np.floor(x)
-    colours = rng.uniform(-1, 1) + rng.uniform(0, 1) * rng.uniform(-1, 1, (2, rows, columns))
-    canvas = colours[:, row.astype(int), column.astype(int) % columns]
+    colors = rng.uniform(-1, 1) + rng.uniform(0, 1) * rng.uniform(-1, 1, (2, rows, columns))
+    canvas = colors[:, row.astype(int), column.astype(int) % columns]
     inside = rng.uniform(0.35, 0.48)  # half a brick, the rest is mortar
     mortar = np.maximum(np.abs(y * rows - row - 0.5), np.abs(x - column - 0.5)) > inside
     canvas[:, mortar] = rng.uniform(-1, 1, (2, 1))

@@ -55,11 +55,11 @@ class Kernels:
 
     Attributes:
         sizes: of the kernels, pixels, equally likely.
-        probabilities: of isotropic and anisotropic Gaussian, generalised Gaussian and plateau
+        probabilities: of isotropic and anisotropic Gaussian, generalized Gaussian and plateau
             kernels (in pairs), and of sinc kernels.
         sigma: of each axis, pixels.
         theta: radian.
-        beta, beta_plateau: shapes of the generalised Gaussian and the plateau.
+        beta, beta_plateau: shapes of the generalized Gaussian and the plateau.
         cutoff_step: step of the sinc's cutoff, radian per pixel, which ranges from pi/3 to pi for
             kernels below 13 pixels, and from pi/5 to pi for others.
     """

@@ -74,7 +74,7 @@ def h264(
         raise ValueError(f"set either crf or bitrate, got {crf} and {bitrate}")
     if crf is not None and not 0 <= crf <= 51:
         raise ValueError(f"crf must be in 0..51, got {crf}")
-    # For small frames x264's macroblock tree reads uninitialised memory, and one clip gave several
+    # For small frames x264's macroblock tree reads uninitialized memory, and one clip gave several
     # results.
     options = {"mbtree": "0", "preset": preset} | ({} if crf is None else {"crf": str(crf)})
     return _compress(frames, "libx264", options, bitrate, fps)

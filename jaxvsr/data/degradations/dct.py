@@ -44,7 +44,7 @@ _DCT = _DCT.astype(np.float32)
 def jpeg_dct(
     frames: Shaped[Array, "*b h w 3"], quality: float | Shaped[Array, "..."]
 ) -> Shaped[Array, "*b h w 3"]:
-    """Applies the losses of JPEG without encoding: 4:2:0 chroma and quantised 8x8 DCT blocks.
+    """Applies the losses of JPEG without encoding: 4:2:0 chroma and quantized 8x8 DCT blocks.
 
     Equals the implementation that Real-ESRGAN trains with. A real JPEG file differs in its tables,
     which are transposed here, its smooth upsampling of chroma, and its rounded pixels.
@@ -73,16 +73,16 @@ def jpeg_dct(
     x = xp.pad(to_float(frames), margins) * 255 @ _TO_YCBCR
     q = per_frame(quality, frames, "quality", trailing=5)
     factor = xp.where(q < 50, 5000 / q, 200 - 2 * q) / 100
-    luma = _quantise(x[..., :1] - 128, _LUMA.T * factor) + 128
+    luma = _quantize(x[..., :1] - 128, _LUMA.T * factor) + 128
     *lead, rows, columns, _ = x.shape
     pairs = x[..., 1:].reshape(*lead, rows // 2, 2, columns // 2, 2, 2)
-    chroma = _quantise(pairs.mean(axis=(-4, -2)), _CHROMA.T * factor)
+    chroma = _quantize(pairs.mean(axis=(-4, -2)), _CHROMA.T * factor)
     chroma = xp.repeat(xp.repeat(chroma, 2, axis=-3), 2, axis=-2)
     x = xp.concatenate([luma, chroma], axis=-1) @ _TO_RGB
     return as_dtype_of(frames, xp.clip(x[..., :h, :w, :], 0, 255) / 255)
 
 
-def _quantise(x: Array, table: Array) -> Array:
+def _quantize(x: Array, table: Array) -> Array:
     """Rounds the 8x8 cosine transforms of (..., h, w, c) to multiples of a table (..., 8, 8)."""
     xp = x.__array_namespace__()
     *lead, h, w, c = x.shape

@@ -1,4 +1,4 @@
-"""Blur kernels: Gaussian, generalised Gaussian, plateau and sinc.
+"""Blur kernels: Gaussian, generalized Gaussian, plateau and sinc.
 
 All are (size, size) float64 and sum to 1; x runs along the width, y along the height.
 """
@@ -35,7 +35,7 @@ def gaussian_kernel(
     distributions", 2013; Wang et al., "Real-ESRGAN", 2021, section 3.1.
     """
     d = _distance(size, sigma_x, sigma_y, theta)
-    return _normalised(np.exp(-(d ** _shape(beta)) / 2))
+    return _normalized(np.exp(-(d ** _shape(beta)) / 2))
 
 
 def plateau_kernel(
@@ -52,7 +52,7 @@ def plateau_kernel(
     Source: Wang et al., "Real-ESRGAN", 2021, section 3.1.
     """
     d = _distance(size, sigma_x, sigma_y, theta)
-    return _normalised(1 / (1 + d ** _shape(beta)))
+    return _normalized(1 / (1 + d ** _shape(beta)))
 
 
 def sinc_kernel(size: int, cutoff: float) -> Float64[np.ndarray, "{size} {size}"]:
@@ -78,11 +78,11 @@ def sinc_kernel(size: int, cutoff: float) -> Float64[np.ndarray, "{size} {size}"
     r[size // 2, size // 2] = 1  # avoids 0/0; the limit follows
     kernel = cutoff * j1(cutoff * r) / (2 * np.pi * r)
     kernel[size // 2, size // 2] = cutoff**2 / (4 * np.pi)
-    return _normalised(kernel)
+    return _normalized(kernel)
 
 
 def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """x and y (size, size), zero at the centre."""
+    """x and y (size, size), zero at the center."""
     if size < 1 or size % 2 == 0:
         raise ValueError(f"kernel size must be odd, got {size}")
     line = np.arange(size) - float(size // 2)
@@ -91,7 +91,7 @@ def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _distance(size: int, sigma_x: float, sigma_y: float | None, theta: float) -> np.ndarray:
-    """Squared distance from the centre in units of sigma, (size, size)."""
+    """Squared distance from the center in units of sigma, (size, size)."""
     sigma_y = sigma_x if sigma_y is None else sigma_y
     if not (sigma_x > 0 and sigma_y > 0):
         raise ValueError(f"sigma must be positive, got {sigma_x} and {sigma_y}")
@@ -107,5 +107,5 @@ def _shape(beta: float) -> float:
     return beta
 
 
-def _normalised(kernel: np.ndarray) -> np.ndarray:
+def _normalized(kernel: np.ndarray) -> np.ndarray:
     return kernel / kernel.sum()

@@ -85,7 +85,7 @@ def blur_downsample(
     rows, columns = taps.gaussian(h, kind, scale), taps.gaussian(w, kind, scale)
     if frames.dtype != np.uint8:
         return _resample(to_float(frames), rows, columns).astype(frames.dtype)
-    # An edge at the centre of the "bd" kernel gives the mean of two bytes. Rounded to float32 it is
+    # An edge at the center of the "bd" kernel gives the mean of two bytes. Rounded to float32 it is
     # an exact tie and goes up, whatever the order of the additions.
     bytes_ = _resample(frames.astype(np.float64), rows, columns).astype(np.float32)
     return round_half_up(bytes_)

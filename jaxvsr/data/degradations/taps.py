@@ -25,9 +25,9 @@ def matlab_bicubic(size: int, scale: float) -> Taps:
     # The nominal scale, not out/size, places the samples. Where it does not divide the size, the
     # last output then reaches beyond the border, as in MATLAB.
     out = math.ceil(size * scale)
-    centre = np.arange(1, out + 1) / scale + 0.5 * (1 - 1 / scale)
-    tap = np.floor(centre - 2 / shrink) + np.arange(math.ceil(4 / shrink) + 2)[:, None]
-    weight = cubic_kernel(shrink * (centre - tap), -0.5)
+    center = np.arange(1, out + 1) / scale + 0.5 * (1 - 1 / scale)
+    tap = np.floor(center - 2 / shrink) + np.arange(math.ceil(4 / shrink) + 2)[:, None]
+    weight = cubic_kernel(shrink * (center - tap), -0.5)
     weight /= weight.sum(axis=0)
     used = weight.any(axis=1)
     mirror = np.concatenate([np.arange(size), np.arange(size)[::-1]])
@@ -72,12 +72,12 @@ def gaussian(size: int, kind: str, scale: int) -> Taps:
         weight[np.abs(offset) > math.floor(4 * sigma + 0.5)] = 0
     weight /= weight.sum()
     if kind == "bd":
-        centre = (scale - 1) / 2 + scale * np.arange(size // scale)
-        source = np.clip(centre + offset[:, None], 0, size - 1)
+        center = (scale - 1) / 2 + scale * np.arange(size // scale)
+        source = np.clip(center + offset[:, None], 0, size - 1)
     else:
-        centre = np.arange(0, size, scale, dtype=np.float64)
-        source = reflect(centre + offset[:, None], size)
-    return source.astype(np.int64), np.tile(weight[:, None], len(centre))
+        center = np.arange(0, size, scale, dtype=np.float64)
+        source = reflect(center + offset[:, None], size)
+    return source.astype(np.int64), np.tile(weight[:, None], len(center))
 
 
 @functools.lru_cache(maxsize=256)
@@ -96,10 +96,10 @@ def opencv(size: int, out: int, method: str) -> Taps:
         covered = np.minimum(tap + 1, edges[1:]) - np.maximum(tap, edges[:-1])
         weight = np.maximum(covered, 0) / step
     else:
-        centre = (np.arange(out) + 0.5) * step - 0.5
+        center = (np.arange(out) + 0.5) * step - 0.5
         reach = 1 if method == "bilinear" else 2
-        tap = np.floor(centre) + np.arange(1 - reach, reach + 1)[:, None]
-        distance = np.abs(centre - tap)
+        tap = np.floor(center) + np.arange(1 - reach, reach + 1)[:, None]
+        distance = np.abs(center - tap)
         weight = np.maximum(1 - distance, 0) if reach == 1 else cubic_kernel(distance, -0.75)
     return np.clip(tap, 0, size - 1).astype(np.int64), weight
 

@@ -18,7 +18,7 @@ def test_walks_stay_in_range_with_bounded_steps():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_realistic_clips_are_a_quarter_of_the_size_and_recognisable(seed):
+def test_realistic_clips_are_a_quarter_of_the_size_and_recognizable(seed):
     frames = waves(3, 64, 80)
     small = realistic(frames, np.random.default_rng(seed))
     assert small.shape == (3, 16, 20, 3) and small.dtype == np.uint8

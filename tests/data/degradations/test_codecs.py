@@ -50,7 +50,7 @@ def test_rate_control_is_obeyed():
     )
 
 
-def test_video_does_not_depend_on_uninitialised_memory():
+def test_video_does_not_depend_on_uninitialized_memory():
     noisy = np.random.default_rng(1).integers(0, 256, (10, 64, 64, 3), np.uint8)
     frames = (waves(10, 64, 64) // 2) + noisy // 8
     rng = np.random.default_rng(2)

@@ -31,7 +31,7 @@ def test_usm_sharp_equals_the_golden_case(golden):
 def test_blur_is_a_correlation_mirrored_at_the_border_pixels():
     frame = np.arange(1.0, 6.0).reshape(1, 5, 1)
     kernel = np.zeros((3, 3))
-    kernel[1, 2] = 1  # takes the right neighbour
+    kernel[1, 2] = 1  # takes the right neighbor
     np.testing.assert_allclose(blur(frame, kernel)[0, :, 0], [2, 3, 4, 5, 4])
 
 

@@ -108,13 +108,13 @@ def test_blurs_equal_the_golden_case_as_bytes(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "key", "centre"),
+    ("kind", "key", "center"),
     [("bd", "bd/kernel", 5), ("duf", "duf/kernel_x4", 6), ("duf", "duf/kernel_x2", 6)],
 )
-def test_impulse_responses_equal_the_golden_kernels(kind, key, centre):
+def test_impulse_responses_equal_the_golden_kernels(kind, key, center):
     _, _, arrays = reference.load("degrade_bd")
     scale = 2 if key.endswith("x2") else 4
-    np.testing.assert_allclose(impulse_response(kind, scale, centre), arrays[key], atol=1e-15)
+    np.testing.assert_allclose(impulse_response(kind, scale, center), arrays[key], atol=1e-15)
 
 
 def test_tecogan_has_nine_taps_of_sigma_1_5():
@@ -123,13 +123,13 @@ def test_tecogan_has_nine_taps_of_sigma_1_5():
     np.testing.assert_allclose(impulse_response("tecogan", 4, 4), np.outer(taps, taps), atol=1e-15)
 
 
-def impulse_response(kind, scale, centre):
-    """Weights of the inputs around one output, `centre` taps before its pixel and as many after.
+def impulse_response(kind, scale, center):
+    """Weights of the inputs around one output, `center` taps before its pixel and as many after.
 
-    "bd" has one more after it, as its centre lies between two pixels.
+    "bd" has one more after it, as its center lies between two pixels.
     """
-    taps = 2 * centre + 1 + (kind == "bd")
-    first = 6 * scale + (kind == "bd") - centre  # of the taps of output 6
+    taps = 2 * center + 1 + (kind == "bd")
+    first = 6 * scale + (kind == "bd") - center  # of the taps of output 6
     impulses = np.zeros((taps, taps, 60, 60, 1))
     for row, column in np.ndindex(taps, taps):
         impulses[row, column, first + row, first + column] = 1
@@ -155,9 +155,9 @@ def test_blurred_constants_stay_constant(kind):
     assert (blur_downsample(np.full((13, 7, 3), 201, np.uint8), kind) == 201).all()
 
 
-def test_bd_rounds_an_edge_on_its_centre_up():
+def test_bd_rounds_an_edge_on_its_center_up():
     frame = np.zeros((24, 24, 1), np.uint8)
-    frame[:, 10:] = 255  # output 2 is centred between columns 9 and 10
+    frame[:, 10:] = 255  # output 2 is centerd between columns 9 and 10
     assert (blur_downsample(frame, "bd")[:, 2] == 128).all()
 
 

@@ -1,4 +1,4 @@
-"""Colour spaces and pixel formats: conversion between coded frames and RGB with FFmpeg's scaler."""
+"""Color spaces and pixel formats: conversion between coded frames and RGB with FFmpeg's scaler."""
 
 import dataclasses
 from fractions import Fraction
@@ -24,8 +24,8 @@ FLAGS = "lanczos+accurate_rnd+full_chroma_int+full_chroma_inp"
 
 
 @dataclasses.dataclass(frozen=True)
-class Colour:
-    """Colour space of a video, in the codes of ISO/IEC 23091-2.
+class Color:
+    """Color space of a video, in the codes of ISO/IEC 23091-2.
 
     Attributes:
         matrix: YCbCr matrix.
@@ -39,8 +39,8 @@ class Colour:
     transfer: int = UNSPECIFIED
 
 
-def colour_of(frame: Any, context: Any) -> Colour:
-    """Reads the colour space of a decoded frame; missing codes get the defaults of players.
+def color_of(frame: Any, context: Any) -> Color:
+    """Reads the color space of a decoded frame; missing codes get the defaults of players.
 
     Args:
         frame: a VideoFrame of PyAV.
@@ -53,7 +53,7 @@ def colour_of(frame: Any, context: Any) -> Colour:
         matrix = BT709 if frame.height >= 720 else BT601
     if range_ == UNKNOWN:
         range_ = FULL if frame.format.name.startswith("yuvj") else LIMITED
-    return Colour(matrix, range_, int(context.color_primaries), int(context.color_trc))
+    return Color(matrix, range_, int(context.color_primaries), int(context.color_trc))
 
 
 def is_deep(pixel_format: str) -> bool:
@@ -69,7 +69,7 @@ class Converter:
         size: tuple[int, int],
         source: str,
         target: str,
-        colour: Colour,
+        color: Color,
         target_size: tuple[int, int] | None = None,
     ) -> None:
         """Builds the filter graph.
@@ -77,12 +77,12 @@ class Converter:
         Args:
             size: (h, w), pixels.
             source, target: pixel formats by FFmpeg's names; one of them is RGB.
-            colour: colour space of the format that is not RGB.
+            color: color space of the format that is not RGB.
             target_size: (h, w) of the result; None: `size`.
         """
         av = require_av()
         (height, width), (rows, columns) = size, target_size or size
-        matrix, range_ = MATRICES[colour.matrix], "pc" if colour.range == FULL else "tv"
+        matrix, range_ = MATRICES[color.matrix], "pc" if color.range == FULL else "tv"
         options = [str(columns), str(rows), f"flags={FLAGS}"]
         for side, name in (("in", source), ("out", target)):
             if not av.VideoFormat(name).is_rgb:
