@@ -180,7 +180,7 @@ def test_a_disk_that_fills_up_leaves_nothing(source, out, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Checkpoints, "save_weights", full)
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
     with pytest.raises(InputError, match="cannot be made: No space left on device. Nothing"):
         convert.convert(config(), source, out)
     assert not list(out.parent.iterdir())
