@@ -15,6 +15,7 @@ Runs are forked from one process that has loaded the libraries, so that a run ta
 import collections
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -353,20 +354,24 @@ def main() -> None:
         rng = random.Random(args.seed)
         counts = {case.name: collections.Counter[str]() for case in cases}
         begin = time.monotonic()
-        while (
-            sum(count["kills"] for count in counts.values()) < args.kills
-            and time.monotonic() - begin < 60 * args.minutes
-        ):
-            for case, known, runs in zip(cases, expected, RUNS, strict=True):
-                for _ in range(runs):
-                    soak(case, known, run, log, rng, counts[case.name])
+        in_turn = itertools.cycle(
+            [
+                (case, known)
+                for case, known, runs in zip(cases, expected, RUNS, strict=True)
+                for _ in range(runs)
+            ]
+        )
+        for case, known in in_turn:
+            count = counts[case.name]
+            soak(case, known, run, log, rng, count)
             seconds = time.monotonic() - begin
-            print(f"{seconds:.0f} s", {k: dict(v) for k, v in counts.items()}, flush=True)
-            if any(
-                count["differing"] + count["lost"] + count["failed"] for count in counts.values()
-            ):
+            print(f"{seconds:.0f} s", case.name, dict(count), flush=True)
+            if count["differing"] + count["lost"] + count["failed"]:
                 print(log.read_text()[-3000:])
-            log.unlink()
+            log.unlink(missing_ok=True)
+            kills = sum(count["kills"] for count in counts.values())
+            if kills >= args.kills or seconds >= 60 * args.minutes:
+                break
     command = f"python -m benchmarks.soak --kills={args.kills} --seed={args.seed}"
     if args.minutes < float("inf"):
         command += f" --minutes={args.minutes:g}"

@@ -153,3 +153,31 @@ def test_upscale_prints_the_peak_memory(tmp_path, capsys):
     upscale.upscale(source)
     assert int(capsys.readouterr().out.splitlines()[-1]) > 100  # MiB, of a process with JAX
     assert videos.read(tmp_path / "out.mp4").frames.shape == (3, 128, 192, 3)
+
+
+def test_phones_compares_files_of_a_network():
+    pytest.importorskip("ai_edge_litert", reason="needs jaxvsr[export]")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.phones", "SWRN", "--size=8x16"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    (row, times) = cells(done.stdout, "SWRN")
+    assert row[0] == "43,472" and row[6] == "1.00"
+    fp32, fp16, int8 = (int(number.replace(",", "")) for number in row[2:5])
+    assert fp32 > 1.5 * fp16 > 1.5 * int8 and all(float(ratio) > 0 for ratio in times)
+
+
+def test_soak_finds_the_results_of_killed_runs_equal(tmp_path):
+    out = tmp_path / "soak.md"
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.soak", "--kills=1", f"--out={out}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    ((runs, kills, differing, lost, failed),) = cells(out.read_text(), "all")
+    assert runs == "1" and int(kills) >= 0 and (differing, lost, failed) == ("0", "0", "0")

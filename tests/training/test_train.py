@@ -1,5 +1,6 @@
 """Training as a user runs it: whole, broken off, on several devices, on bad input."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 import reference
 from runs import REPOSITORY, STEPS, command, finish, reports, settings, start, wait_for
@@ -187,17 +189,22 @@ def test_a_damaged_newest_checkpoint_costs_only_its_steps(whole, data_dir, tmp_p
     assert table_of(output) == table_of(whole[1])
 
 
-def test_a_checkpoint_of_old_that_is_not_finite_is_passed_over(tmp_path, capsys, monkeypatch):
+def test_a_checkpoint_of_old_that_is_not_finite_is_passed_over(tmp_path, capsys):
     config = swrn.get_config("tiny")
     model = models.create(**config.model)
     optimizer, _ = make_optimizer(config.optim, STEPS)
     state = initial_state(model, optimizer, 0, bool(config.optim.ema))
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(state.replace(step=jnp.int32(1)), 4)
-    monkeypatch.setattr("jaxvsr.training.checkpoints._check_finite", lambda *_: None)
-    nan = jax.tree.map(lambda x: x * np.nan, state.weights)
-    checkpoints.save(state.replace(step=jnp.int32(2), weights=nan), 8)
     checkpoints.close()
+    # As version 0.1 wrote it: unchecked, without checksums.
+    items = ocp.args.Composite(
+        weights=ocp.args.StandardSave(jax.tree.map(lambda x: x * np.nan, state.weights)),
+        training=ocp.args.StandardSave(state.replace(step=jnp.int32(2), weights=None)),
+        data=ocp.args.JsonSave({"position": 8, "degradation": "bicubic"}),
+    )
+    with contextlib.closing(ocp.CheckpointManager(tmp_path / "checkpoints")) as manager:
+        manager.save(2, args=items)
     checkpoints = Checkpoints(tmp_path)
     again, position = loop.first_state(config, model, optimizer, checkpoints, make_mesh())
     assert (int(again.step), position) == (1, 4)
