@@ -13,6 +13,7 @@ pillow and av.
 import argparse
 import collections
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -199,7 +200,10 @@ def train(name: str, recipe: Recipe, clips: pathlib.Path, out: pathlib.Path, giv
     gain = jax.jit(trainer.gain)
     waiting: collections.deque[jax.Array] = collections.deque()
     measured, spoken, saved = [], time.monotonic(), time.monotonic()
-    while (elapsed := time.monotonic() - begin) < total:
+    for taken in itertools.count():
+        elapsed = time.monotonic() - begin
+        if taken and elapsed >= total:  # at least a step, however long compiling took
+            break
         filled = pool.refresh()
         state, values = step(state, pool.clips, filled, trainer.rate(elapsed / total))
         waiting.append(values)
