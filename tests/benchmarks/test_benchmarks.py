@@ -170,6 +170,7 @@ def test_phones_compares_files_of_a_network():
     assert fp32 > 1.5 * fp16 > 1.5 * int8 and all(float(ratio) > 0 for ratio in times)
 
 
+@pytest.mark.slow
 def test_soak_finds_the_results_of_killed_runs_equal(tmp_path):
     out = tmp_path / "soak.md"
     done = subprocess.run(
