@@ -188,6 +188,7 @@ def _request(value: Mapping[str, Any]) -> Request:
                 space=value["space"],
                 warm_up=value["warm_up"],
                 noise=value["noise"],
+                gated=None,
             ),
             encoder=EncoderOptions(
                 codec=value["codec"],

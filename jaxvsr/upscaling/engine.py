@@ -11,13 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvsr.console import compiling
+from jaxvsr.console import compiling, work_seconds
 from jaxvsr.distributed import spatial_sharding
 from jaxvsr.distributed.mesh import make_mesh, replicated, split_batch
 from jaxvsr.errors import InputError
 from jaxvsr.pixels import to_integers
 from jaxvsr.upscaling.chunks import Chunk
-from jaxvsr.upscaling.gated import FasterProgram, gated_form
 from jaxvsr.upscaling.memory import free_memory, needed_memory
 from jaxvsr.upscaling.tile_grid import TileGrid
 from jaxvsr.video.reading import Say
@@ -167,8 +166,6 @@ class Engine:
         if space > 1:
             function = spatial_sharding.by_rows(function, self._mesh)
         self._function = jax.jit(function)
-        gated = gated_form(model) if self._mesh.size == 1 and not stream else None
-        self._gated = jax.jit(clip_function(gated, dtype)) if gated else None
         self._lq = lq
         self._size = self._accepted_size((lq.shape[1], lq.shape[2]))
         height, width = tile or self._size
@@ -184,6 +181,24 @@ class Engine:
     def set_state(self, state: Any) -> None:
         """Sets the state of whole frames, as `Result.state` returned it."""
         self._states = [jax.device_put(part) for part in self._grid.split(state)]
+
+    def seconds(self, lq: np.ndarray) -> float:
+        """Times the first tile of frames (t, h, w, 3), by `work_seconds`; infinite without memory.
+
+        The state does not change.
+        """
+        tile = self._padded(lq)[:, *self._grid.window(0)]
+        on_devices = jax.device_put(np.stack([tile] * self._batch), split_batch(self._mesh))
+        inputs = self._variables, self._states[0], on_devices
+        try:
+            jax.block_until_ready(self._program(*inputs))  # the first call allocates memory
+            begin = work_seconds()
+            jax.block_until_ready(self._program(*inputs))
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            return float("inf")
+        return work_seconds() - begin
 
     def upscale(self, jobs: Iterable[Job]) -> Iterator[Result]:
         """Upscales jobs in their order, with smaller tiles once the memory is full.
@@ -253,15 +268,12 @@ class Engine:
         device = self._mesh.devices.flat[0]
         budget = max(int(MEMORY_FRACTION * free_memory(device)), 1)
         while True:
-            program, needed = self._compile(self._function, tile)
+            program, needed = self._compile(tile)
             if program is not None and (chosen or needed <= budget):
                 break
             tile = self._smaller(tile, needed / budget)
             chosen = False
         self.tile, self._program = tile, program
-        if self._gated:
-            compile_gated = functools.partial(self._compile_gated, tile, budget)
-            self._program = FasterProgram(program, compile_gated, self._say)
         self._grid = TileGrid(self._size, tile, self._overlap)
         what = f"tiles of {tile[1]}x{tile[0]} pixels" if tile != self._size else "whole frames"
         self._say(
@@ -269,12 +281,7 @@ class Engine:
             f"{device.platform}: {needed / 2**30:.2f} of {budget / 2**30:.2f} GiB each"
         )
 
-    def _compile_gated(self, tile: Size, budget: int) -> Any:
-        """The gated program for a tile; None if it needs more memory than the budget."""
-        program, needed = self._compile(self._gated, tile)
-        return program if needed <= budget else None
-
-    def _compile(self, function: Any, tile: Size) -> tuple[Any, float]:
+    def _compile(self, tile: Size) -> tuple[Any, float]:
         """The program for a tile and the bytes it needs; None if compiling ran out of memory."""
         shape = (self._batch, self._lq.shape[0], *tile, 3)
         lq = jax.ShapeDtypeStruct(shape, self._lq.dtype, sharding=split_batch(self._mesh))
@@ -282,7 +289,7 @@ class Engine:
             with compiling(
                 f"the network for {lq.shape[1]} frames of {tile[1]}x{tile[0]}", self._say
             ):
-                lowered = function.lower(self._variables, self._initial_state(tile), lq)
+                lowered = self._function.lower(self._variables, self._initial_state(tile), lq)
                 program = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):

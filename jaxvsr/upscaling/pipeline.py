@@ -196,7 +196,8 @@ def _write_segments(
         if folder.done and stream.streams:
             state = folder.state(stream.like_state)
         if leads:
-            folder.choices = {"chunk": settings.chunk, "tile": settings.tile}
+            chosen = ("chunk", "tile", "gated")
+            folder.choices = {name: getattr(settings, name) for name in chosen}
             with folder.explained():
                 folder.save_settings()
             _wait_for_hosts("the first host has chosen chunks and tiles")

@@ -1,5 +1,7 @@
 """Gated computation in upscale."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -8,35 +10,32 @@ from clips import finish, start
 from jaxvsr import models
 from jaxvsr.upscaling import gated
 
-clock = [0.0]
+
+@dataclasses.dataclass
+class Timed:
+    """Stands for an engine."""
+
+    duration: float
+    tile: tuple[int, int] = (64, 64)
+
+    def seconds(self, lq):
+        return self.duration
 
 
-def slow(seconds, name, calls):
-    def program(x):
-        calls.append(name)
-        clock[0] += seconds
-        return np.full(1, x)
-
-    return program
-
-
-@pytest.mark.parametrize("gated_seconds", [0.0, 0.04])
-def test_the_faster_program_is_used_from_the_second_call_on(gated_seconds, monkeypatch):
-    monkeypatch.setattr(gated, "work_seconds", lambda: clock[0])
-    calls, said = [], []
-    compiled = lambda: calls.append("compiled") or slow(gated_seconds, "gated", calls)  # noqa: E731
-    program = gated.FasterProgram(slow(0.01, "dense", calls), compiled, said.append)
-    assert [program(i).item() for i in range(4)] == [0, 1, 2, 3]
-    faster = "gated" if not gated_seconds else "dense"
-    assert calls == ["dense", "compiled", "gated", "gated", "dense", faster, faster]
-    assert ("not used" in said[0]) == (faster == "dense") and len(said) == 1
-
-
-def test_a_gated_program_that_needs_too_much_memory_is_not_used():
-    calls, said = [], []
-    program = gated.FasterProgram(slow(0, "dense", calls), lambda: None, said.append)
-    assert [program(i).item() for i in range(3)] == [0, 1, 2]
-    assert calls == ["dense"] * 3 and not said
+@pytest.mark.parametrize(
+    ("duration", "tile", "faster"),
+    [
+        (0.5, (64, 64), True),
+        (0.97, (64, 64), False),
+        (float("inf"), (64, 64), False),  # it ran out of memory
+        (0.1, (64, 32), False),  # it only fits in smaller tiles
+    ],
+)
+def test_gated_computation_is_used_where_it_pays(duration, tile, faster):
+    said = []
+    lq = np.zeros((1, 64, 64, 3), np.uint8)
+    assert gated.is_faster(Timed(duration, tile), Timed(1.0), lq, said.append) == faster
+    assert [("not used" in line) for line in said] == ([] if tile != (64, 64) else [not faster])
 
 
 def test_a_masked_network_gives_the_dense_result():
@@ -46,8 +45,16 @@ def test_a_masked_network_gives_the_dense_result():
     clip[:, :, 16:] = clip[:1, :, 16:]  # three quarters of the frame stand still
     variables = jax.jit(model.init)(jax.random.key(0), clip[None, :1] / np.float32(255))
     said = []
-    sr = finish(start(model, variables, clip, said, chunk=3, overlap=0))
+    how = {"chunk": 3, "overlap": 0}
+    stream = start(model, variables, clip, said, **how, gated=None)
+    sr = finish(stream)
     assert sum("gated computation takes" in line for line in said) == 1
+    # A resumed run takes the choice and does not measure again.
+    again = start(model, variables, clip, said, **how, gated=stream.settings.gated)
+    np.testing.assert_array_equal(finish(again), sr)
+    assert sum("gated computation takes" in line for line in said) == 1
+    one_chunk = start(model, variables, clip[:3], said, **how, gated=None)
+    assert one_chunk.settings.gated is False and sum("takes" in line for line in said) == 1
     dense = [model.apply(variables, clip[None, i : i + 3] / np.float32(255))[0] for i in (0, 3, 6)]
     expected = (np.concatenate(dense).clip(0, 1) * 255).round()
     assert np.abs(sr - expected).max() <= 1
