@@ -1,8 +1,13 @@
 """Helpers that benchmarks share."""
 
 import argparse
+import os
 import pathlib
 import platform
+import signal
+import time
+import traceback
+from collections.abc import Callable
 
 import jax
 
@@ -24,3 +29,43 @@ def make_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def forked(
+    function: Callable[[], object],
+    log: pathlib.Path,
+    is_over: Callable[[int], bool] = lambda process: False,
+) -> int:
+    """Runs a function in a forked process.
+
+    Args:
+        function: an integer that it returns is the exit code.
+        log: receives the output.
+        is_over: says of the running process, by its id, whether to kill it.
+
+    Returns:
+        The exit code; -SIGKILL if the process was killed.
+    """
+    process = os.fork()
+    if not process:
+        code = 1
+        try:
+            with log.open("ab") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+            result = function()
+            code = result if isinstance(result, int) else 0
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    done = 0
+    while not done and not is_over(process):
+        time.sleep(0.002)
+        done, status = os.waitpid(process, os.WNOHANG)
+    if not done:
+        os.kill(process, signal.SIGKILL)
+        _, status = os.waitpid(process, 0)
+    return os.waitstatus_to_exitcode(status)

@@ -30,7 +30,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 
-from benchmarks.common import machine, make_parser
+from benchmarks.common import forked, machine, make_parser
 from jaxvsr import prepare
 from jaxvsr.config import differences, load_config, save_config
 from jaxvsr.data.sources import TFDSClips
@@ -234,14 +234,14 @@ def fuzz(kind: Kind, seeds: range, folder: pathlib.Path) -> list[tuple[int, str]
     """
     base, work, results = folder / "base", folder / "work", folder / "results"
     base.mkdir(parents=True)
-    _forked(lambda: kind.make(base), folder / "make.log", lambda: time.monotonic() + 300)
+    forked(lambda: kind.make(base), folder / "make.log")
     found: list[tuple[int, str]] = []
     while len(found) < len(seeds):
         left = seeds[len(found) :]
         results.write_text("")
 
-        def progress() -> float:  # the file is written after each attempt
-            return results.stat().st_mtime - time.time() + time.monotonic() + LIMIT
+        def hangs(process: int) -> bool:  # the file is written after each attempt
+            return time.time() - results.stat().st_mtime > LIMIT
 
         def work_through(left: range = left) -> None:
             for seed in left:
@@ -249,36 +249,12 @@ def fuzz(kind: Kind, seeds: range, folder: pathlib.Path) -> list[tuple[int, str]
                 with results.open("a") as file:
                     file.write(line + "\n")
 
-        code = _forked(work_through, folder / "log", progress)
+        code = forked(work_through, folder / "log", hangs)
         found += [tuple(json.loads(line)) for line in results.read_text().splitlines()]
         if len(found) < len(seeds):
             end = "took more than a minute" if code == -signal.SIGKILL else f"exit code {code}"
             found.append((seeds[len(found)], end))
     return found
-
-
-def _forked(function: Callable[[], Any], log: pathlib.Path, deadline: Callable[[], float]) -> int:
-    """Runs a function in a forked process; kills it after the deadline, which may move on."""
-    process = os.fork()
-    if not process:
-        code = 1
-        try:
-            with log.open("ab") as file:
-                os.dup2(file.fileno(), 1)
-                os.dup2(file.fileno(), 2)
-            function()
-            code = 0
-        finally:
-            os._exit(code)
-    while True:
-        done, status = os.waitpid(process, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > deadline():
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
-            return -signal.SIGKILL
-        time.sleep(0.05)
 
 
 def main() -> None:

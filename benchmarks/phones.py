@@ -24,9 +24,8 @@ import numpy as np
 from benchmarks.common import machine, make_parser
 from configs.mobile import NETWORKS
 from configs.mobile_rows import ROWS
-from jaxvsr import flops, models
+from jaxvsr import cli, flops, models
 from jaxvsr.evaluation.reports import markdown
-from jaxvsr.export import parse_size
 from jaxvsr.exporting import litert, quantization
 from jaxvsr.exporting.clips import moving_texture
 from jaxvsr.exporting.phone_file import quantize_int8
@@ -129,7 +128,7 @@ def main() -> None:
     unknown = [name for name in names if name not in NETWORKS | ROWS]
     if unknown:
         parser.error(f"unknown network {unknown[0]!r}; expected one of configs/mobile.py's")
-    size = parse_size(options.size)
+    size = cli.parse_size(options.size)
     names = ["SWRN", *(name for name in dict.fromkeys(names) if name != "SWRN")]
     rows = {}
     for name in names:

@@ -25,15 +25,13 @@ import shutil
 import signal
 import tempfile
 import time
-import traceback
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Protocol
 
 import av
 import numpy as np
 
-from benchmarks.common import machine, make_parser
+from benchmarks.common import forked, machine, make_parser
 from jaxvsr import cli, prepare, upscale
 from jaxvsr import main as train_command
 from jaxvsr.config import load_config
@@ -182,41 +180,6 @@ def _leaves(tree: dict) -> list:
     ]
 
 
-def forked(function: Callable[[], object], log: pathlib.Path, kill_after: float = 1e9) -> int:
-    """Runs a function in a forked process, and kills it after some seconds of computing.
-
-    Args:
-        function: its result is the exit code; None: 0.
-        log: receives the output.
-        kill_after: seconds of processor time.
-
-    Returns:
-        The exit code; -SIGKILL if the process was killed.
-    """
-    process = os.fork()
-    if not process:
-        code = 1
-        try:
-            with log.open("ab") as file:
-                os.dup2(file.fileno(), 1)
-                os.dup2(file.fileno(), 2)
-            code = int(str(function() or 0))
-        except SystemExit as exit_:
-            code = int(exit_.code or 0)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    done = 0
-    while not done and _processor_seconds(process) < kill_after:
-        time.sleep(0.002)
-        done, status = os.waitpid(process, os.WNOHANG)
-    if not done:
-        os.kill(process, signal.SIGKILL)
-        _, status = os.waitpid(process, 0)
-    return os.waitstatus_to_exitcode(status)
-
-
 def _processor_seconds(process: int) -> float:
     """Time that a process has computed, which unlike the clock does not depend on other ones."""
     try:
@@ -230,7 +193,11 @@ def result_of(case: Case, folder: pathlib.Path, log: pathlib.Path) -> str:
     """`case.result` from a forked process; "" if it fails."""
     path = log.with_suffix(".result")
     path.unlink(missing_ok=True)
-    code = forked(lambda: path.write_text(case.result(folder)) and None, log)
+
+    def write() -> None:
+        path.write_text(case.result(folder))
+
+    code = forked(write, log)
     return "" if code else path.read_text()
 
 
@@ -285,7 +252,11 @@ def soak(
         instant = rng.uniform(0, expected.seconds)
         drawn = random.Random(rng.random())
         again = attempt > 0
-        code = forked(lambda: case.execute(folder, again, drawn), log, instant)  # noqa: B023
+
+        def reached(process: int, instant: float = instant) -> bool:
+            return _processor_seconds(process) >= instant
+
+        code = forked(lambda: case.execute(folder, again, drawn), log, reached)  # noqa: B023
         if code == -signal.SIGKILL:
             counts["kills"] += 1
             counts["lost"] += not case.intact(folder, expected.result)
@@ -342,7 +313,7 @@ def main() -> None:
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         log, run = top / "log.txt", top / "run"
         write_source(top / "in.mkv")
-        if forked(lambda: prepare.prepare("dead_leaves/test", data_dir=str(top)) and None, log):
+        if forked(lambda: prepare.prepare("dead_leaves/test", data_dir=str(top)), log):
             raise SystemExit(log.read_text())
         cases: list[Case] = [
             Training(top),

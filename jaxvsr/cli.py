@@ -72,6 +72,14 @@ def define_path(name: str, default: str | None, text: str, values: flags.FlagVal
     flags.DEFINE(Path(), name, default, text, flag_values=values)
 
 
+def parse_size(text: str) -> tuple[int, int]:
+    """Parses --size: "180x320" as (180, 320); raises InputError for another text."""
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not found:
+        raise InputError(f"--size must be HEIGHTxWIDTH, for example 180x320; got {text!r}")
+    return int(found[1]), int(found[2])
+
+
 def define_config(values: flags.FlagValues) -> None:
     """Defines --config, and --compile_cache for what a config's model compiles."""
     define_path(

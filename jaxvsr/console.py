@@ -16,6 +16,10 @@ def say(line: str) -> None:
         print(line, flush=True)
 
 
+def be_silent(line: str) -> None:
+    """Drops a line, where a function takes one that receives lines."""
+
+
 @contextlib.contextmanager
 def compiling(what: str, say: Callable[[str], None] = say) -> Iterator[None]:
     """Prints that a program is being compiled, and how long it took.

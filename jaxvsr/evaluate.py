@@ -75,7 +75,8 @@ def score_best(
     masks, film = draw_masks(model, source, protocol, variables)
     drawn |= masks
     report = None
-    if masks and source.has_flow and mask_areas.whole_clips(protocol):
+    measurable = masks and source.has_flow and mask_areas.whole_clips(protocol)
+    if measurable and jax.process_index() == 0:  # which alone prints it
         report = mask_areas.measure(model, source, protocol, variables)
     with contextlib.closing(Summaries(workdir, None)) as summaries:
         publish(result, drawn, config, step, workdir, summaries, report)

@@ -18,7 +18,6 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
 import functools
 import pathlib
-import re
 from typing import Any
 
 from absl import flags
@@ -26,7 +25,8 @@ from absl import flags
 from jaxvsr import cli, presets
 from jaxvsr.config import load_config
 from jaxvsr.errors import InputError
-from jaxvsr.exporting.phone_file import QUANT, Request, export_phone_file, make_folder
+from jaxvsr.exporting.output import make_folder
+from jaxvsr.exporting.phone_file import QUANT, Request, export_phone_file
 from jaxvsr.exporting.phone_graph import as_mobile
 from jaxvsr.exporting.stablehlo import export_stablehlo, write_stablehlo
 from jaxvsr.exporting.web_page import write_page
@@ -36,22 +36,11 @@ FRAMES = 10  # of a clip, in a StableHLO program
 PHONE_FLAGS = ("quant", "calibration", "qat", "prune", "clusters", "page")  # of --format=tflite
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Parses HEIGHTxWIDTH."""
-    match = re.fullmatch(r"([0-9]+)x([0-9]+)", text)
-    if not match:
-        raise InputError(f"--size must be HEIGHTxWIDTH, for example 180x320; got {text!r}")
-    size = int(match[1]), int(match[2])
-    if not all(size):
-        raise InputError(f"--size={text} must be positive")
-    return size
-
-
 def main(value: dict[str, Any]) -> None:
     """Runs the command with the values of its flags."""
     if value["overrides"] and not value["config"]:
         raise InputError("fields of a config need --config=FILE")
-    size, out = parse_size(value["size"]), pathlib.Path(value["out"])
+    size, out = cli.parse_size(value["size"]), pathlib.Path(value["out"])
     phone = value["format"] == "tflite"
     given = [flag for flag in PHONE_FLAGS if value[flag]]
     if not phone and given:

@@ -1,6 +1,7 @@
 """Small files: they appear as a whole or not at all, and are checked before they are read."""
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -59,6 +60,12 @@ def naming(path: pathlib.Path) -> Iterator[None]:
         if error.filename is None:
             raise OSError(error.errno, error.strerror or str(error), str(path)) from error
         raise
+
+
+def digest(path: pathlib.Path) -> str:
+    """Returns the SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_file(path: pathlib.Path) -> None:

@@ -17,7 +17,6 @@ if __name__ == "__main__":  # before the imports, which take seconds
 import dataclasses
 import functools
 import pathlib
-import re
 from typing import Any
 
 import jax
@@ -158,7 +157,7 @@ def _options(value: dict[str, Any], more: tuple[str, ...]) -> Options:
         names=(*value["compare"], *more) or (value["config"],),
         overrides=value["overrides"] | dtype,
         compare=bool(value["compare"]),
-        size=_size(value["size"]) if value["size"] else None,
+        size=cli.parse_size(value["size"]) if value["size"] else None,
         frames=value["frames"],
         batch=value["batch"],
         workdir=path("workdir"),
@@ -171,14 +170,6 @@ def _options(value: dict[str, Any], more: tuple[str, ...]) -> Options:
         topology=value["topology"],
         train=value["train"],
     )
-
-
-def _size(text: str) -> tuple[int, int]:
-    """180x320 -> (180, 320)."""
-    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if not found:
-        raise InputError(f"--size must be HEIGHTxWIDTH, for example 180x320; got {text!r}")
-    return int(found[1]), int(found[2])
 
 
 def _subject(name: str, options: Options) -> measuring.Subject:

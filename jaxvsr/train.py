@@ -48,7 +48,10 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
     # All processes of a run write into one folder.
     first = jax.process_index() == 0
     with locked(workdir / ".lock", f"training in {workdir}") if first else nullcontext():
-        loop.training_loop(config, workdir, opened.model, opened.source, score, trained_on)
+        with loop.stop_signals() as signals:
+            loop.training_loop(
+                config, workdir, opened.model, opened.source, score, trained_on, signals
+            )
         return evaluate.score_best(config, workdir, opened, restore)
 
 

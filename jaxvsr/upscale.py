@@ -27,6 +27,7 @@ from absl import flags
 
 from jaxvsr import cli, presets
 from jaxvsr.config import load_config, plain, shared_fields
+from jaxvsr.console import be_silent
 from jaxvsr.distributed import hosts
 from jaxvsr.errors import InputError
 from jaxvsr.training.state import initial_weights
@@ -74,7 +75,7 @@ def stream(
     """
     numbered = (Frame(pixels, i) for i, pixels in enumerate(_checked(frames)))
     settings = settings or Settings()
-    upscaler = Stream(model, variables, numbered, settings, devices=devices, say=_be_silent)
+    upscaler = Stream(model, variables, numbered, settings, devices=devices, say=be_silent)
     for output in upscaler.outputs():
         yield output.sr
 
@@ -124,10 +125,6 @@ def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
                 f"{first.shape} and {first.dtype}: all must be equal"
             )
         yield pixels
-
-
-def _be_silent(line: str) -> None:
-    """Drops a message."""
 
 
 def main(value: Mapping[str, Any], source: str, output: str) -> None:

@@ -26,7 +26,7 @@ def test_as_a_program(tmp_path):
     ("flags", "message"),
     [
         (["--size=180"], "--size must be HEIGHTxWIDTH, for example 180x320; got '180'"),
-        (["--size=0x320"], "--size=0x320 must be positive"),
+        (["--size=0x320"], "--size must be HEIGHTxWIDTH, .*got '0x320'"),
         (["--size=8x8", "--preset=large"], "no preset 'large'"),
         (["--size=8x8", "--config=basicvsr"], "BasicVSR needs the whole clip for each frame"),
         (["--size=8x8", "--config=swrn"], "swrn needs --checkpoint"),

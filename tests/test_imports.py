@@ -25,7 +25,7 @@ ALLOWED = {
     "distributed": LEAVES,
     "layers": {"distributed", "pixels"},
     "models": {"layers", "distributed", "errors"},
-    "weights": {"models", "errors"},
+    "weights": {"models", "errors", "console"},
     "presets": {"models", "errors"},
     "metrics": {"pixels"},
     "data": LEAVES | {"video"},

@@ -37,9 +37,8 @@ def temporal_profile(scale: int, lq: np.ndarray, gt: np.ndarray, sr: np.ndarray)
     column = gt.shape[2] // 2
     marked = gt[len(gt) // 2].copy()
     marked[:, column - 1 : column + 1] = (255, 60, 0)
-    wide = -(
-        -marked.shape[1] // (2 * len(gt))
-    )  # pixels per frame: half the width of the frame together
+    # Pixels per frame, which together are half as wide as the frame.
+    wide = -(-marked.shape[1] // (2 * len(gt)))
     unrestored = "bicubic" if scale > 1 else "input"
     clips = {unrestored: imresize(lq, scale), "sr": sr, "gt": gt}
     return pictures.side_by_side(

@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +19,7 @@ from jaxvsr.distributed.mesh import make_mesh, replicate_here
 from jaxvsr.evaluation.mask_pictures import masks_by_block
 from jaxvsr.evaluation.protocol import scorers
 from jaxvsr.evaluation.reports import markdown
-from jaxvsr.files import write_text
+from jaxvsr.files import json_text, write_text
 from jaxvsr.pixels import to_integers
 
 STILL = 0.05  # low-resolution pixels per frame: less motion counts as none
@@ -86,7 +85,7 @@ class MaskReport:
     def save(self, path: pathlib.Path) -> pathlib.Path:
         """Writes <path>.md and <path>.json, and returns the path."""
         facts = {**dataclasses.asdict(self), "extreme_blocks": self.extreme}
-        text = json.dumps(facts, indent=2)
+        text = json_text(facts, indent=2)
         write_text(path.with_name(f"{path.name}.md"), f"{self.table()}\n")
         write_text(path.with_name(f"{path.name}.json"), f"{text}\n")
         return path

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import importlib.metadata
-import json
 import math
 import pathlib
 import zlib
@@ -21,9 +20,9 @@ from jaxvsr.evaluation.reports import markdown
 from jaxvsr.exporting import flatbuffer, litert, quantization
 from jaxvsr.exporting.clips import Clip, moving_texture, read_clips
 from jaxvsr.exporting.distillation import distil
+from jaxvsr.exporting.output import make_folder, write_described
 from jaxvsr.exporting.phone_graph import PhoneGraph, phone_graph
 from jaxvsr.exporting.playing import Player, psnr, windows
-from jaxvsr.files import replacing, write_text
 from jaxvsr.training.compression import compress
 
 QUANT = ("fp32", "fp16", "int8")
@@ -102,12 +101,7 @@ def export_phone_file(
     stem = f"{name}_{request.size[0]}x{request.size[1]}_{request.quant}"
     described = describe(changed, data, list(rows.values())[-1], origin)
     path = out / f"{stem}.tflite"
-    try:
-        with replacing(path) as part:
-            part.write_bytes(data)
-        write_text(path.with_suffix(".json"), json.dumps(described, indent=2) + "\n")
-    except OSError as error:
-        raise InputError(f"--out={out} cannot be written: {error}") from error
+    write_described(path, data, described)
     say(table(rows))
     say(f"{'PSNR' if request.calibration else 'PSNR (random texture)'}: against fp32's output")
     say(f"wrote {path} and {path.with_suffix('.json').name}")
@@ -151,17 +145,6 @@ def quantize_int8(graph: PhoneGraph, clips: list[Clip]) -> bytes:
     """Converts a graph into an int8 file that is calibrated on clips."""
     unclipped = litert.convert(dataclasses.replace(graph, clips=False))
     return quantization.int8(unclipped, quantization.calibrate(unclipped, clips))
-
-
-def make_folder(out: pathlib.Path) -> None:
-    """Makes the output folder; raises InputError if it cannot be written."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".jaxvsr"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"--out={out} cannot be written: {error}") from error
 
 
 def measure(graph: PhoneGraph, data: bytes, fp32: bytes, clips: list[Clip]) -> dict[str, Any]:

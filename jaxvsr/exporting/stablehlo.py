@@ -5,7 +5,6 @@ sr = program.call(lq)
 """
 
 import hashlib
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +19,7 @@ import jaxvsr
 from jaxvsr import models
 from jaxvsr.console import say
 from jaxvsr.errors import InputError
-from jaxvsr.files import replacing, write_text
+from jaxvsr.exporting.output import write_described
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -81,12 +80,7 @@ def write_stablehlo(
         "versions": {"jaxvsr": jaxvsr.__version__, "jax": jax.__version__},
     }
     path = out / f"{stem}.stablehlo"
-    try:
-        with replacing(path) as part:
-            part.write_bytes(data)
-        write_text(path.with_suffix(".json"), json.dumps(described, indent=2) + "\n")
-    except OSError as error:
-        raise InputError(f"--out={out} cannot be written: {error}") from error
+    write_described(path, data, described)
     say(f"{described['lq']} -> {described['sr']}")
     say(f"wrote {path} ({len(data):,} bytes) and {path.with_suffix('.json').name}")
     return path

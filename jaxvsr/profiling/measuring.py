@@ -141,9 +141,8 @@ def profile(subjects: Sequence[Subject], rounds: int) -> list[Profile]:
     seconds, peak = [], 0.0
     for _ in range(rounds):
         seconds.append([run.seconds() for run in runs])
-        peak = max(
-            peak, flops.peak()
-        )  # if measured, it is slowed by other processes as the calls are
+        # If it is measured, other processes slow it down as they do the calls.
+        peak = max(peak, flops.peak())
     return [
         dataclasses.replace(
             run.traced.profile(shares), seconds=times, peak=peak, **run.memory(len(runs) == 1)

@@ -1,13 +1,12 @@
 """Checksums of a checkpoint's files: written before it appears, verified before it is read."""
 
-import hashlib
 import json
 import pathlib
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
 from jaxvsr.errors import InputError
-from jaxvsr.files import write_text
+from jaxvsr.files import digest, write_text
 
 NAME = "checksums.json"
 THREADS = 4
@@ -74,7 +73,6 @@ def _read_checksums(folder: pathlib.Path) -> dict[str, str]:
 def _checksum(path: pathlib.Path) -> str | None:
     """Hashes a file; None if it is not there."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        return digest(path)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None

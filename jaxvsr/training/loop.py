@@ -47,6 +47,7 @@ def training_loop(
     source: TFDSClips,
     score: Score,
     degradation: str,
+    signals: list[int],
 ) -> None:
     """Trains a model from the latest checkpoint in the folder of a run, if there is one.
 
@@ -57,6 +58,7 @@ def training_loop(
         source: of the training clips.
         score: called every `eval.every` steps and after the last one.
         degradation: name of the degradation of the training inputs.
+        signals: of `stop_signals`; the first one ends the training.
 
     Raises:
         InputError: the folder holds another run, the initial weights do not fit, or the disk or
@@ -64,20 +66,6 @@ def training_loop(
         FloatingPointError: the loss or a gradient is not finite.
         SystemExit: after SIGTERM or Ctrl-C, once everything is saved.
     """
-    with stop_signals() as signals:
-        _train(config, workdir, model, source, score, degradation, signals)
-
-
-def _train(
-    config: ml_collections.ConfigDict,
-    workdir: pathlib.Path,
-    model: nn.Module,
-    source: TFDSClips,
-    score: Score,
-    degradation: str,
-    signals: list[int],
-) -> None:
-    """As `training_loop`; a signal in the list ends it once everything is saved."""
     checkpoints = Checkpoints(workdir, config.train.keep, degradation)
     done, steps = checkpoints.latest_step() or 0, config.train.steps
     if done >= steps:

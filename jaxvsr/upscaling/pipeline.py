@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxvsr.console import counted, say
+from jaxvsr.console import be_silent, counted, say
 from jaxvsr.errors import InputError
 from jaxvsr.files import sync_file, sync_folder
 from jaxvsr.pixels import to_8_bits, to_16_bits
@@ -47,6 +47,30 @@ from jaxvsr.video.writing import mux, try_encoding
 
 PREVIEW_CONTEXT = 8  # frames before and after the previewed one that the network sees
 QUEUED_BYTES = 2**27  # of frames in the queue between two stages
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What is upscaled, by what network, into what.
+
+    Attributes:
+        media: the input.
+        info: of the input.
+        model, variables: the network.
+        request: the options.
+        settings: how the stream is split.
+        target: kind of the output.
+        encoding: of a video; None: images.
+    """
+
+    media: ImageFolder | VideoFile
+    info: VideoInfo
+    model: nn.Module
+    variables: Any
+    request: Request
+    settings: Settings
+    target: Target
+    encoding: Encoding | None
 
 
 def upscale_file(
@@ -87,8 +111,9 @@ def upscale_file(
         deep = info.deep and target.suffix in WITH_16_BITS
         check_images(target, _size(info, model.scale, request), request.encoder.height)
     settings = dataclasses.replace(settings, deep=deep)
+    work = Work(media, info, model, variables, request, settings, target, encoding)
     own = _own_segments(-(-_count_frames(info, request.part) // request.segment))
-    described = _describe(media, request, target, settings, info, origin)
+    described = _describe(work, origin)
     folder = SegmentFolder(output, described, own, own.start * request.segment)
     leads = jax.process_index() == 0
     with folder.held() if leads else contextlib.nullcontext():
@@ -110,11 +135,11 @@ def upscale_file(
                 say(f"{folder.damage}: computing again from frame {folder.done}")
             if resumes:
                 say(f"resuming after {folder.done} frames")
-            _write(media, info, model, variables, request, settings, folder, encoding, target)
+            _write(work, folder)
             _wait_for_hosts("all segments are complete")
             if leads:
                 folder = SegmentFolder(output, described)
-                _join(folder, target, encoding, _copied_streams(media, request), info)
+                _join(work, folder)
         if leads:
             with folder.explained():
                 folder.place()
@@ -135,46 +160,26 @@ def _wait_for_hosts(event: str) -> None:
         multihost_utils.sync_global_devices(event)
 
 
-def _write(
-    media: ImageFolder | VideoFile,
-    info: VideoInfo,
-    model: nn.Module,
-    variables: Any,
-    request: Request,
-    settings: Settings,
-    folder: SegmentFolder,
-    encoding: Encoding | None,
-    target: Target,
-) -> None:
+def _write(work: Work, folder: SegmentFolder) -> None:
     """Writes the preview and this host's segments; leaves nothing if none is complete."""
     leads = jax.process_index() == 0
     try:
-        if encoding and leads:
+        if work.encoding and leads:
             with folder.explained():
-                copied = _copied_streams(media, request)
-                try_encoding(folder.folder, folder.output.suffix, encoding, copied)
-        if request.preview is not None and leads:
-            _write_preview(media, folder.output, model, variables, request, settings)
-        open_segment = _segment_opener(encoding, folder.whole, target, request)
-        _write_segments(media, info, model, variables, request, settings, folder, open_segment)
+                copied = _copied_streams(work)
+                try_encoding(folder.folder, folder.output.suffix, work.encoding, copied)
+        if work.request.preview is not None and leads:
+            _write_preview(work, folder.output, work.request.preview)
+        _write_segments(work, folder)
     except BaseException:
         if not folder.done and jax.process_count() == 1:
             folder.remove()
         raise
 
 
-def _write_segments(
-    media: ImageFolder | VideoFile,
-    info: VideoInfo,
-    model: nn.Module,
-    variables: Any,
-    request: Request,
-    settings: Settings,
-    folder: SegmentFolder,
-    open_segment: Callable[[pathlib.Path], SegmentWriter],
-) -> None:
+def _write_segments(work: Work, folder: SegmentFolder) -> None:
     """Reads, upscales and writes this host's segments."""
-    height, width = info.size
+    request, (height, width), model = work.request, work.info.size, work.model
     leads = jax.process_index() == 0
     if not leads:  # takes the first host's choices
         _wait_for_hosts("the first host has chosen chunks and tiles")
@@ -183,11 +188,11 @@ def _write_segments(
                 f"{folder.folder} is missing here: all hosts need access to the output's disk"
             )
         folder.resume()
-    settings = dataclasses.replace(settings, **_from_json(folder.choices))
+    settings = dataclasses.replace(work.settings, **_from_json(folder.choices))
     alone = jax.process_count() == 1
-    read = Prefetch(media.frames(request.part, say), _queue_size(height * width * 3))
+    read = Prefetch(work.media.frames(request.part, say), _queue_size(height * width * 3))
     with read as frames:
-        stream = Stream(model, variables, frames, settings, whole=alone, say=say)
+        stream = Stream(model, work.variables, frames, settings, whole=alone, say=say)
         settings = stream.settings
         size = request.segment
         if stream.streams:
@@ -204,34 +209,36 @@ def _write_segments(
         end = folder.own.stop * size
         upscaled = stream.outputs(folder.done, state, size if stream.streams else 0)
         own = itertools.takewhile(lambda output: output.index < end, upscaled)
-        total = min(_count_frames(info, request.part), end) - folder.before
+        total = min(_count_frames(work.info, request.part), end) - folder.before
         begin, done = time.perf_counter(), folder.done
         written = Prefetch(own, _queue_size(height * width * 3 * model.scale**2))
         with written as outputs:
             progress = counted(outputs, total, "frames", 5, done - folder.before)
+            open_segment = _segment_opener(work, folder.whole)
             folder.write(_pictures(progress, request.compare), open_segment, size)
     seconds, count = time.perf_counter() - begin, folder.done - done
     waited = (read.starved + written.blocked) / max(seconds, 1e-9)
     say(f"{count} frames in {seconds:.0f} s; the devices waited for {waited:.0%} of it")
 
 
-def _join(
-    folder: SegmentFolder,
-    target: Target,
-    encoding: Encoding | None,
-    copied: CopiedStreams,
-    info: VideoInfo,
-) -> None:
+def _join(work: Work, folder: SegmentFolder) -> None:
     """Joins the segments of all hosts, and notes that this is done."""
     folder.resume()
     if folder.damage:
         raise InputError(f"{folder.damage}: continue with --resume, which computes it again")
     with folder.explained():
-        if encoding:
-            packets, times = folder.packets(), folder.times()
-            mux(folder.whole, encoding, copied, packets, folder.delay, times, info.time_base)
+        if work.encoding:
+            mux(
+                folder.whole,
+                work.encoding,
+                _copied_streams(work),
+                folder.packets(),
+                folder.delay,
+                folder.times(),
+                work.info.time_base,
+            )
             sync_file(folder.whole)
-        elif target.kind == "folder":
+        elif work.target.kind == "folder":
             folder.remove_other_images()
             sync_folder(folder.whole)
         folder.save_settings(joined=True)
@@ -250,22 +257,14 @@ def _pictures(outputs: Iterable[Output], kind: str) -> Iterator[tuple[int, Pictu
         yield frame.time, Picture(pixels, alpha, frame.profile), output.state
 
 
-def _write_preview(
-    media: ImageFolder | VideoFile,
-    output: pathlib.Path,
-    model: nn.Module,
-    variables: Any,
-    request: Request,
-    settings: Settings,
-) -> None:
-    """Upscales one frame with a few around it, and writes it as a PNG."""
-    index = request.preview or 0
+def _write_preview(work: Work, output: pathlib.Path, index: int) -> None:
+    """Upscales the frame of an index with a few around it, and writes it as a PNG."""
     first = max(index - PREVIEW_CONTEXT, 0)
     frames = itertools.islice(
-        media.frames(request.part, lambda line: None), first, index + PREVIEW_CONTEXT + 1
+        work.media.frames(work.request.part, be_silent), first, index + PREVIEW_CONTEXT + 1
     )
-    settings = dataclasses.replace(settings, chunk=0, deep=False)
-    for shown in Stream(model, variables, frames, settings, say=say).outputs():
+    settings = dataclasses.replace(work.settings, chunk=0, deep=False)
+    for shown in Stream(work.model, work.variables, frames, settings, say=say).outputs():
         if shown.index == index - first:
             path = output.with_name(f"{output.name}.preview.png")
             compare.write_preview(shown.frame.pixels, shown.sr, path)
@@ -305,31 +304,25 @@ def _choose_encoding(
     )
 
 
-def _copied_streams(media: ImageFolder | VideoFile, request: Request) -> CopiedStreams:
-    path = media.path if isinstance(media, VideoFile) else None
-    kinds = COPY if request.copy is None else request.copy
-    return CopiedStreams(path, request.part, tuple(STREAM_KINDS[kind] for kind in kinds))
+def _copied_streams(work: Work) -> CopiedStreams:
+    path = work.media.path if isinstance(work.media, VideoFile) else None
+    kinds = COPY if work.request.copy is None else work.request.copy
+    return CopiedStreams(path, work.request.part, tuple(STREAM_KINDS[kind] for kind in kinds))
 
 
-def _describe(
-    media: ImageFolder | VideoFile,
-    request: Request,
-    target: Target,
-    settings: Settings,
-    info: VideoInfo,
-    origin: dict[str, Any],
-) -> dict[str, Any]:
+def _describe(work: Work, origin: dict[str, Any]) -> dict[str, Any]:
     """Everything that an output's frames depend on."""
+    request = work.request
     return {
-        "input": str(media.path.resolve()),
-        "size": info.size,
-        "contents": media.fingerprint(),
+        "input": str(work.media.path.resolve()),
+        "size": work.info.size,
+        "contents": work.media.fingerprint(),
         **{f"network.{key}": value for key, value in origin.items()},
-        **{key: str(value) for key, value in dataclasses.asdict(settings).items()},
+        **{key: str(value) for key, value in dataclasses.asdict(work.settings).items()},
         **{key: str(value) for key, value in dataclasses.asdict(request.encoder).items()},
         "start": str(request.part.start),
         "end": str(request.part.end),
-        "output": target.suffix,
+        "output": work.target.suffix,
         "quality": request.quality,
         "compare": request.compare,
         "segment": request.segment,
@@ -343,13 +336,12 @@ def _from_json(choices: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if key == "tile" else value for key, value in choices.items()}
 
 
-def _segment_opener(
-    encoding: Encoding | None, whole: pathlib.Path, target: Target, request: Request
-) -> Callable[[pathlib.Path], SegmentWriter]:
+def _segment_opener(work: Work, whole: pathlib.Path) -> Callable[[pathlib.Path], SegmentWriter]:
     """A function that opens a segment of a video, or of images."""
-    if encoding:
+    if encoding := work.encoding:
         return lambda path: segments.PacketWriter(path, encoding)
-    quality, height = request.quality or QUALITY, request.encoder.height
+    target, quality = work.target, work.request.quality or QUALITY
+    height = work.request.encoder.height
 
     def place(index: int) -> pathlib.Path:
         return whole if target.kind == "image" else whole / f"{index:08d}{target.suffix}"

@@ -5,7 +5,7 @@ import json
 import pathlib
 from typing import Any
 
-from jaxvsr.files import write_text
+from jaxvsr.files import digest, write_text
 
 
 class DamagedFile(Exception):
@@ -29,12 +29,6 @@ def read_record(path: pathlib.Path) -> Any:
     except (ValueError, KeyError, TypeError):
         pass
     raise DamagedFile(f"{path} is damaged")
-
-
-def digest(path: pathlib.Path) -> str:
-    """Returns the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def verify(path: pathlib.Path, expected: str) -> None:

@@ -22,9 +22,9 @@ import jax
 import numpy as np
 
 from jaxvsr.errors import InputError
-from jaxvsr.files import sync_file, sync_folder
+from jaxvsr.files import digest, sync_file, sync_folder
 from jaxvsr.locks import locked
-from jaxvsr.upscaling.records import DamagedFile, digest, read_record, verify, write_record
+from jaxvsr.upscaling.records import DamagedFile, read_record, verify, write_record
 from jaxvsr.video.encoding import Encoder, Encoding
 from jaxvsr.video.images import Picture, resize_image, resize_plane, write_picture
 from jaxvsr.video.writing import Packet, reorder_delay

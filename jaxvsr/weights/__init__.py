@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvsr import models
+from jaxvsr.console import be_silent
 from jaxvsr.errors import InputError
 from jaxvsr.models.spynet import SpyNet
 from jaxvsr.weights.basicvsr import BASICVSR
@@ -24,7 +25,7 @@ from jaxvsr.weights.spynet import SPYNET
 from jaxvsr.weights.swrn import SWRN
 from jaxvsr.weights.tensors import printable
 from jaxvsr.weights.vrt import VRT
-from jaxvsr.weights.wrappers import be_silent, unwrap, unwrap_tf
+from jaxvsr.weights.wrappers import unwrap, unwrap_tf
 
 TORCH = {
     "basicvsr": BASICVSR,

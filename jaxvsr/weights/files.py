@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
+from jaxvsr.console import be_silent
 from jaxvsr.errors import InputError
 from jaxvsr.weights import mindspore
 from jaxvsr.weights.tensors import MAX_BYTES, as_array, check_size, is_tensor, printable
 from jaxvsr.weights.tf_files import SAVED, read_tf
-from jaxvsr.weights.wrappers import be_silent, select
+from jaxvsr.weights.wrappers import select
 
 KINDS = ".pth, .pt, .safetensors, .npz, MindSpore's .ckpt, TensorFlow's checkpoint or SavedModel"
 # Beginnings of files that are often taken for weights, and their descriptions.

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jaxvsr.console import be_silent
 from jaxvsr.errors import InputError
 from jaxvsr.weights.tensors import is_tensor, printable
 
@@ -33,10 +34,6 @@ OF_TRAINING = re.compile(
     r"|(module\.)?(n_averaged|num_updates|decay))$"
 )
 NOT_WEIGHTS = re.compile(r"optim|sched|scaler|discriminator|net_d|loss|hyper_param|config|args")
-
-
-def be_silent(line: str) -> None:
-    """Drops a message."""
 
 
 def unwrap(tensors: Mapping[str, Any], say: Callable[[str], None] = be_silent) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import functools
 import http.server
 import importlib.util
+import json
 import shutil
 import subprocess
 import threading
@@ -52,7 +53,7 @@ def exported(tmp_path):
     measured = phone_file.measure(graph, data, data, [texture])
     description = phone_file.describe(graph, data, measured, {})
     (tmp_path / "file.tflite").write_bytes(data)
-    (tmp_path / "file.json").write_text(phone_file.json.dumps(description))
+    (tmp_path / "file.json").write_text(json.dumps(description))
     (tmp_path / "frames.bin").write_bytes(texture.tobytes())
     write_page(tmp_path / "file.tflite")
     return tmp_path, Player(data).upscale(texture)
