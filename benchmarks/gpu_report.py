@@ -1,5 +1,7 @@
 """The results of `benchmarks.gpu`: JSON lines, and tables in Markdown."""
 
+import collections
+import dataclasses
 import json
 import pathlib
 import time
@@ -7,6 +9,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxvsr.evaluation.reports import markdown
+
+PARITY = (
+    ("float32", "relative_l2", ".1e"),
+    ("bfloat16", "relative_l2", ".1e"),
+    ("bfloat16", "psnr", ".1f"),
+)
+Line = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of results; without rows it is left out."""
+
+    title: str
+    heads: Sequence[str]
+    rows: Sequence[list[str]]
 
 
 class Results:
@@ -38,133 +56,122 @@ class Results:
 def report(folder: pathlib.Path) -> str:
     """The results as Markdown, a table a group."""
     latest = Results(folder).latest()
-    ok = [line for line in latest.values() if line["status"] == "ok"]
+    groups: dict[str, list[Line]] = collections.defaultdict(list)
+    for line in latest.values():
+        groups[line["group"] if line["status"] == "ok" else "failed"].append(line)
     machine = latest.get(("run", "machine", ""), {})
     flags = f", XLA_FLAGS={machine['xla_flags']}" if machine.get("xla_flags") else ""
-    parts = [
+    head = (
         f"{machine.get('machine')}{flags}, {machine.get('date')}: `{machine.get('command')}`. "
         "Random weights; times are medians. *: timed while other programs compiled."
-    ]
-
-    def of(group: str) -> list[dict[str, Any]]:
-        return [line for line in ok if line["group"] == group]
-
-    def add(title: str, heads: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
-        if lines:
-            parts.append(f"### {title}\n\n" + markdown(list(heads), [list(x) for x in lines]))
-
-    def ms(line: Mapping[str, Any], key: str = "ms_a_frame") -> str:
-        return f"{line[key]:,.2f}" + ("" if line.get("quiet", True) else "*")
-
-    add(
-        "Ceilings",
-        ("what", "size", "rate"),
-        [
-            (
-                x["name"],
-                x["setting"],
-                f"{x['gb_per_s']:,.0f} GB/s" if "gb_per_s" in x else f"{x['tflops']:,.0f} TFLOP/s",
-            )
-            for x in of("ceilings")
-        ],
     )
-    checked = {(x["name"], x["setting"]): x for x in of("parity")}
-    add(
+    dense = {(x["name"], x["setting"]): x["ms_a_frame"] for x in groups["inference"]}
+    tables = (
+        _ceilings(groups["ceilings"]),
+        _parity(groups["parity"]),
+        _inference(groups["inference"]),
+        _masks(groups["masks"], dense),
+        _training(groups["training"]),
+        _upscaling(groups["upscale"]),
+        _official(groups["official"], dense),
+        _not_measured(groups["failed"]),
+    )
+    parts = [f"### {t.title}\n\n{markdown(list(t.heads), list(t.rows))}" for t in tables if t.rows]
+    return "\n\n".join([head, *parts]) + "\n"
+
+
+def _ceilings(lines: Sequence[Line]) -> Table:
+    def rate(line: Line) -> str:
+        if "gb_per_s" in line:
+            return f"{line['gb_per_s']:,.0f} GB/s"
+        return f"{line['tflops']:,.0f} TFLOP/s"
+
+    rows = [[x["name"], x["setting"], rate(x)] for x in lines]
+    return Table("Ceilings", ("what", "size", "rate"), rows)
+
+
+def _parity(lines: Sequence[Line]) -> Table:
+    checked = {(x["name"], x["setting"]): x for x in lines}
+
+    def cell(name: str, dtype: str, field: str, form: str) -> str:
+        return format(checked[name, dtype][field], form) if (name, dtype) in checked else ""
+
+    return Table(
         "Parity with the official code's numbers (tiny networks, window of the output)",
         ("network", "float32: relative L2", "bfloat16: relative L2", "bfloat16: PSNR (dB)"),
         [
-            (name, *(_cell(checked, (name, dtype), key, form) for dtype, key, form in PARITY))
+            [name, *(cell(name, *column) for column in PARITY)]
             for name in dict.fromkeys(name for name, _ in checked)
         ],
     )
-    add(
-        "Inference, bfloat16, one clip",
-        (
-            "network",
-            "clip",
-            "ms a frame",
-            "frames/s",
-            "memory (GiB)",
-            "TFLOP/s",
-            "% of peak",
-            "compiled (s)",
-        ),
+
+
+def _inference(lines: Sequence[Line]) -> Table:
+    heads = ("network", "clip", "ms a frame", "frames/s", "memory (GiB)", "TFLOP/s", "% of peak")
+    rows = [
         [
-            (
-                *(x["name"], x["setting"], ms(x), f"{1e3 / x['ms_a_frame']:,.1f}"),
-                *(f"{x['gib']:.2f}", f"{x['tflops']:,.1f}", f"{x.get('percent_of_peak', 0):.1f}"),
-                f"{x['compile_s']:.0f}",
-            )
-            for x in of("inference")
-        ],
-    )
-    dense = {(x["name"], x["setting"]): x["ms_a_frame"] for x in of("inference")}
-    add(
+            *(x["name"], x["setting"], _ms(x), f"{1e3 / x['ms_a_frame']:,.1f}"),
+            *(f"{x['gib']:.2f}", f"{x['tflops']:,.1f}", f"{x.get('percent_of_peak', 0):.1f}"),
+            f"{x['compile_s']:.0f}",
+        ]
+        for x in lines
+    ]
+    return Table("Inference, bfloat16, one clip", (*heads, "compiled (s)"), rows)
+
+
+def _masks(lines: Sequence[Line], dense: Mapping[Any, float]) -> Table:
+    rows = []
+    for x in lines:
+        reference, mark = dense.get((x["name"], x["setting"])), "" if x["quiet"] else "*"
+        for kept, value in x["ms_a_frame"].items():
+            cells = f"{value:,.2f}{mark}", _over(value, reference)
+            rows.append([x["name"], x["setting"], kept, *cells])
+    return Table(
         "Gated computation, masks of blobs forced upon every block",
         ("network", "clip", "tokens kept", "ms a frame", "time over dense"),
-        [
-            (*(x["name"], x["setting"], kept), f"{value:,.2f}{'' if x['quiet'] else '*'}", over)
-            for x in of("masks")
-            for kept, value in x["ms_a_frame"].items()
-            for over in [_over(value, dense.get((x["name"], x["setting"])))]
-        ],
+        rows,
     )
-    add(
+
+
+def _training(lines: Sequence[Line]) -> Table:
+    return Table(
         "Training, bfloat16, the official recipe's clips of one device",
         ("network", "batch", "ms a step", "steps/s", "MFU (%)", "memory (GiB)", "compiled (s)"),
         [
-            (
-                *(x["name"], x["setting"], ms(x, "ms"), f"{x['steps_per_s']:.2f}"),
+            [
+                *(x["name"], x["setting"], _ms(x, "ms"), f"{x['steps_per_s']:.2f}"),
                 *(f"{x.get('percent_of_peak', 0):.1f}", f"{x['gib']:.1f}", f"{x['compile_s']:.0f}"),
-            )
-            for x in of("training")
+            ]
+            for x in lines
         ],
     )
-    add(
-        "Upscaling with the built-in network",
-        ("from", "clip", "frames/s"),
-        [(x["name"], x["setting"], f"{x['frames_per_s']:,.0f}") for x in of("upscale")],
+
+
+def _upscaling(lines: Sequence[Line]) -> Table:
+    rows = [[x["name"], x["setting"], f"{x['frames_per_s']:,.0f}"] for x in lines]
+    return Table("Upscaling with the built-in network", ("from", "clip", "frames/s"), rows)
+
+
+def _official(lines: Sequence[Line], dense: Mapping[Any, float]) -> Table:
+    heads = ("network", "precision and clip", "tokens kept", "ms a frame", "memory (GiB)")
+    rows = []
+    for x in lines:
+        ours = dense.get((x["name"].split()[0], x["setting"].partition(", ")[2]))
+        kept = f"{x['kept']:.0%}" if "kept" in x else ""
+        cells = _ms(x), f"{x.get('gib', 0):.2f}", _over(x["ms_a_frame"], ours)
+        rows.append([x["name"], x["setting"], kept, *cells])
+    return Table(
+        "The official PyTorch code on the same device", (*heads, "over ours in bfloat16"), rows
     )
-    add(
-        "The official PyTorch code on the same device",
-        (
-            "network",
-            "precision and clip",
-            "tokens kept",
-            "ms a frame",
-            "memory (GiB)",
-            "over ours in bfloat16",
-        ),
-        [
-            (
-                *(x["name"], x["setting"], f"{x['kept']:.0%}" if "kept" in x else "", ms(x)),
-                f"{x.get('gib', 0):.2f}",
-                _over(
-                    x["ms_a_frame"],
-                    dense.get((x["name"].split()[0], x["setting"].partition(", ")[2])),
-                ),
-            )
-            for x in of("official")
-        ],
-    )
-    failed = [line for line in latest.values() if line["status"] != "ok"]
-    add(
-        "Not measured",
-        ("group", "name", "setting", "reason"),
-        [(x["group"], x["name"], x["setting"], x.get("reason", "interrupted")) for x in failed],
-    )
-    return "\n\n".join(parts) + "\n"
 
 
-PARITY = (
-    ("float32", "relative_l2", ".1e"),
-    ("bfloat16", "relative_l2", ".1e"),
-    ("bfloat16", "psnr", ".1f"),
-)
+def _not_measured(lines: Sequence[Line]) -> Table:
+    rows = [[x["group"], x["name"], x["setting"], x.get("reason", "interrupted")] for x in lines]
+    return Table("Not measured", ("group", "name", "setting", "reason"), rows)
 
 
-def _cell(lines: Mapping[Any, dict[str, Any]], key: Any, field: str, form: str) -> str:
-    return format(lines[key][field], form) if key in lines else ""
+def _ms(line: Line, key: str = "ms_a_frame") -> str:
+    return f"{line[key]:,.2f}" + ("" if line.get("quiet", True) else "*")
 
 
 def _over(value: float, reference: float | None) -> str:

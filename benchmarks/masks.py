@@ -121,7 +121,7 @@ def still_camera(clips: Sequence[np.ndarray]) -> np.ndarray:
 def video_time(model: Any, variables: Any, video: np.ndarray) -> np.ndarray:
     """Wall and processor time of the second half of a video, as `jaxvsr upscale` computes it."""
     frames = itertools.starmap(Frame, zip(video, itertools.count(), strict=False))
-    settings = Settings(chunk=CHUNK, overlap=OVERLAP)
+    settings = Settings(chunk=CHUNK, overlap=OVERLAP, gated=None)
     stream = Stream(model, variables, frames, settings, devices=jax.devices()[:1])
     times = [[time.perf_counter(), time.process_time()] for _ in stream.outputs()]
     return np.subtract(times[-1], times[len(times) // 2])
