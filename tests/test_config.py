@@ -294,11 +294,17 @@ def test_faults_of_a_config_file_are_one_line(tmp_path, text, message):
 
 
 def test_a_colon_in_the_name_of_a_folder_is_no_variant(tmp_path):
-    text = "from jaxvsr.config import defaults\ndef get_config(arg=''):\n    return defaults()\n"
+    text = (
+        "from jaxvsr.config import defaults\n"
+        "def get_config(arg='none'):\n"
+        "    config = defaults()\n"
+        "    config.data.split = arg\n"
+        "    return config\n"
+    )
     (tmp_path / "a:b").mkdir()
     (tmp_path / "a:b" / "mine.py").write_text(text)
-    load_config(f"{tmp_path}/a:b/mine.py")
-    load_config(f"{tmp_path}/a:b/mine.py:tiny")
+    assert load_config(f"{tmp_path}/a:b/mine.py").data.split == "none"
+    assert load_config(f"{tmp_path}/a:b/mine.py:tiny").data.split == "tiny"
 
 
 @pytest.mark.parametrize(
