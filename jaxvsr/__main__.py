@@ -23,9 +23,9 @@ def main() -> None:
     words = sys.argv[1:]
     first = words[0] if words else "--help"
     if first == "--version":
-        print(f"jaxvsr {jaxvsr.__version__}")
+        cli.show(f"jaxvsr {jaxvsr.__version__}")
     elif first in ("--help", "-h", "help"):
-        print(__doc__.strip())
+        cli.show(__doc__.strip())
     elif first in cli.COMMANDS:
         cli.start(first, words=words[1:])
     else:

@@ -143,7 +143,7 @@ def start(name: str, module: str = "", words: Sequence[str] | None = None) -> No
         print(f"jaxvsr {jaxvsr.__version__} {name}: loading libraries", flush=True)
     command = importlib.import_module(module or COMMANDS[name]).command(name)
     if asks_for_help:
-        print(_help(command))
+        show(_help(command))
         sys.exit(0)
     _handle_signals(_interrupt)
     _end_on_second_interrupt()
@@ -155,6 +155,14 @@ def start(name: str, module: str = "", words: Sequence[str] | None = None) -> No
         # when they release arrays of an interpreter that is shutting down.
         os._exit(code)
     sys.exit(0)
+
+
+def show(text: str) -> None:
+    """Prints a text; ends the process quietly where its reader has gone, as in `--help | head`."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os._exit(0)
 
 
 def run_command(command: Command, words: Sequence[str]) -> int:

@@ -135,6 +135,16 @@ def test_the_first_words_come_at_once(words):
     assert seconds < 5  # alone on a machine a third of a second
 
 
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"]])
+def test_help_ends_quietly_where_nobody_reads_it(words):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "jaxvsr", *words]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_importing_the_package_or_the_entry_loads_nothing_heavy():
     """The processes that read data import the main module again."""
     code = (
