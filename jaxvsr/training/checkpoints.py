@@ -24,12 +24,14 @@ from jaxvsr.config import differences
 from jaxvsr.console import say
 from jaxvsr.distributed.mesh import make_mesh, placed
 from jaxvsr.errors import InputError
+from jaxvsr.files import json_text, write_text
 from jaxvsr.training import checksums
 from jaxvsr.training.state import TrainState, Weights, initial_weights, not_finite
 from jaxvsr.weights.rules import some
 
 # Of disks that are full, damaged or not writable.
 DISK_ERRORS = ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM")
+SCORES = "metrics/metrics"  # in the folder of a checkpoint
 LEAST_KEPT = 2  # latest checkpoints, so that a damaged one has one before it
 
 
@@ -128,6 +130,30 @@ class Checkpoints:
                 metrics = {"psnr": float(psnr)}
                 self._psnr[step] = float(psnr)
             self._manager.save(step, args=args, metrics=metrics)
+
+    def scored(self, step: int) -> bool:
+        """Whether a checkpoint has a PSNR."""
+        return step in self._psnr
+
+    def add_score(self, step: int, psnr: float | None) -> None:
+        """Adds the score to a complete checkpoint that was saved without one.
+
+        Args:
+            step: of the checkpoint.
+            psnr: score in dB; None if the state could not be scored, which changes nothing.
+
+        Raises:
+            InputError: the disk is full or cannot be written.
+        """
+        if psnr is None or not math.isfinite(psnr):
+            return
+        self._psnr[step] = float(psnr)
+        if jax.process_index() == 0:
+            path = self._folder / str(step) / SCORES
+            with self._failed_writes_explained():
+                path.parent.mkdir(exist_ok=True)
+                write_text(path, json_text({"psnr": float(psnr)}))
+                checksums.add_checksum(path.parents[1], path)
 
     def save_weights(self, weights: Weights) -> None:
         """Writes weights from elsewhere as the checkpoint of step 0, and waits for it.
@@ -329,7 +355,7 @@ def _scores(folder: pathlib.Path, steps: Iterable[int]) -> dict[int, float]:
     scores = {}
     for step in steps:
         try:
-            psnr = float(json.loads((folder / str(step) / "metrics/metrics").read_text())["psnr"])
+            psnr = float(json.loads((folder / str(step) / SCORES).read_text())["psnr"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if math.isfinite(psnr):

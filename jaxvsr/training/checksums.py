@@ -28,6 +28,19 @@ def write_checksums(folder: pathlib.Path) -> None:
     write_text(folder / NAME, json.dumps(names, indent=1) + "\n")
 
 
+def add_checksum(folder: pathlib.Path, path: pathlib.Path) -> None:
+    """Adds the checksum of a file to those of a checkpoint, if it has any.
+
+    Args:
+        folder: of the checkpoint.
+        path: of the file, in an item of the checkpoint.
+    """
+    names = _read_checksums(folder)
+    if names:
+        names[path.relative_to(folder).as_posix()] = digest(path)
+        write_text(folder / NAME, json.dumps(names, indent=1) + "\n")
+
+
 def damage(folder: pathlib.Path, items: Collection[str] = ()) -> str:
     """Verifies the files of a checkpoint.
 

@@ -68,7 +68,11 @@ def training_loop(
     """
     checkpoints = Checkpoints(workdir, config.train.keep, degradation)
     done, steps = checkpoints.latest_step() or 0, config.train.steps
-    if done >= steps:
+
+    def due(step: int) -> bool:
+        return step > 0 and (step % config.eval.every == 0 or step == steps)
+
+    if done >= steps and (checkpoints.scored(done) or not due(done)):
         say(f"{workdir} holds a finished run of {done} steps: raise train.steps to continue it")
         return
 
@@ -109,6 +113,13 @@ def training_loop(
         memory,
         trace as trace_at,
     ):
+
+        def scores() -> float | None:
+            with progress.paused():
+                return score(state.weights.variables, done, summaries, lambda: bool(signals))
+
+        if due(done) and not checkpoints.scored(done):  # it was stopped in the middle of that
+            checkpoints.add_score(done, scores())
         while done < steps and not (signals or checkpoints.preempted(done)):
             trace_at(done, state)
             with progress.waiting("data"):
@@ -121,15 +132,9 @@ def training_loop(
                 values |= {f"lr/{group}": float(rate(done - 1)) for group, rate in rates.items()}
                 summaries.scalars(done, values)
                 say(progress.line(values))
-            scored = done % config.eval.every == 0 or done == steps
-            if scored or done % config.train.checkpoint_every == 0:
+            if due(done) or done % config.train.checkpoint_every == 0:
                 progress.read()  # raises if not finite: such a state is neither scored nor saved
-                psnr = None
-                if scored:
-                    with progress.paused():
-                        psnr = score(
-                            state.weights.variables, done, summaries, lambda: bool(signals)
-                        )
+                psnr = scores() if due(done) else None
                 with progress.waiting("checkpoint"):
                     checkpoints.save(state, position, psnr)
         trace_at(done, state)

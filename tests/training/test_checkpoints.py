@@ -240,6 +240,21 @@ def test_a_single_checkpoint_to_keep_still_leaves_one_to_fall_back_on(Checkpoint
     assert module.steps_in(tmp_path / "checkpoints") == [2, 3]
 
 
+def test_a_score_is_added_to_a_checkpoint_without_one(Checkpoints, two):
+    checkpoints = Checkpoints(two)
+    checkpoints.save(make_state(3), position=30)
+    checkpoints.close()
+    checkpoints = Checkpoints(two)
+    for psnr in (None, np.inf):
+        checkpoints.add_score(3, psnr)
+        assert not checkpoints.scored(3)
+    checkpoints.add_score(3, 31.5)
+    again = Checkpoints(two)
+    assert again.scored(3) and (again.latest_step(), again.best_step()) == (3, 3)
+    flip(two / "checkpoints/3/metrics/metrics")
+    assert Checkpoints(two).latest_step() == 2
+
+
 def test_checkpoints_without_checksums_are_read(Checkpoints, two):
     """Those of version 0.1."""
     (two / "checkpoints/2/checksums.json").unlink()

@@ -19,6 +19,7 @@ from configs import miavsr, swrn
 from jaxvsr import models, train
 from jaxvsr.distributed.mesh import make_mesh
 from jaxvsr.errors import InputError
+from jaxvsr.evaluation import scoring
 from jaxvsr.training import loop
 from jaxvsr.training.checkpoints import Checkpoints, load_best
 from jaxvsr.training.optimizer import make_optimizer
@@ -110,6 +111,29 @@ def test_a_signal_before_the_first_step_saves_too(data_dir, tmp_path, number):
     assert f"{name}: saved at step {stopped}; run the same command again to resume" in output
     assert "Traceback" not in output and "Exception" not in output
     assert not (workdir / ".lock").exists()
+
+
+def test_a_stop_while_scoring_leaves_the_score_to_the_next_start(data_dir, tmp_path, monkeypatch):
+    changes = {"train.steps": 2, "train.checkpoint_every": 1, "eval.every": 1}
+    config = settings(swrn.get_config, data_dir, **changes)
+    evaluate, stops = scoring.evaluate, iter([True, True, False, True])
+
+    def maybe_stopped(*args, **kwargs):
+        if next(stops, False):
+            signal.raise_signal(signal.SIGTERM)
+            raise scoring.Stopped
+        return evaluate(*args, **kwargs)
+
+    monkeypatch.setattr(scoring, "evaluate", maybe_stopped)
+    for step in (1, 1, 2):  # the second start is stopped while it makes up for the first
+        with pytest.raises(SystemExit):
+            train.train(config, tmp_path)
+        checkpoints = Checkpoints(tmp_path)
+        assert checkpoints.latest_step() == step and not checkpoints.scored(step)
+    train.train(config, tmp_path)
+    scores = {step: values["eval/psnr"] for step, values in reports(tmp_path).items()}
+    assert list(scores) == [1, 2]
+    assert Checkpoints(tmp_path).best_step() == max(scores, key=scores.get)
 
 
 @pytest.mark.slow
