@@ -2,9 +2,9 @@
 
     python -m jaxvsr.main --config=configs/bicubic.py:vid4 --workdir=W --mode=eval
 
-The variants are the benchmarks of configs/protocols.py, and "tiny", the embedded data set. Known
-scores, BI: Vid4 23.78 dB / 0.6347, Y; its clip calendar 20.3945 dB / 0.5720, Y, and
-18.9009 dB / 0.5477, RGB.
+The variants are the benchmarks of configs/protocols.py, also of other inputs ("vid4,crf25"), and
+"tiny", the embedded data set. Known scores, BI: Vid4 23.78 dB / 0.6347, Y; its clip calendar
+20.3945 dB / 0.5720, Y, and 18.9009 dB / 0.5477, RGB.
 """
 
 import ml_collections

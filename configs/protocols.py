@@ -1,6 +1,7 @@
-"""The benchmarks of the literature, and compressed video: the last word of a config's variant.
+"""The benchmarks of the literature: the words of a config's variant after its recipe.
 
     python -m jaxvsr.main --config=configs/miavsr.py:vimeo,vid4 --workdir=W --mode=eval
+    python -m jaxvsr.main --config=configs/rvrt.py:001,reds4,crf25 --workdir=W --mode=eval
     python -m jaxvsr.main --config=configs/bicubic.py:vid4 --workdir=W --mode=eval
     python -m jaxvsr.main --config=configs/swrn.py:real --workdir=W         # or :tiny,real
 
@@ -46,7 +47,16 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     "spmcs30": {"dataset": "test_sets/spmcs30", "split": "test", "channel": "y", "crop": 8},
 }
 
-
+# Inputs that are made while scoring: of the targets by one of the three kinds of BD, or of the
+# data set's inputs, or after a kind of BD, by x264 at a constant rate factor.
+DEGRADATIONS = {
+    "bd": "bd",
+    "duf": "duf",
+    "tecogan": "tecogan",
+    "crf18": "h264(crf=18)",
+    "crf25": "h264(crf=25)",
+    "crf35": "h264(crf=35)",
+}
 REAL = "real"  # training and evaluation on compressed video
 
 
@@ -54,7 +64,7 @@ def split(arg: str, recipes: Sequence[str]) -> tuple[str, str]:
     """Splits a variant into recipe and benchmark.
 
     Args:
-        arg: "vimeo,vid4", "vimeo", or "real", which is "real" of the first recipe.
+        arg: "vimeo,vid4,crf25", "vimeo", or "real", which is "real" of the first recipe.
         recipes: of the config.
     """
     recipe, _, benchmark = arg.partition(",")
@@ -68,16 +78,27 @@ def embedded(config: ml_collections.ConfigDict) -> None:
 
 
 def apply(config: ml_collections.ConfigDict, benchmark: str) -> None:
-    """Changes the evaluation to the protocol of a benchmark; "": no change.
+    """Changes the evaluation to the protocol of a benchmark.
 
-    "real" trains on videos of ordinary quality, blurred, noisy and compressed by x264 at CRF 18 to
-    40, and scores inputs compressed at CRF 28.
+    Args:
+        config: of a recipe.
+        benchmark: words with commas between them, "" for no change: a key of PROTOCOLS, keys of
+            DEGRADATIONS ("tecogan,crf25"), or "real". This trains on videos of ordinary quality,
+            blurred, noisy and compressed by x264 at CRF 18 to 40, and scores inputs compressed at
+            CRF 28.
+
+    Raises:
+        ValueError: an unknown word.
     """
-    if not benchmark:
-        return
-    if benchmark == REAL:
-        config.data.degradation, config.eval.degradation = "compressed", "h264(crf=28)"
-        return
-    if benchmark not in PROTOCOLS:
-        raise unknown_variant(benchmark, *PROTOCOLS, REAL)
-    config.eval.update({"crop": 0, "frames": (), "input": "plain", **PROTOCOLS[benchmark]})
+    degradations = []
+    for word in filter(None, benchmark.split(",")):
+        if word == REAL:
+            config.data.degradation, config.eval.degradation = "compressed", "h264(crf=28)"
+        elif word in DEGRADATIONS:
+            degradations.append(DEGRADATIONS[word])
+        elif word in PROTOCOLS:
+            config.eval.update({"crop": 0, "frames": (), "input": "plain", **PROTOCOLS[word]})
+        else:
+            raise unknown_variant(word, *PROTOCOLS, *DEGRADATIONS, REAL)
+    if degradations:
+        config.eval.degradation = ", ".join(degradations)

@@ -108,7 +108,7 @@ def check_degradations(config: ml_collections.ConfigDict) -> None:
     for name, section in (("data", config.data), ("eval", config.eval)):
         try:
             if section.degradation:
-                parse_degradation(section.degradation)
+                parse_degradation(section.degradation, config.model.get("scale", 4))
         except InputError as error:
             raise InputError(f"{name}.degradation: {error}") from error
 

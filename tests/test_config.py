@@ -159,6 +159,28 @@ def test_every_recipe_can_train_for_real_videos(name):
     check_settings(first)
 
 
+@pytest.mark.parametrize(
+    ("words", "dataset", "degradation"),
+    [
+        ("vid4,crf18", "test_sets/vid4", "h264(crf=18)"),
+        ("crf35", "reds", "h264(crf=35)"),
+        ("vid4,duf", "test_sets/vid4", "duf"),
+        ("udm10,tecogan,crf25", "test_sets/udm10_bd", "tecogan, h264(crf=25)"),
+    ],
+)
+def test_a_benchmark_may_have_other_inputs(words, dataset, degradation):
+    config = load("miavsr", f"reds,{words}")
+    assert (config.eval.dataset, config.eval.degradation) == (dataset, degradation)
+    assert config.data == load("miavsr").data
+    check_settings(config)
+
+
+@pytest.mark.parametrize(("words", "message"), [("crf25,bd", "put it first"), ("bd,duf", "first")])
+def test_inputs_that_cannot_be_combined_are_refused(words, message):
+    with pytest.raises(InputError, match=f"eval.degradation: .*{message}"):
+        check_settings(load("miavsr", f"reds,{words}"))
+
+
 def test_an_unknown_benchmark_names_the_closest():
     with pytest.raises(ValueError, match="no variant 'vid5'.*the closest is 'vid4'"):
         load("miavsr", "reds,vid5")

@@ -165,7 +165,8 @@ def training_batches(
     Yields:
         {"lq" (b, t, h, w, 3) uint8, "gt" (b, t, H, W, 3) uint8, "key" (b,) str}.
     """
-    degradation = parse_degradation(data.degradation) if data.degradation else None
+    degrading = data.degradation
+    degradation = parse_degradation(degrading, source.scale) if degrading else None
     sampler = Sampler(
         source, data.frames, data.crop, data.intervals, data.reverse, seeds=bool(degradation)
     )

@@ -120,7 +120,8 @@ def restored_clips(
         input frame.
     """
 
-    degradation = parse_degradation(protocol.degradation) if protocol.degradation else None
+    chosen = protocol.degradation
+    degradation = parse_degradation(chosen, source.scale) if chosen else None
 
     def read(i: int) -> tuple[np.ndarray, tuple[int, dict[str, np.ndarray]]]:
         frames = source.read(i, range(source.clips[i].length))

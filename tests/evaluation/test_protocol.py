@@ -21,6 +21,8 @@ def test_another_degradation_is_warned_of(capsys):
         ("", "bicubic"),
         ("h264(crf=25)", "bicubic, h264(crf=25)"),
         ("compressed(crf=(20, 30))", "compressed(crf=(20, 30))"),
+        ("duf", "duf"),
+        ("bd, h264(crf=25)", "bd, h264(crf=25)"),
     ],
 )
 def test_a_degradation_replaces_or_follows_that_of_the_data_set(chosen, name):

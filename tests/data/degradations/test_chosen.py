@@ -36,6 +36,15 @@ def rng():
         ),
         ("h264(crf=25)", lambda gt, lq: degradations.h264(lq, crf=25)),
         ("jpeg(quality=40)", lambda gt, lq: degradations.jpeg(lq, 40)),
+        ("bicubic", lambda gt, lq: lq),
+        ("bd", lambda gt, lq: degradations.blur_downsample(gt, "bd")),
+        ("duf", lambda gt, lq: degradations.blur_downsample(gt, "duf")),
+        (
+            "tecogan, jpeg(quality=40), jpeg(quality=30)",
+            lambda gt, lq: degradations.jpeg(
+                degradations.jpeg(degradations.blur_downsample(gt, "tecogan"), 40), 30
+            ),
+        ),
     ],
 )
 def test_a_line_of_text_chooses_a_degradation_and_its_settings(text, expected, clip):
@@ -56,6 +65,9 @@ def test_a_line_of_text_chooses_a_degradation_and_its_settings(text, expected, c
         ("realistic(first=Ordre())", "unknown 'Ordre'; did you mean 'Order'?"),
         ("realistic(first=Order(scale=Walk(2, 1)))", "low <= high"),
         ("compressed((18, 35))", "settings are given by name"),
+        ("bd(scale=2)", "the degradation 'bd' has no setting 'scale'"),
+        ("h264(crf=25), bd", "bd makes lq from gt; put it first"),
+        ("bd, h246(crf=25)", "unknown degradation 'h246'; did you mean 'h264'?"),
         ("compressed(crf=open('x'))", "unknown 'open'"),
         ("compressed(crf=__import__)", "must be a name with settings"),
         ("a b", "must be a name with settings"),
@@ -66,3 +78,9 @@ def test_a_wrong_line_is_explained(text, message):
     with pytest.raises(InputError) as error:
         parse_degradation(text)
     assert message in str(error.value)
+
+
+def test_a_kind_of_bd_that_is_not_defined_for_the_scale_is_refused():
+    assert parse_degradation("duf", 2).of_gt
+    with pytest.raises(InputError, match="the degradation 'bd': .*scale"):
+        parse_degradation("bd", 2)
