@@ -15,6 +15,7 @@ class Source:
     scale = 4
     degradation = "bicubic"
     has_flow = False
+    part = ""
     clips = (Clip("a", 3, 48, 64), Clip("b", 3, 48, 64), Clip("c", 2, 64, 48))
 
     def read(self, clip, frames):

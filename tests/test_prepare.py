@@ -21,7 +21,9 @@ def test_a_data_set_is_prepared_once(tmp_path, capsys):
     words = ["dead_leaves/test", f"--data_dir={tmp_path}"]
     for _ in range(2):
         assert cli.run_command(prepare.command("data"), words) == 0
-        assert f"prepared: {tmp_path}/dead_leaves/test/" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert f"prepared: {tmp_path}/dead_leaves/test/" in out
+        assert "--config.eval.dataset=dead_leaves/test\nsplits: train, val\n" in out
     assert len(TFDSClips("dead_leaves/test", "train", str(tmp_path)).clips) == 2
 
 
@@ -44,6 +46,18 @@ def test_clips_of_ones_own_are_described_by_json(tmp_path):
     [
         ("dead_laves", {}, "unknown data set 'dead_laves'; did you mean 'dead_leaves'"),
         ("xyz", {}, "unknown data set 'xyz'; expected one of: dead_leaves, frames, reds"),
+        ("REDS", {}, "unknown data set 'REDS'; did you mean 'reds'"),
+        ("Vid4", {}, "unknown data set 'Vid4'; did you mean 'test_sets/vid4'"),
+        (
+            "frames/mine",
+            {},
+            r"""no config 'mine'; give the folder .*--config='\{"name": "mine", """,
+        ),
+        ("dead_leaves/test", {"clips": "1"}, "--clips is for reds, .*'dead_leaves' has no parts"),
+        ("reds", {"clips": "0"}, "--clips must be names of clips"),
+        ("reds", {"clips": "300"}, "--clips=300: there are 270 clips"),
+        ("reds/blur-000+270", {}, "there is no clip '270'; clips have names from '000' to '269'"),
+        ("reds", {"config": '{"name": "a", "clips": ["000"]}'}, "choose clips by --clips"),
         ("dead_leaves/smal", {}, "'dead_leaves' has no config 'smal'; did you mean 'small'"),
         ("frames", {}, "frames: name the folder of clips: --config="),
         ("frames", {"config": "{name}"}, "--config is not JSON: .*; got '{name}'"),

@@ -6,7 +6,8 @@ lie in ArrayRecord files, ordered by clip, group of frames, row of tiles, and co
 - "scale", "degradation", "side" (of a tile, gt pixels) and "group" (frames of a tile);
 - "clips": {TFDS split: [[name, frames, H, W] for each clip]};
 - "views", splits that are parts of those: {split: {TFDS split: [names]}};
-- "kinds" of clips, if any: {TFDS split: {name: kind}}.
+- "kinds" of clips, if any: {TFDS split: {name: kind}};
+- "part", of a part alone: {"of": data set, "clips": {split: number of clips of the whole}}.
 """
 
 import abc
@@ -24,7 +25,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from jaxvsr.data import files, tile_codec
+from jaxvsr.data import files, parts, tile_codec
 from jaxvsr.locks import locked
 
 # TFDS holds more than 1 GB of a split in 1,000 temporary files, each sorted in memory, and picks
@@ -130,15 +131,15 @@ def examples(clips: Clips, layout: Layout, index: list) -> Iterator[tuple[int, d
         start = 0
         for group in _groups(name, frames, layout):
             length, *size = group["gt"].shape[:3]
-            parts = list(_tiles(group, layout))
-            for number, part in enumerate(parts):
-                if part is parts[-1]:
+            tiles = list(_tiles(group, layout))
+            for number, tile in enumerate(tiles):
+                if tile is tiles[-1]:
                     # Before the yield, as the consumer may stop after this tile.
                     if not start:
                         index.append([name, 0, *size])
                     index[-1][1] += length
-                yield written * KEY_UNIT, {**part, "key": f"{name}/{start:08d}/{number}"}
-                written += sum(array.nbytes for array in part.values())
+                yield written * KEY_UNIT, {**tile, "key": f"{name}/{start:08d}/{number}"}
+                written += sum(array.nbytes for array in tile.values())
             start += length
         if not start:
             raise ValueError(f"clip {name} has no frames")
@@ -153,8 +154,8 @@ def _tiles(group: Frame, layout: Layout) -> Iterator[dict[str, np.ndarray]]:
         tile_codec.split_into_tiles(x, layout.side if name == "gt" else low)
         for name, x in group.items()
     )
-    for parts in zip(*split, strict=True):
-        named = zip(group, parts, strict=True)
+    for tiles in zip(*split, strict=True):
+        named = zip(group, tiles, strict=True)
         yield {name: tile_codec.encode(x) if name in layout.images else x for name, x in named}
 
 
@@ -263,6 +264,26 @@ class ClipBuilder(
         """Returns the kinds of clips, {split: {name: kind}}; scores are also reported by kind."""
         return {}
 
+    def _select(
+        self,
+        lists: parts.Lists,
+        *,
+        of_each: bool = True,
+        counts: Mapping[str, int] | None = None,
+    ) -> dict[str, list[str]]:
+        """Returns the names of the clips to build.
+
+        Args:
+            lists: all names in each split of `_clips`.
+            of_each: as in `parts.select`.
+            counts: clips in each split of the whole, if the user need not have all of them.
+        """
+        config = self.builder_config
+        if config.whole:
+            counts = dict(counts or {split: len(names) for split, names in lists.items()})
+            self.info.metadata["part"] = {"of": f"{self.name}/{config.whole}", "clips": counts}
+        return parts.select(lists, config.clips, of_each=of_each)
+
     def _from_files(self, splits: Mapping[str, Sequence[files.ClipFiles]]) -> dict[str, Clips]:
         """Returns the clips of files, after a check of all files and of the disk space."""
         layout = self.layout
@@ -309,13 +330,19 @@ class ClipBuilder(
             raise ValueError(f"file_format must be array_record, got {self.info.file_format}")
         try:
             splits = self._clips(dl_manager)
-            self.info.metadata["views"] = self._views(dl_manager)
+            views = self._views(dl_manager)
             self.info.metadata["kinds"] = self._kinds()
         except FileNotFoundError as error:
             instructions = self.MANUAL_DOWNLOAD_INSTRUCTIONS or ""
             raise FileNotFoundError(f"{error}\n{instructions}".rstrip()) from None
+        metadata = self.info.metadata
+        if part := metadata.get("part"):
+            part["clips"] |= {view: sum(map(len, lists.values())) for view, lists in views.items()}
+            stored = {split: {name for name, _ in clips} for split, clips in splits.items()}
+            views = parts.narrow(views, stored)
+        metadata["views"] = views
         index: dict[str, list] = {split: [] for split in splits}
-        self.info.metadata["clips"] = index
+        metadata["clips"] = index
         return {
             split: self._generate_examples(clips, index[split]) for split, clips in splits.items()
         }

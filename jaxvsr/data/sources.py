@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
 
-from jaxvsr.data import tile_codec
+from jaxvsr.data import parts, tile_codec
 from jaxvsr.data.records import FLOWS, VISIBLE
 from jaxvsr.errors import InputError
 
@@ -43,6 +43,8 @@ class TFDSClips:
         scale: of the targets over the inputs.
         degradation: name of the degradation that made the inputs.
         has_flow: whether the true flow is stored.
+        part: which data set the clips are a part of, such as "part of reds/sharp_bicubic (4
+            clips)"; "" for whole data sets.
     """
 
     def __init__(self, dataset: str, split: str, data_dir: str = "") -> None:
@@ -56,7 +58,7 @@ class TFDSClips:
         Raises:
             InputError: the data set is not prepared or damaged, or the split is unknown or empty.
         """
-        command = f"jaxvsr data {dataset}" + (f" --data_dir={data_dir}" if data_dir else "")
+        command = parts.command_for(dataset, data_dir)
         data_dir = data_dir or tfds.core.constants.DATA_DIR
         folder = pathlib.Path(data_dir, dataset)
         self._damaged = (
@@ -81,10 +83,11 @@ class TFDSClips:
     def _open(self, dataset: str, split: str, data_dir: str, command: str) -> None:
         """See `__init__`; the command prepares the data set."""
         unprepared = (
-            f"the data set {dataset!r} is not prepared in {data_dir}. Prepare it once: {command}, "
-            "with --manual_dir=<where you downloaded it to> if it is one that is downloaded by "
-            "hand; docs/data.md says where from"
+            f"the data set {dataset!r} is not prepared in {data_dir}{_prepared(data_dir)}. Prepare "
+            f"it once: {command}"
         )
+        if dataset.partition("/")[0] in parts.BY_HAND:
+            unprepared += "; docs/data.md says where to download it"
         try:
             builder = read_only_builder.builder_from_files(dataset, data_dir=data_dir)
         except tfds.core.DatasetNotFoundError as error:
@@ -103,11 +106,15 @@ class TFDSClips:
                 f"the data set {dataset!r} in {data_dir} was prepared by an older jaxvsr (version "
                 f"{builder.version}). Prepare it again: {command}"
             )
+        whole = metadata.get("part", {"of": "", "clips": {}})
         if split not in stored | views:
+            empty = split in whole["clips"]
             raise InputError(
-                f"data set {dataset!r} has no split {split!r}; expected one of: "
-                f"{', '.join(stored | views)}"
+                f"data set {dataset!r} has no {'clip of ' if empty else ''}split {split!r}; "
+                f"expected one of: {', '.join(stored | views)}"
+                + (f", or more --clips of {whole['of']}" if empty else "")
             )
+        self.part = f"part of {whole['of']} ({whole['clips'][split]} clips)" if whole["of"] else ""
         self.scale, self.degradation = metadata["scale"], metadata["degradation"]
         self.has_flow = "flow_forward" in features
         self._side, self._group = metadata["side"], metadata["group"]
@@ -238,6 +245,14 @@ class TFDSClips:
                 sides = record[f"{name}/shape"].int64_list.value
                 array[window] = np.frombuffer(tile, array.dtype).reshape(sides)
         return out
+
+
+def _prepared(data_dir: str) -> str:
+    """Lists the data sets that are prepared in a folder, for a message; "" if there are none."""
+    found = pathlib.Path(data_dir).glob("*/*/[0-9]*/metadata.json")
+    names = sorted({"/".join(path.parts[-4:-2]) for path in found})
+    listed = ", ".join(names[:8] + ["..."] * (len(names) > 8))
+    return f" (prepared there: {listed})" if names else ""
 
 
 def _put(canvas: np.ndarray, record: Mapping, name: str, time: int, top: int, left: int) -> None:

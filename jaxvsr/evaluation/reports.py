@@ -58,6 +58,7 @@ class Evaluation:
         made = protocol["degradation"]
         words = [
             f"{len(self.clips)} clips",
+            *filter(None, [protocol["part"]]),
             *([] if made == "none" else [f"inputs by {made}"]),
             f"frames {', '.join(map(str, frames))}" if frames else "all frames",
             protocol["channel"].upper(),

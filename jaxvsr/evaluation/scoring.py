@@ -79,6 +79,8 @@ def evaluate(
     fields = plain(protocol).items()
     said = {key: value for key, value in fields if key not in ("every", "space")}
     said |= {"degradation": degradation_of(source, protocol), "dtype": dtype}
+    whole = f"part of {protocol.dataset} ({len(source.clips)} clips)"
+    said["part"] = source.part or (whole if len(clips) < len(source.clips) else "")
     kind_of = {source.clips[i].name: source.clips[i].kind for i in clips if source.clips[i].kind}
     return Evaluation(said, scores, picture, kind_of)
 

@@ -26,6 +26,17 @@ def test_the_table_says_what_was_scored():
     assert title == "made up val: 3 clips, inputs by bicubic, all frames, RGB, computed in bfloat16"
 
 
+def test_a_part_is_not_taken_for_the_whole(monkeypatch, tmp_path):
+    title = score(protocol={"clips": 2}).title()
+    assert title.startswith("made up val: 2 clips, part of made up (3 clips), inputs by")
+    monkeypatch.setattr(Source, "part", "part of reds/blur (4 clips)")
+    result = score()
+    assert result.title().startswith("made up val: 3 clips, part of reds/blur (4 clips), inputs")
+    path = result.save(tmp_path, "set", {"checkpoint": "", "config": {}})
+    for suffix in (".md", ".json"):
+        assert "part of reds/blur (4 clips)" in path.with_suffix(suffix).read_text()
+
+
 def test_files_of_a_score(tmp_path):
     result = score(baseline=True, name="tiny")
     origin = {"checkpoint": "step 7", "config": {"model": {"name": "tiny"}}}

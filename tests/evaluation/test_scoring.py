@@ -57,7 +57,8 @@ def test_the_protocol_is_obeyed():
     np.testing.assert_array_equal(some.scores["model"]["psnr"]["a"], expected)
     assert (
         some.title()
-        == "made up val: 2 clips, inputs by bicubic, frames 1, Y, a border of 4 left out"
+        == "made up val: 2 clips, part of made up (3 clips), inputs by bicubic, frames 1, Y, "
+        "a border of 4 left out"
     )
 
 

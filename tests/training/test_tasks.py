@@ -26,6 +26,7 @@ class Source:
 
     scale = 1
     degradation = "none"
+    part = ""
     clips = (Clip("a", 5, 48, 40), Clip("b", 5, 48, 40))
 
     def read(self, clip, frames, top=0, left=0, size=(48, 40)):

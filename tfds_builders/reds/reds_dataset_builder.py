@@ -4,7 +4,7 @@ import dataclasses
 
 import tensorflow_datasets as tfds
 
-from jaxvsr.data import files, records
+from jaxvsr.data import files, parts, records
 
 # The four training clips that papers use as the test set.
 REDS4 = ("000", "011", "015", "020")
@@ -14,8 +14,8 @@ _LQ = {"sharp_bicubic": "sharp_bicubic/X4", "blur_bicubic": "blur_bicubic/X4", "
 
 # TFDS's config class is not frozen, and a frozen class cannot extend it.
 @dataclasses.dataclass(eq=False, kw_only=True)
-class RedsConfig(tfds.core.BuilderConfig):
-    """Part of REDS; by default all of it. Smaller numbers under another name make an excerpt.
+class RedsConfig(parts.PartConfig):
+    """The frames of lq, and the extent of the files.
 
     Attributes:
         lq: "sharp_bicubic", "blur_bicubic", or "blur" (of the same size as gt).
@@ -32,6 +32,7 @@ class RedsConfig(tfds.core.BuilderConfig):
     size: tuple[int, int] = (720, 1280)
 
     def __post_init__(self):
+        super().__post_init__()
         if self.lq not in _LQ:
             raise ValueError(f"lq must be one of {', '.join(_LQ)}, got {self.lq!r}")
 
@@ -66,33 +67,39 @@ class Builder(records.ClipBuilder):
 
     def _clips(self, dl_manager: tfds.download.DownloadManager) -> dict[str, records.Clips]:
         config = self.builder_config
+        names = [f"{frame:08d}.png" for frame in range(config.num_frames)]
         splits = {}
-        for part, count, shift in (("train", config.num_train, 0), ("val", config.num_val, 240)):
+        for split, clips in self._select(self._names(), of_each=False).items():
+            part, shift = ("train", 0) if split == "train_official" else ("val", 240)
             gt, lq = (
                 files.find_folder(dl_manager.manual_dir, *_places(part, name))
                 for name in (f"{part}_sharp", f"{part}_{_LQ[config.lq]}")
             )
-            names = [f"{frame:08d}.png" for frame in range(config.num_frames)]
-            splits[f"{part}_official"] = [
+            splits[split] = [
                 files.ClipFiles(
-                    f"{clip + shift:03d}",
+                    clip,
                     *(
-                        files.ImageFrames([folder / f"{clip:03d}" / name for name in names])
+                        files.ImageFrames([folder / f"{int(clip) - shift:03d}" / x for x in names])
                         for folder in (gt, lq)
                     ),
                 )
-                for clip in range(count)
+                for clip in clips
             ]
         return self._from_files(splits)
 
-    def _views(self, dl_manager: tfds.download.DownloadManager) -> records.Views:
-        train = [f"{clip:03d}" for clip in range(self.builder_config.num_train)]
-        val = [f"{clip + 240:03d}" for clip in range(self.builder_config.num_val)]
+    def _names(self) -> dict[str, list[str]]:
+        """The names of all clips of each split."""
+        config = self.builder_config
         return {
-            "train": {
-                "train_official": [name for name in train if name not in REDS4],
-                "val_official": val,
-            },
+            "train_official": [f"{clip:03d}" for clip in range(config.num_train)],
+            "val_official": [f"{clip + 240:03d}" for clip in range(config.num_val)],
+        }
+
+    def _views(self, dl_manager: tfds.download.DownloadManager) -> records.Views:
+        names = self._names()
+        train = [name for name in names["train_official"] if name not in REDS4]
+        return {
+            "train": {"train_official": train, "val_official": names["val_official"]},
             "reds4": {"train_official": list(REDS4)},
         }
 

@@ -10,7 +10,9 @@ import reference
 import trees
 from PIL import Image
 
+from jaxvsr.data import parts
 from jaxvsr.data.sources import TFDSClips
+from jaxvsr.errors import InputError
 from tfds_builders.reds import reds_dataset_builder
 
 SIZE = (16, 24)
@@ -70,10 +72,11 @@ def manual_dir(tree, tmp_path):
     return shutil.copytree(tree, tmp_path / "manual")
 
 
-def build(tmp_path, manual_dir, lq="sharp_bicubic"):
+def build(tmp_path, manual_dir, lq="sharp_bicubic", clips=()):
     config = reds_dataset_builder.RedsConfig(
         name="excerpt", lq=lq, num_train=21, num_val=2, num_frames=2, size=SIZE
     )
+    config = parts.part_of(config, clips) if clips else config
     builder = reds_dataset_builder.Builder(data_dir=tmp_path / "data", config=config)
     return trees.build(builder, manual_dir)
 
@@ -120,6 +123,35 @@ def test_frames_are_those_of_the_files(tmp_path, tree, layout, lq):
             np.testing.assert_array_equal(frames["gt"][frame], expected)
             expected = pixels(place[0], folder, place[1], frame)
             np.testing.assert_array_equal(frames["lq"][frame], expected)
+
+
+def test_a_part_needs_the_folders_of_its_clips_alone(tmp_path, manual_dir):
+    for folder in ("val_sharp", "val_sharp_bicubic", "train_sharp/002", "train_blur"):
+        shutil.rmtree(manual_dir / folder)
+    build(tmp_path, manual_dir, clips=2)
+    place = str(tmp_path / "data")
+    train = TFDSClips("reds/excerpt-first2", "train", place)
+    assert [clip.name for clip in train.clips] == ["001"]
+    assert train.part == "part of reds/excerpt (19 clips)"
+    np.testing.assert_array_equal(train.read(0, [1])["gt"][0], pixels("train", "sharp", 1, 1))
+    assert TFDSClips("reds/excerpt-first2", "reds4", place).part == "part of reds/excerpt (4 clips)"
+    build(tmp_path, manual_dir, clips=("000", "011"))
+    reds4 = TFDSClips("reds/excerpt-000+011", "reds4", place)
+    assert [clip.name for clip in reds4.clips] == ["000", "011"]
+    empty = "no clip of split 'train'; expected one of: train_official, reds4, or more --clips"
+    with pytest.raises(InputError, match=empty):
+        TFDSClips("reds/excerpt-000+011", "train", place)
+    with pytest.raises(InputError, match="no split 'valid'"):
+        TFDSClips("reds/excerpt-000+011", "valid", place)
+
+
+def test_the_validation_clips_are_a_part(tmp_path, manual_dir):
+    shutil.rmtree(manual_dir / "train_sharp")
+    build(tmp_path, manual_dir, clips=("241",))
+    source = TFDSClips("reds/excerpt-241", "val_official", str(tmp_path / "data"))
+    np.testing.assert_array_equal(source.read(0, [0])["gt"][0], pixels("val", "sharp", 1, 0))
+    with pytest.raises(InputError, match="no clip '242'; clips have names from '000' to '241'"):
+        build(tmp_path, manual_dir, clips=("242",))
 
 
 def test_the_whole_is_the_official_one():

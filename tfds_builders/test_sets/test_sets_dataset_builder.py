@@ -5,7 +5,7 @@ import pathlib
 
 import tensorflow_datasets as tfds
 
-from jaxvsr.data import files, records
+from jaxvsr.data import files, parts, records
 
 # Names of a clip's folder of frames below a folder with the clip's name.
 _BELOW = {"gt": ("truth",), "bicubic": ("input4",), "bd": ("blur4",)}
@@ -15,7 +15,7 @@ _ABOVE = {"gt": ("GT", "gt"), "bicubic": ("BIx4",), "bd": ("BDx4",)}
 
 # TFDS's config class is not frozen, and a frozen class cannot extend it.
 @dataclasses.dataclass(eq=False, kw_only=True)
-class SetConfig(tfds.core.BuilderConfig):
+class SetConfig(parts.PartConfig):
     """A test set and the degradation of its lq.
 
     Attributes:
@@ -32,6 +32,7 @@ class SetConfig(tfds.core.BuilderConfig):
     given: bool = False
 
     def __post_init__(self):
+        super().__post_init__()
         files.check_degradation(self.degradation, 4)
 
 
@@ -79,11 +80,17 @@ class Builder(records.ClipBuilder):
         lq = {}
         if config.given:
             lq = _clip_folders(dl_manager.manual_dir, config.folders, config.degradation)
-            if lq.keys() != gt.keys():
-                raise ValueError(f"gt has the clips {', '.join(gt)}, lq has {', '.join(lq)}")
-        frames = {name: files.numbered_frames(folder) for name, folder in gt.items()}
+        if isinstance(config.clips, int) and len(gt) != config.num_clips:
+            raise ValueError(
+                f"--clips={config.clips} needs all {config.num_clips} clips of the set, found "
+                f"{', '.join(gt)}: name some of them instead"
+            )
+        chosen = self._select({"test": list(gt)}, counts={"test": config.num_clips})["test"]
+        if missing := [name for name in chosen if config.given and name not in lq]:
+            raise ValueError(f"clip {missing[0]} is in gt, but lq has {', '.join(lq)}")
+        frames = {name: files.numbered_frames(gt[name]) for name in chosen}
         total = sum(map(len, frames.values()))
-        if (len(frames), total) != (config.num_clips, config.num_frames):
+        if not config.whole and (len(frames), total) != (config.num_clips, config.num_frames):
             lengths = ", ".join(f"{name} ({len(paths)})" for name, paths in frames.items())
             raise ValueError(
                 f"expected {config.num_clips} clips of {config.num_frames} frames in all, found "

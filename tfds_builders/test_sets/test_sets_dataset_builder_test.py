@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import trees
 
+from jaxvsr.data import parts
 from jaxvsr.data.degradations import imresize
 from jaxvsr.data.sources import TFDSClips
 from tfds_builders.test_sets import test_sets_dataset_builder
@@ -23,9 +24,10 @@ def write(root, below=""):
             trees.write(path, trees.pixels([number, frame], 16, 24))
 
 
-def build(tmp_path, manual_dir, base="vid4", **fields):
+def build(tmp_path, manual_dir, base="vid4", clips=(), **fields):
     changes = {"num_clips": 2, "num_frames": 8} | fields
     config = dataclasses.replace(CONFIGS[base], name="excerpt", **changes)
+    config = parts.part_of(config, clips) if clips else config
     builder = test_sets_dataset_builder.Builder(data_dir=tmp_path / "data", config=config)
     return trees.build(builder, manual_dir)
 
@@ -64,6 +66,16 @@ def test_low_resolution_frames_may_be_given(tmp_path, degradation, form):
     assert builder.info.metadata["degradation"] == degradation
     frames = TFDSClips("test_sets/excerpt", "test", str(tmp_path / "data")).read(0, [2])
     np.testing.assert_array_equal(frames["lq"][0], trees.pixels([9, 2], 4, 6))
+
+
+def test_a_part_needs_its_clips_alone(tmp_path):
+    write(tmp_path / "manual" / "GT")
+    shutil.rmtree(tmp_path / "manual" / "GT" / "calendar")
+    build(tmp_path, tmp_path / "manual", clips=("walk",))
+    source = TFDSClips("test_sets/excerpt-walk", "test", str(tmp_path / "data"))
+    assert source.clips[0].length == 5 and source.part == "part of test_sets/excerpt (2 clips)"
+    with pytest.raises(ValueError, match="--clips=1 needs all 2 clips of the set, found walk"):
+        build(tmp_path, tmp_path / "manual", clips=1)
 
 
 def test_configs_are_the_sets_and_their_degradations():
@@ -110,7 +122,7 @@ def test_refuses(tmp_path, damage, words):
 def test_refuses_other_clips_in_lq(tmp_path):
     write(tmp_path / "manual" / "GT")
     trees.write(tmp_path / "manual" / "BIx4" / "city" / "0.png", trees.pixels(0, 4, 6))
-    with pytest.raises(ValueError, match="gt has the clips calendar, walk, lq has city"):
+    with pytest.raises(ValueError, match="clip calendar is in gt, but lq has city"):
         build(tmp_path, tmp_path / "manual", given=True)
 
 

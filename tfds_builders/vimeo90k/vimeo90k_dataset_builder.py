@@ -5,7 +5,7 @@ import os
 
 import tensorflow_datasets as tfds
 
-from jaxvsr.data import files, records
+from jaxvsr.data import files, parts, records
 
 _SUBSETS = ("fast", "medium", "slow")
 # Folders in which common tools store the low-resolution frames, beside the data or below.
@@ -17,7 +17,7 @@ _GIVEN = {
 
 # TFDS's config class is not frozen, and a frozen class cannot extend it.
 @dataclasses.dataclass(eq=False, kw_only=True)
-class Vimeo90kConfig(tfds.core.BuilderConfig):
+class Vimeo90kConfig(parts.PartConfig):
     """The degradation of lq.
 
     Attributes:
@@ -36,6 +36,7 @@ class Vimeo90kConfig(tfds.core.BuilderConfig):
         return 1 if self.degradation == "none" else 4
 
     def __post_init__(self):
+        super().__post_init__()
         files.check_degradation(self.degradation, self.scale)
 
 
@@ -72,15 +73,16 @@ class Builder(records.ClipBuilder):
             places = _GIVEN[config.degradation]
             above = [f"../{place}" for place in places]
             lq = files.find_folder(dl_manager.manual_dir, *places, *above)
+        lists = {split: _names(gt.parent / f"sep_{split}list.txt") for split in ("train", "test")}
         return self._from_files(
             {
                 split: [
                     files.ClipFiles(
                         name, _septuplet(gt / name), _septuplet(lq / name) if lq else None
                     )
-                    for name in _names(gt.parent / f"sep_{split}list.txt")
+                    for name in names
                 ]
-                for split in ("train", "test")
+                for split, names in self._select(lists).items()
             }
         )
 

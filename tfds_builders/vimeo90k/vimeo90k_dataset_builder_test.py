@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import trees
 
-from jaxvsr.data import degradations
+from jaxvsr.data import degradations, parts
 from jaxvsr.data.degradations import imresize
 from jaxvsr.data.sources import TFDSClips
 from tfds_builders.vimeo90k import vimeo90k_dataset_builder
@@ -30,8 +30,9 @@ def manual_dir(tmp_path):
     return root
 
 
-def build(tmp_path, manual_dir, **fields):
+def build(tmp_path, manual_dir, clips=(), **fields):
     config = vimeo90k_dataset_builder.Vimeo90kConfig(name="excerpt", size=SIZE, **fields)
+    config = parts.part_of(config, clips) if clips else config
     builder = vimeo90k_dataset_builder.Builder(data_dir=tmp_path / "data", config=config)
     return trees.build(builder, manual_dir)
 
@@ -67,6 +68,17 @@ def test_subsets_are_splits_of_the_same_records(tmp_path, manual_dir):
     assert builder.info.metadata["views"] == {"fast": {"test": ["00001/0002"]}}
     source = TFDSClips("vimeo90k/excerpt", "fast", str(tmp_path / "data"))
     np.testing.assert_array_equal(source.read(0, [3])["gt"][0], pixels(2, 4))
+
+
+def test_a_part_has_the_first_clips_of_each_list(tmp_path, manual_dir):
+    (manual_dir / "sep_fast_testset.txt").write_text("00001/0002\n")
+    shutil.rmtree(manual_dir / "sequences" / "00001" / "0001")
+    metadata = build(tmp_path, manual_dir, clips=1).info.metadata
+    stored = {split: [name for name, *_ in clips] for split, clips in metadata["clips"].items()}
+    assert stored == {"train": ["00001/0003"], "test": ["00001/0002"]}
+    counts = {"train": 2, "test": 1, "fast": 1}
+    assert metadata["part"] == {"of": "vimeo90k/excerpt", "clips": counts}
+    assert build(tmp_path, manual_dir, clips=("00001/0003",)).info.metadata["views"] == {}
 
 
 def test_a_subset_of_other_clips_is_refused(tmp_path, manual_dir):
