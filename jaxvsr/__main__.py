@@ -3,7 +3,7 @@
     jaxvsr upscale in.mp4 out.mp4
     jaxvsr data dead_leaves/small
     jaxvsr train --config=miavsr:tiny --workdir=runs/demo
-    jaxvsr eval --config=miavsr:tiny --workdir=runs/demo
+    jaxvsr eval --workdir=runs/demo
     jaxvsr convert --config=basicvsr --source=official.pth --out=runs/official
     jaxvsr profile --config=miavsr:tiny
     jaxvsr export --preset=swrn --size=180x320 --out=phone

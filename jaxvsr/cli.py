@@ -86,7 +86,8 @@ def define_config(values: flags.FlagValues) -> None:
         "config",
         None,
         "FILE[:VARIANT]. A config of your own, or one of the package from any folder: "
-        "configs/miavsr.py:tiny, miavsr:tiny. --config.x.y=VALUE sets a field of it",
+        "configs/miavsr.py:tiny, miavsr:tiny. By default that of the run in --workdir. "
+        "--config.x.y=VALUE sets a field of it",
         values,
     )
     define_path(
@@ -96,6 +97,12 @@ def define_config(values: flags.FlagValues) -> None:
         '"off": none',
         values,
     )
+
+
+def define_run(values: flags.FlagValues) -> None:
+    """Defines --workdir of a command that only reads a run, also as --checkpoint."""
+    define_path("workdir", "", "Folder of a run, whose best checkpoint is used", values)
+    flags.DEFINE_alias("checkpoint", "workdir", values)
 
 
 def define_hosts(values: flags.FlagValues) -> None:

@@ -120,27 +120,15 @@ def load_config(name: str, overrides: Mapping[str, str] | None = None) -> ml_col
 
     Args:
         name: FILE or FILE:VARIANT. "configs/miavsr.py:tiny" and "miavsr:tiny" find a file of
-            the current folder or else the one of the package; "/my/own.py" is a file.
+            the current folder or else the one of the package; "/my/own.py" is a file. Or the
+            folder of a run, whose config.json is read.
         overrides: field -> value as on a command line: {"model.dim": "32"}.
 
     Raises:
         InputError: unknown file, variant or field, a value of another type, or a fault of the file.
     """
-    file, _, variant = name.partition(":")
-    if match := re.fullmatch(r"(.+\.py):?(.*)", name):  # with a colon in a folder's name, perhaps
-        file, variant = match.groups()
-    path = _find(file)
-    get_config = _module(path).get("get_config")
-    if not callable(get_config):
-        raise InputError(f"{file} is no config: it defines no get_config()")
-    with _explained(path):
-        try:
-            config = get_config(*filter(None, [variant]))
-        except ValueError as error:
-            raise InputError(f"{file}: {error}") from error
-    if not isinstance(config, ml_collections.ConfigDict):
-        raise InputError(f"{file} is no config: get_config() returned {type(config).__name__}")
-    _check_sections(file, config)
+    saved = pathlib.Path(name) / "config.json"
+    config = _from_json(saved) if saved.exists() else _from_python(name)
     known = dict(fields(config))
     for field, text in (overrides or {}).items():
         if field not in known:
@@ -157,6 +145,63 @@ def load_config(name: str, overrides: Mapping[str, str] | None = None) -> ml_col
     for name in PATHS:
         section, _, field = name.partition(".")
         config[section][field] = os.path.expanduser(config[section][field])
+    return config
+
+
+def chosen_name(value: Mapping[str, Any]) -> str:
+    """Returns the config that flags name for `load_config`: --config, or else the run --workdir.
+
+    Raises:
+        InputError: there is neither a config nor a run.
+    """
+    config, workdir = value["config"], value["workdir"]
+    if not config and not (pathlib.Path(workdir) / "config.json").exists():
+        raise InputError(
+            f"--config is missing, and --workdir={workdir} holds no run to take it from"
+        )
+    return config or workdir
+
+
+def chosen_config(value: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """Loads the config of `chosen_name`, with the fields that the command line sets."""
+    return load_config(chosen_name(value), value["overrides"])
+
+
+def _from_json(path: pathlib.Path) -> ml_collections.ConfigDict:
+    """Reads the config of a run; fields that are newer than the run have their defaults."""
+    config = defaults()
+    try:
+        config.update(_with_tuples(read_json(path)))
+    except (TypeError, AttributeError) as error:  # of another type than the default
+        raise InputError(f"{path} is damaged: {error}") from error
+    _check_sections(str(path), config)
+    return config
+
+
+def _with_tuples(value: Any) -> Any:
+    """Turns the lists of a JSON value into tuples, which configs have instead."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(item) for key, item in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
+def _from_python(name: str) -> ml_collections.ConfigDict:
+    """Runs FILE or FILE:VARIANT."""
+    file, _, variant = name.partition(":")
+    if match := re.fullmatch(r"(.+\.py):?(.*)", name):  # with a colon in a folder's name, perhaps
+        file, variant = match.groups()
+    path = _find(file)
+    get_config = _module(path).get("get_config")
+    if not callable(get_config):
+        raise InputError(f"{file} is no config: it defines no get_config()")
+    with _explained(path):
+        try:
+            config = get_config(*filter(None, [variant]))
+        except ValueError as error:
+            raise InputError(f"{file}: {error}") from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise InputError(f"{file} is no config: get_config() returned {type(config).__name__}")
+    _check_sections(file, config)
     return config
 
 

@@ -2,9 +2,8 @@
 
     jaxvsr export --preset=swrn --size=180x320 --out=phone
     jaxvsr export --preset=swrn --size=180x320 --quant=int8 --calibration=frames/ --out=phone
-    jaxvsr export --config=mobile:SORT_2 --checkpoint=runs/sort --size=180x320 --out=phone
-    jaxvsr export --config=miavsr --checkpoint=runs/mia --format=stablehlo --frames=10 \\
-        --size=180x320 --out=server
+    jaxvsr export --workdir=runs/sort --size=180x320 --out=phone
+    jaxvsr export --workdir=runs/mia --format=stablehlo --frames=10 --size=180x320 --out=server
 
 Writes a .tflite file, which runs one frame with the signature frames[, hidden] -> sr[, hidden_out],
 and a .json file, which describes it; this needs pip install 'jaxvsr[export]'. Or writes a
@@ -23,14 +22,13 @@ from typing import Any
 from absl import flags
 
 from jaxvsr import cli, presets
-from jaxvsr.config import load_config
 from jaxvsr.errors import InputError
 from jaxvsr.exporting.output import make_folder
 from jaxvsr.exporting.phone_file import QUANT, Request, export_phone_file
 from jaxvsr.exporting.phone_graph import as_mobile
 from jaxvsr.exporting.stablehlo import export_stablehlo, write_stablehlo
 from jaxvsr.exporting.web_page import write_page
-from jaxvsr.upscale import load_network
+from jaxvsr.upscale import load_network, network_config
 
 FRAMES = 10  # of a clip, in a StableHLO program
 PHONE_FLAGS = ("quant", "calibration", "qat", "prune", "clusters", "page")  # of --format=tflite
@@ -38,8 +36,6 @@ PHONE_FLAGS = ("quant", "calibration", "qat", "prune", "clusters", "page")  # of
 
 def main(value: dict[str, Any]) -> None:
     """Runs the command with the values of its flags."""
-    if value["overrides"] and not value["config"]:
-        raise InputError("fields of a config need --config=FILE")
     size, out = cli.parse_size(value["size"]), pathlib.Path(value["out"])
     phone = value["format"] == "tflite"
     given = [flag for flag in PHONE_FLAGS if value[flag]]
@@ -47,12 +43,12 @@ def main(value: dict[str, Any]) -> None:
         raise InputError(f"--{given[0]} is for --format=tflite")
     if phone and value["frames"]:
         raise InputError("--frames is for --format=stablehlo: a .tflite file runs one frame")
-    config = load_config(value["config"], value["overrides"]) if value["config"] else None
+    config = network_config(value)
     if config and phone:
         from jaxvsr.preflight import create_model  # needs TFDS, which built-in weights do without
 
         as_mobile(create_model(config))
-    model, variables, origin = load_network(config, value["checkpoint"], value["preset"])
+    model, variables, origin = load_network(config, value["workdir"], value["preset"])
     name = config.model.name if config else value["preset"] or presets.DEFAULT
     if phone:
         folder = pathlib.Path(value["calibration"]) if value["calibration"] else None
@@ -82,8 +78,8 @@ def command(name: str) -> cli.Command:
     choice = functools.partial(flags.DEFINE_enum, flag_values=values)
     cli.define_config(values)
     path = functools.partial(cli.define_path, default="", values=values)
-    path("checkpoint", text="Folder of a run, whose best checkpoint is used")
-    text("preset", "", f"Built-in weights without --config: {' or '.join(presets.names())}")
+    cli.define_run(values)
+    text("preset", "", f"Built-in weights without --workdir: {' or '.join(presets.names())}")
     text("size", "", "HEIGHTxWIDTH of the input frames: 180x320")
     choice("format", "tflite", ("tflite", "stablehlo"), "tflite: a phone's file, for LiteRT")
     count("frames", 0, f"Frames of a clip, with --format=stablehlo; default {FRAMES}")

@@ -1,11 +1,12 @@
 """Trains a model, or scores the best checkpoint of a run.
 
     jaxvsr train --config=configs/miavsr.py:tiny --workdir=runs/demo
+    jaxvsr eval --workdir=runs/demo
     jaxvsr eval --config=configs/miavsr.py:vimeo,vid4 --workdir=runs/mia_vimeo
     python -m jaxvsr.main --config=configs/miavsr.py:tiny --workdir=runs/demo [--mode=eval]
 
 The same command again resumes an interrupted training. --config.train.steps=1000 sets a field of
-the config.
+the config. Without --config, that of the run is used.
 """
 
 import pathlib
@@ -40,7 +41,7 @@ def command(name: str) -> cli.Command:
         __doc__,
         main,
         values,
-        required=("config", "workdir"),
+        required=("workdir",),
         after_interruption="run the same command again to resume",
     )
 
@@ -49,10 +50,10 @@ def train_or_score(value: dict[str, Any]) -> None:
     """Runs the command with the values of its flags."""
     # Imported here, since each data loading process imports this module first.
     from jaxvsr import evaluate, train
-    from jaxvsr.config import load_config, shared_fields
+    from jaxvsr.config import chosen_config, shared_fields
     from jaxvsr.distributed import hosts
 
-    config = load_config(value["config"], value["overrides"])
+    config = chosen_config(value)
     workdir, mode = pathlib.Path(value["workdir"]), value["mode"]
     settings = {"mode": mode, "workdir": str(workdir), **shared_fields(config)}
     with hosts.connected(value, settings):

@@ -1,6 +1,7 @@
 """Measures the cost of a model: parameters, GFLOPs, time and memory, here or on TPUs.
 
     jaxvsr profile --config=configs/miavsr.py:tiny --size=180x320
+    jaxvsr profile --workdir=runs/demo --input=clip.mp4
     jaxvsr profile --compare configs/swrn.py configs/basicvsr.py:tiny --json=costs.json
     jaxvsr profile --config=configs/miavsr.py --sweep_keep=sweep.png --rounds=1
     jaxvsr profile --config=configs/swrn.py --topology=v5e:2x2 --train
@@ -25,7 +26,7 @@ import numpy as np
 from absl import flags
 
 from jaxvsr import cli
-from jaxvsr.config import load_config
+from jaxvsr.config import chosen_name, load_config
 from jaxvsr.data.files import Frames, ImageFrames, VideoFrames, numbered_frames
 from jaxvsr.distributed.mesh import enough_memory, make_mesh
 from jaxvsr.errors import InputError
@@ -47,7 +48,7 @@ class Options:
     """The flags' values.
 
     Attributes:
-        names: of the configs.
+        names: of the configs, or the folder of the run.
         overrides: field -> value of the configs.
         size: (h, w) of the input; None if not given, as for all below.
     """
@@ -129,8 +130,8 @@ def main(value: dict[str, Any], *more: str) -> int:
 
 def _options(value: dict[str, Any], more: tuple[str, ...]) -> Options:
     """Parses and checks the flags' values; raises InputError for wrong combinations."""
-    if bool(value["config"]) == bool(value["compare"]):
-        raise InputError("give either --config or --compare")
+    if bool(value["config"] or value["workdir"]) == bool(value["compare"]):
+        raise InputError("give one of --config, --workdir and --compare")
     if more and not value["compare"]:
         raise InputError(f"unexpected argument {more[0]!r}; give several configs after --compare")
     for name, others in (
@@ -154,7 +155,7 @@ def _options(value: dict[str, Any], more: tuple[str, ...]) -> Options:
         return pathlib.Path(value[flag]) if value[flag] else None
 
     return Options(
-        names=(*value["compare"], *more) or (value["config"],),
+        names=(*value["compare"], *more) or (chosen_name(value),),
         overrides=value["overrides"] | dtype,
         compare=bool(value["compare"]),
         size=cli.parse_size(value["size"]) if value["size"] else None,

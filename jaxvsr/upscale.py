@@ -2,9 +2,9 @@
 
     jaxvsr upscale in.mp4 out.mp4
     jaxvsr upscale photo.png large.png
-    jaxvsr upscale frames/ out/ --config=configs/miavsr.py --checkpoint=runs/mia
+    jaxvsr upscale frames/ out/ --workdir=runs/mia
 
-Without --config the weights are those of --preset, which come with the package.
+Without --workdir the weights are those of --preset, which come with the package.
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds
@@ -26,7 +26,7 @@ import numpy as np
 from absl import flags
 
 from jaxvsr import cli, presets
-from jaxvsr.config import load_config, plain, shared_fields
+from jaxvsr.config import chosen_config, plain, shared_fields
 from jaxvsr.console import be_silent
 from jaxvsr.distributed import hosts
 from jaxvsr.errors import InputError
@@ -137,40 +137,54 @@ def main(value: Mapping[str, Any], source: str, output: str) -> None:
     Raises:
         InputError: a flag, the input or the output is wrong.
     """
-    if value["overrides"] and not value["config"]:
-        raise InputError("fields of a config need --config=FILE")
-    config = load_config(value["config"], value["overrides"]) if value["config"] else None
+    config = network_config(value)
     value = {**value, "folder": output.endswith(("/", os.sep))}
     request = _request(value)
     shared = {name: str(value[name]) for name in value if name not in PER_PROCESS}
     shared |= {"input": source, "output": output}
     shared |= shared_fields(config) if config else {}
     with hosts.connected(value, shared):
-        model, variables, origin = load_network(config, value["checkpoint"], value["preset"])
+        model, variables, origin = load_network(config, value["workdir"], value["preset"])
         upscale_file(pathlib.Path(source), pathlib.Path(output), model, variables, request, origin)
 
 
+def network_config(value: Mapping[str, Any]) -> ml_collections.ConfigDict | None:
+    """Loads the config of --config or --workdir; None without them, for a built-in network."""
+    if value["config"] or value["workdir"]:
+        if value["preset"]:
+            raise InputError("--preset has its own weights: leave out --config and --workdir")
+        return chosen_config(value)
+    if value["overrides"]:
+        raise InputError("fields of a config need --workdir=RUN or --config=FILE")
+    return None
+
+
 def load_network(
-    config: ml_collections.ConfigDict | None, checkpoint: str, preset: str
+    config: ml_collections.ConfigDict | None, workdir: str, preset: str
 ) -> tuple[nn.Module, Any, dict[str, Any]]:
-    """Loads a network: returns the model, its variables, and a description of their origin."""
+    """Loads a network.
+
+    Args:
+        config: of the network; None: a built-in one.
+        workdir: of the run that holds its weights; "" for a network without parameters.
+        preset: name of the built-in network; "": the default.
+
+    Returns:
+        The model, its variables, and a description of their origin.
+    """
     if config is None:
-        if checkpoint:
-            raise InputError("--checkpoint needs --config: give the config of the run")
         model, variables, made = presets.load(preset or presets.DEFAULT)
         return model, variables, {"preset": preset or presets.DEFAULT, **made["model"]}
-    if preset:
-        raise InputError("--preset has its own config: leave out --config")
     # Imported here, since they need TFDS and TensorFlow, which built-in weights do without.
     from jaxvsr.preflight import create_model
     from jaxvsr.training.checkpoints import load_best
 
     model = create_model(config)
     init = functools.partial(initial_weights, model, ema=False)
-    if not checkpoint and jax.tree.leaves(jax.eval_shape(init, jax.random.key(0))):
-        raise InputError(f"{config.model.name} needs --checkpoint: give the folder of a run")
-    step, variables, _ = load_best(config, model, pathlib.Path(checkpoint))
-    return model, variables, {"checkpoint": checkpoint, "step": step, **plain(config.model)}
+    if not workdir and jax.tree.leaves(jax.eval_shape(init, jax.random.key(0))):
+        raise InputError(f"{config.model.name} needs --workdir: give the folder of a run")
+    step, variables, _ = load_best(config, model, pathlib.Path(workdir))
+    return model, variables, {"checkpoint": workdir, "step": step, **plain(config.model)}
 
 
 def _request(value: Mapping[str, Any]) -> Request:
@@ -219,8 +233,8 @@ def command(name: str) -> cli.Command:
         for define in (flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_bool)
     )
     cli.define_config(values)
-    cli.define_path("checkpoint", "", "Folder of a run, whose best checkpoint is used", values)
-    text("preset", "", f"Built-in weights without --config: {' or '.join(presets.names())}")
+    cli.define_run(values)
+    text("preset", "", f"Built-in weights without --workdir: {' or '.join(presets.names())}")
     text("start", "", "Time at which to start: 90, 1:30 or 0:01:30.5")
     text("end", "", "Time at which to end")
     text("fps", "", "Frames per second of images; default 25")

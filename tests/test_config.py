@@ -1,5 +1,6 @@
 import dataclasses
 import importlib
+import json
 
 import ml_collections
 import pytest
@@ -350,3 +351,29 @@ def test_a_colon_in_the_name_of_a_folder_is_no_variant(tmp_path):
 def test_fields_of_a_model_have_the_types_of_their_defaults(fields_, message):
     with pytest.raises(ValueError, match=message):
         models.create("miavsr", **fields_)
+
+
+def test_a_runs_folder_is_a_config(tmp_path):
+    """Sections and tuples come back, newer fields have their defaults, fields can be set."""
+    config = load("rvrt", "001")
+    config.optim.lr_steps = ((3, 1e-4), (5, 1e-5))
+    save_config(config, tmp_path)
+    assert load_config(str(tmp_path)).to_dict() == config.to_dict()
+    changed = load_config(str(tmp_path), {"eval.tile": "(9, 0, 0)", "model.dtype": "bfloat16"})
+    assert changed.eval.tile == (9, 0, 0) and changed.model.dtype == "bfloat16"
+    with pytest.raises(InputError, match="no field --config.model.dtpye; did you mean"):
+        load_config(str(tmp_path), {"model.dtpye": "bfloat16"})
+
+    saved = json.loads((tmp_path / "config.json").read_text())
+    del saved["train"]["prune"], saved["eval"]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    older = load_config(str(tmp_path))
+    assert older.train.prune == 0 and older.eval.to_dict() == defaults().eval.to_dict()
+
+
+@pytest.mark.parametrize("train", [7, {"steps": "many"}, {"steps": None}])
+def test_a_damaged_config_of_a_run_is_explained(tmp_path, train):
+    saved = defaults().to_dict() | {"train": train}
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(InputError, match="config.json.* (damaged|must be)"):
+        load_config(str(tmp_path))

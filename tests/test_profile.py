@@ -89,8 +89,7 @@ def test_a_runs_weights_are_taken(tmp_path):
     config = load_config("configs/miavsr.py:tiny", overrides)
     model = create_model(config)
     shapes = jax.eval_shape(functools.partial(initial_weights, model, ema=True), jax.random.key(0))
-    words = [f"--config.{field}={value}" for field, value in overrides.items()]
-    words += ["--size=12x20", "--frames=2", "--rounds=1"]
+    words = ["--size=12x20", "--frames=2", "--rounds=1"]
     for kept, run in ((1.0, tmp_path / "all"), (0.0, tmp_path / "none")):
 
         def value(path, leaf, kept=kept):
@@ -102,7 +101,7 @@ def test_a_runs_weights_are_taken(tmp_path):
         with contextlib.closing(Checkpoints(run)) as checkpoints:
             checkpoints.save_weights(jax.tree_util.tree_map_with_path(value, shapes))
         path = run / "costs.json"
-        assert main([MIA, *words, f"--workdir={run}", f"--json={path}"]) == 0
+        assert main([*words, f"--workdir={run}", f"--json={path}"]) == 0
         (found,) = json.loads(path.read_text())["models"]
         assert found["weights"] == f"step 0 of {run}"
         assert set(found["keep_ratios"].values()) == {kept}
@@ -209,8 +208,9 @@ class TestCompilingForTPUs:
         ),
         ([SWRN, "--config.model.dim=wide"], "model.dim=wide must be of the type of 16"),
         ([SWRN, "--cofnig.model.dim=8"], "Unknown command line flag .cofnig.model.dim"),
-        ([], "give either --config or --compare"),
-        ([SWRN, "--compare", "configs/swrn.py"], "give either --config or --compare"),
+        ([], "give one of --config, --workdir and --compare"),
+        ([SWRN, "--compare", "configs/swrn.py"], "give one of --config, --workdir and --compare"),
+        (["--workdir=nowhere"], "--config is missing, and --workdir=nowhere holds no run"),
         (["--compare", "configs/swrn.py", "--topology=v5e:2x2"], "--compare and --topology cannot"),
         ([SWRN, "--workdir=W", "--topology=v5e:2x2"], "--topology and --workdir cannot"),
         ([SWRN, "--sweep_keep=a.png"], "--sweep_keep: configs/swrn.py has no masks"),

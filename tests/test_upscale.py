@@ -36,8 +36,7 @@ def test_the_command(tmp_path):
         checkpoints.save_weights(weights)
     source = videos.write(tmp_path / "a.mkv", videos.blocks(12), sound=True)
     command = [sys.executable, "-m", "jaxvsr.upscale", source, tmp_path / "b.mkv"]
-    flags = ["--config=configs/swrn.py:tiny", "--start=0:00.2", "--lossless", "--copy=subtitles"]
-    command += [*flags, f"--checkpoint={workdir}"]
+    command += ["--start=0:00.2", "--lossless", "--copy=subtitles", f"--workdir={workdir}"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = videos.read(tmp_path / "b.mkv")
@@ -64,9 +63,11 @@ def test_the_default_is_the_built_in_network(tmp_path):
     ("flags", "message"),
     [
         (["--preset=large"], f"no preset 'large', only .*{presets.DEFAULT}"),
-        (["--preset=swrn", "--config=configs/swrn.py"], "--preset has its own config"),
-        (["--checkpoint=runs/mine"], "--checkpoint needs --config"),
-        (["--config=configs/swrn.py"], "swrn needs --checkpoint"),
+        (["--preset=swrn", "--config=configs/swrn.py"], "--preset has its own weights"),
+        (["--preset=swrn", "--workdir=runs/mine"], "--preset has its own weights"),
+        (["--checkpoint=runs/mine"], "--config is missing, and --workdir=runs/mine holds no run"),
+        (["--config=configs/swrn.py"], "swrn needs --workdir"),
+        (["--config.model.dim=8"], "fields of a config need --workdir=RUN or --config=FILE"),
         (["--tile=320"], "--tile must be WIDTHxHEIGHT, for example 320x180; got '320'"),
         (["--start=1m"], "a time must be like 90"),
     ],
