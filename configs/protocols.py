@@ -19,8 +19,10 @@ from jaxvsr.config import unknown_variant
 PROTOCOLS: dict[str, dict[str, Any]] = {
     # Training clips 000, 011, 015 and 020, all 100 frames, RGB.
     "reds4": {"dataset": "reds", "split": "reds4"},
-    # The 30 validation clips, which the literature trains on: only for the official split.
+    # The 30 validation clips, which the literature trains on: only for the official split ...
     "reds_official": {"dataset": "reds", "split": "val_official"},
+    # ... as the mobile challenges and FANI's work log score them: outputs are not rounded.
+    "reds30": {"dataset": "reds", "split": "val_official", "rounded": False},
     # The fourth frame of each of 7,824 septuplets, Y. VRT repeats the last frame, BasicVSR and
     # RVRT mirror the septuplet; MIA-VSR, IIA-VSR and PSRT do neither.
     "vimeo90k_t": {"dataset": "vimeo90k", "split": "test", "channel": "y", "frames": (3,)},
@@ -46,6 +48,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     # All frames of thirty clips, Y, a border left out.
     "spmcs30": {"dataset": "test_sets/spmcs30", "split": "test", "channel": "y", "crop": 8},
 }
+PLAIN = {"crop": 0, "frames": (), "input": "plain", "rounded": True}  # unless it says otherwise
 
 # Inputs that are made while scoring: of the targets by one of the three kinds of BD, or of the
 # data set's inputs, or after a kind of BD, by x264 at a constant rate factor.
@@ -97,7 +100,7 @@ def apply(config: ml_collections.ConfigDict, benchmark: str) -> None:
         elif word in DEGRADATIONS:
             degradations.append(DEGRADATIONS[word])
         elif word in PROTOCOLS:
-            config.eval.update({"crop": 0, "frames": (), "input": "plain", **PROTOCOLS[word]})
+            config.eval.update({**PLAIN, **PROTOCOLS[word]})
         else:
             raise unknown_variant(word, *PROTOCOLS, *DEGRADATIONS, REAL)
     if degradations:

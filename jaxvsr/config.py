@@ -106,6 +106,8 @@ def defaults() -> ml_collections.ConfigDict:
     evaluation.noise = 0.0  # level of Gaussian noise added to the input, on 0..255
     evaluation.metrics = ("psnr", "ssim")  # also "gmsd", "niqe", "tof"
     evaluation.niqe_parameters = ""  # NIQE's statistics of pristine images: .npz or .mat
+    evaluation.rounded = True  # PSNR and SSIM of 8-bit outputs; False: not rounded
+    evaluation.self_ensemble = False  # mean of the outputs for 8 flips and transposes of the input
     evaluation.input = "plain"  # "mirror", "repeat": see evaluation.restoring.as_input
     evaluation.tile = (0, 0, 0)  # tile size: frames, height, width, input pixels; 0: all
     evaluation.overlap = (2, 20, 20)  # of neighboring tiles

@@ -43,7 +43,7 @@ def score_run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evalu
         InputError: the run or the data does not exist, or the run is of another model.
     """
     opened = preflight(config, workdir, train=False)
-    restore = make_restorer(opened.model, config.eval.space)
+    restore = make_restorer(opened.model, config.eval.space, config.eval.self_ensemble)
     return score_best(config, workdir, opened, restore)
 
 

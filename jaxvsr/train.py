@@ -43,7 +43,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
     scored = degradation_of(opened.eval_source, config.eval)
     warn_of_other_degradation(trained_on, scored, config.eval.dataset)
     make_workdir(workdir)
-    restore = make_restorer(opened.model, config.eval.space)
+    restore = make_restorer(opened.model, config.eval.space, config.eval.self_ensemble)
     score = functools.partial(_score, restore, opened.eval_source, config)
     # All processes of a run write into one folder.
     first = jax.process_index() == 0

@@ -199,6 +199,7 @@ def _request(value: Mapping[str, Any]) -> Request:
                 space=value["space"],
                 warm_up=value["warm_up"],
                 noise=value["noise"],
+                self_ensemble=value["self_ensemble"],
                 gated=None,
             ),
             encoder=EncoderOptions(
@@ -272,6 +273,11 @@ def command(name: str) -> cli.Command:
         "Standard deviation of the input's noise on 0..255, for denoising networks",
         lower_bound=0,
         flag_values=values,
+    )
+    number(
+        "self_ensemble",
+        False,
+        "Average the outputs for 8 flips and transposes of the input; takes 8 times as long",
     )
     whole("space", 1, "Number of devices that share each frame")
     whole("segment", SEGMENT, "Frames per segment", lower_bound=1)

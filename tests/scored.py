@@ -41,6 +41,8 @@ def protocol(**changes):
         "every": 10,
         "metrics": ("psnr", "ssim"),
         "niqe_parameters": "",
+        "rounded": True,
+        "self_ensemble": False,
         "input": "plain",
         "tile": (0, 0, 0),
         "overlap": (0, 0, 0),

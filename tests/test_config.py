@@ -142,7 +142,7 @@ def test_fields_are_the_leaves():
 @pytest.mark.parametrize("benchmark", protocols.PROTOCOLS)
 def test_every_benchmark_can_be_asked_of_every_model(name, benchmark):
     config = load(name, benchmark if name == "bicubic" else f"{VARIANTS[name][1]},{benchmark}")
-    expected = {"crop": 0, "frames": (), "input": "plain"} | protocols.PROTOCOLS[benchmark]
+    expected = protocols.PLAIN | protocols.PROTOCOLS[benchmark]
     assert {field: config.eval[field] for field in expected} == expected
     check_settings(config)
     create_model(config)

@@ -51,16 +51,16 @@ def scorers(protocol: ml_collections.ConfigDict) -> dict[str, Callable]:
         protocol: the `eval` section of a config.
 
     Returns:
-        Functions of sr and gt (t, h, w, 3) uint8 that return a score for each frame; NIQE's is NaN
-        for a frame without texture, all others are finite.
+        Functions of sr and gt (t, h, w, 3), uint8 or float in [0, 1], that return a score for each
+        frame; NIQE's is NaN for a frame without texture, all others are finite.
 
     Raises:
         InputError: eval.niqe_parameters cannot be read.
     """
-    crop, channel = protocol.crop, protocol.channel
+    crop, channel, rounded = protocol.crop, protocol.channel, protocol.rounded
     by_name: dict[str, Callable] = {
-        "psnr": lambda sr, gt: np.minimum(metrics.psnr(sr, gt, crop, channel), MAX_PSNR),
-        "ssim": functools.partial(metrics.ssim, crop=crop, channel=channel),
+        "psnr": lambda sr, gt: np.minimum(metrics.psnr(sr, gt, crop, channel, rounded), MAX_PSNR),
+        "ssim": functools.partial(metrics.ssim, crop=crop, channel=channel, quantize=rounded),
         "gmsd": functools.partial(metrics.gmsd, crop=crop),
         "tof": metrics.tof,
     }

@@ -71,6 +71,10 @@ class Evaluation:
             words.append(f"noise of {protocol['noise']:g}")
         if protocol["input"] != "plain":
             words.append(f"input {protocol['input']}")
+        if protocol["self_ensemble"]:
+            words.append("self-ensemble of 8")
+        if not protocol["rounded"]:
+            words.append("not rounded")
         if any(protocol["tile"]):
             words.append(f"in tiles of {'x'.join(map(str, protocol['tile']))}")
         if protocol["dtype"]:

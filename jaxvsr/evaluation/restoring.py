@@ -15,6 +15,7 @@ from jaxvsr.console import AnnouncedFunction
 from jaxvsr.distributed.mesh import enough_memory, make_mesh, replicate_here, split_batch
 from jaxvsr.distributed.spatial_sharding import by_rows
 from jaxvsr.evaluation import tiles
+from jaxvsr.layers.self_ensemble import self_ensemble
 from jaxvsr.layers.sown import sown
 from jaxvsr.models import network_input
 from jaxvsr.pixels import to_integers
@@ -26,12 +27,13 @@ Item = TypeVar("Item")
 INPUTS = ("plain", "mirror", "repeat")
 
 
-def make_restorer(model: nn.Module, space: int = 1) -> Restorer:
+def make_restorer(model: nn.Module, space: int = 1, ensemble: bool = False) -> Restorer:
     """Makes a function that restores clips on the devices of this host, each device its own clips.
 
     Args:
         model: the network.
         space: number of devices that share each clip, by rows of its frames.
+        ensemble: whether outputs are means over eight orientations of the input.
 
     Returns:
         A function of variables and lq (b, t, h, w, 3) uint8, or as `network_input` takes it. It
@@ -41,10 +43,14 @@ def make_restorer(model: nn.Module, space: int = 1) -> Restorer:
     mesh = make_mesh(jax.local_devices(), space)
 
     def restore(variables: Any, lq: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        sr, state = model.apply(variables, network_input(model, lq), mutable="aux")
-        masks = sown(state.get("aux", {}), "mask")  # each (t, b, h, w)
-        computed = jnp.moveaxis(sum(masks) / len(masks), 0, 1) if masks else None
-        return sr, computed
+        def once(lq: jax.Array) -> list[jax.Array]:
+            sr, state = model.apply(variables, lq, mutable="aux")
+            masks = sown(state.get("aux", {}), "mask")  # each (t, b, h, w)
+            return [sr, jnp.moveaxis(sum(masks) / len(masks), 0, 1)[..., None]] if masks else [sr]
+
+        lq = network_input(model, lq)
+        sr, *computed = self_ensemble(once, lq) if ensemble else once(lq)
+        return sr, computed[0][..., 0] if computed else None
 
     def describe(variables: Any, lq: jax.Array) -> str:
         clips, frames, height, width, _ = lq.shape
@@ -110,6 +116,7 @@ def restore_clips(
     clips: Iterable[tuple[np.ndarray, Item]],
     *,
     rule: str = "plain",
+    rounded: bool = True,
     tile: tiles.Triple = (0, 0, 0),
     overlap: tiles.Triple = (0, 0, 0),
     multiple: tiles.Triple = (1, 1, 1),
@@ -122,6 +129,7 @@ def restore_clips(
         variables: of the model, replicated.
         clips: pairs of lq (t, h, w, 3) uint8, or as `network_input` takes it, and any item.
         rule: of `as_input`.
+        rounded: whether outputs are rounded to 8 bits.
         tile: frames, height and width of a tile, in input pixels; 0: all.
         overlap: of neighboring tiles, likewise.
         multiple: axes without tiles are padded to multiples of these by mirroring at the end; the
@@ -129,8 +137,8 @@ def restore_clips(
         space: as in `make_restorer`.
 
     Yields:
-        For each clip: its item, sr (t, H, W, 3) uint8, and the fraction of blocks that computed
-        each token (t, h, w), or None.
+        For each clip: its item, sr (t, H, W, 3) uint8, or float32 if not rounded, and the fraction
+        of blocks that computed each token (t, h, w), or None.
 
     Raises:
         InputError: a device's memory is too small for a clip or a tile.
@@ -157,13 +165,14 @@ def restore_clips(
             outputs = tiles.by_tiles(restore_together, padded, tile, overlap, at_once)
             outputs = [tiles.crop_ends(x, padded.shape, given.shape) for x in outputs]
             sr, *computed = (as_output(output, rule) for output in outputs)
-            yield item, to_integers(sr), computed[0][..., 0] if computed else None
+            sr = to_integers(sr) if rounded else sr
+            yield item, sr, computed[0][..., 0] if computed else None
         return
     for _, alike in itertools.groupby(clips, key=lambda clip: clip[0].shape):
         while group := list(itertools.islice(alike, at_once)):
             inputs = [as_input(lq, rule) for lq, _ in group]
             mirrored = [tiles.mirror_ends(lq, whole) for lq in inputs]
-            finish = functools.partial(_finish, rule=rule, length=len(inputs[0]))
+            finish = functools.partial(_finish, rule=rule, length=len(inputs[0]), rounded=rounded)
             outputs = restore_together(mirrored, finish)
             for i, (_, item) in enumerate(group):
                 shapes = mirrored[i].shape, inputs[i].shape
@@ -171,8 +180,8 @@ def restore_clips(
                 yield item, sr, computed[0][..., 0] if computed else None
 
 
-@functools.partial(jax.jit, static_argnames=("rule", "length"))
-def _finish(outputs: list[jax.Array], rule: str, length: int) -> list[jax.Array]:
-    """Crops the outputs to `length` frames and converts sr to uint8 before it goes to the host."""
+@functools.partial(jax.jit, static_argnames=("rule", "length", "rounded"))
+def _finish(outputs: list[jax.Array], rule: str, length: int, rounded: bool) -> list[jax.Array]:
+    """Crops the outputs to `length` frames and rounds sr before it goes to the host."""
     sr, *computed = (as_output(x[:, :length], rule) for x in outputs)
-    return [to_integers(sr), *computed]
+    return [to_integers(sr) if rounded else sr, *computed]

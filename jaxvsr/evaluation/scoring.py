@@ -60,18 +60,22 @@ def evaluate(
     scores: dict = {method: {metric: {} for metric in metrics} for method in methods}
     scored = list(protocol.frames) or slice(None)
     picture = np.zeros((0, 0, 3), np.uint8)
-    restored = restored_clips(restore, source, protocol, variables, own)
+    restored = restored_clips(restore, source, protocol, variables, own, protocol.rounded)
+
+    def upsample(lq: np.ndarray) -> np.ndarray:
+        return imresize(lq if protocol.rounded else lq / np.float32(255), source.scale)
 
     def compiling() -> float:  # once for each size of clips
         return getattr(restore, "compile_seconds", 0.0)
 
     for i, lq, gt, sr, computed in counted(restored, len(own), "clips", excluded=compiling):
         for method in methods:
-            output = sr if method == name else imresize(lq, source.scale)
+            output = sr if method == name else upsample(lq)
             for metric, score in metrics.items():
                 scores[method][metric][source.clips[i].name] = score(output[scored], gt[scored])
         if not picture.size:
-            picture = comparison(source.scale, len(gt) // 2, lq, gt, sr, computed)
+            shown = sr if protocol.rounded else to_integers(sr)
+            picture = comparison(source.scale, len(gt) // 2, lq, gt, shown, computed)
         if stop():
             raise Stopped
     if jax.process_count() > 1:
@@ -113,13 +117,14 @@ def restored_clips(
     protocol: ml_collections.ConfigDict,
     variables: Any,
     clips: Iterable[int],
+    rounded: bool = True,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]]:
     """Restores clips by a protocol.
 
     Yields:
         For each clip: its index, lq, gt and sr (t, h, w, 3) uint8, and the fraction of blocks
-        that computed each token (t, h, w), or None. For interpolated frames, lq is the nearest
-        input frame.
+        that computed each token (t, h, w), or None. Not rounded, sr is float32. For interpolated
+        frames, lq is the nearest input frame.
     """
 
     chosen = protocol.degradation
@@ -148,6 +153,7 @@ def restored_clips(
         variables,
         map(read, clips),
         rule=protocol.input,
+        rounded=rounded,
         tile=tuple(protocol.tile),
         overlap=tuple(protocol.overlap),
         multiple=tuple(protocol.multiple),

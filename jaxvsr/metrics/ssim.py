@@ -16,13 +16,16 @@ C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 ROWS, BLOCK = 48, 8
 
 
-def ssim(sr: Frames, gt: Frames, crop: int = 0, channel: str = "rgb") -> Float64[np.ndarray, "*n"]:
+def ssim(
+    sr: Frames, gt: Frames, crop: int = 0, channel: str = "rgb", quantize: bool = True
+) -> Float64[np.ndarray, "*n"]:
     """SSIM of each frame, with an 11x11 Gaussian window of sigma 1.5 inside the frame.
 
     Args:
-        sr, gt: (..., h, w, 3) RGB, uint8, or float in [0, 1], which is rounded to 8 bits.
+        sr, gt: (..., h, w, 3) RGB, uint8, or float in [0, 1].
         crop: width of the border that is not scored, pixels.
         channel: "rgb", the mean over three channels, or "y".
+        quantize: whether floats are rounded to 8 bits.
 
     Returns:
         (...) float64.
@@ -33,10 +36,11 @@ def ssim(sr: Frames, gt: Frames, crop: int = 0, channel: str = "rgb") -> Float64
     Source: Wang et al., "Image quality assessment: from error visibility to structural
         similarity", section III; BasicSR's calculate_ssim.
     """
-    return by_frame(functools.partial(_frame, crop=crop, channel=channel), sr, gt)
+    frame = functools.partial(_frame, crop=crop, channel=channel, quantize=quantize)
+    return by_frame(frame, sr, gt)
 
 
-def _frame(sr: np.ndarray, gt: np.ndarray, crop: int, channel: str) -> float:
+def _frame(sr: np.ndarray, gt: np.ndarray, crop: int, channel: str, quantize: bool) -> float:
     """SSIM of a frame (h, w, 3), by bands of rows of each channel."""
     sr, gt = crop_border(sr, crop), crop_border(gt, crop)
     h, w = sr.shape[0] - 2 * RADIUS, sr.shape[1] - 2 * RADIUS
@@ -52,7 +56,7 @@ def _frame(sr: np.ndarray, gt: np.ndarray, crop: int, channel: str) -> float:
     total, count = 0.0, 0
     for top in range(0, h, ROWS):
         rows = slice(top, top + ROWS + 2 * RADIUS)
-        (xs, unit, zero), (ys, _, _) = (planes(frame[rows], channel) for frame in (sr, gt))
+        (xs, unit, zero), (ys, _, _) = (planes(x[rows], channel, quantize) for x in (sr, gt))
         for x, y in zip(xs, ys, strict=True):
             _combine(x, y, zero, maps)
             blur()

@@ -15,6 +15,7 @@ from jaxvsr.console import compiling, work_seconds
 from jaxvsr.distributed import spatial_sharding
 from jaxvsr.distributed.mesh import make_mesh, replicated, split_batch
 from jaxvsr.errors import InputError
+from jaxvsr.layers.self_ensemble import self_ensemble
 from jaxvsr.pixels import to_integers
 from jaxvsr.upscaling.chunks import Chunk
 from jaxvsr.upscaling.memory import free_memory, needed_memory
@@ -74,24 +75,28 @@ class Task:
     state_after: Callable[[], Any] = tuple
 
 
-def clip_function(model: nn.Module, dtype: Any, noise: float | None = None) -> Callable:
+def clip_function(
+    model: nn.Module, dtype: Any, noise: float | None = None, ensemble: bool = False
+) -> Callable:
     """Wraps a network for whole clips.
 
     Args:
         model: the network.
         dtype: of the output, uint8 or uint16.
         noise: level on 0..255, for a network that takes it.
+        ensemble: whether outputs are means over eight orientations of the input.
 
     Returns:
         A function of variables, () and lq (b, t, h, w, 3) that returns sr of the dtype and ().
     """
 
     def upscale(variables: Any, state: tuple[()], lq: jax.Array) -> tuple[jax.Array, tuple[()]]:
+        network: Any = functools.partial(model.apply, variables)
         lq = _as_float(lq)
         if noise is not None:
             level = jnp.full_like(lq[..., :1], noise / 255)
             lq = jnp.concatenate([lq, level], axis=-1)
-        sr: Any = model.apply(variables, lq)
+        sr = self_ensemble(network, lq) if ensemble else network(lq)
         return to_integers(sr, dtype), state
 
     return upscale
@@ -138,6 +143,7 @@ class Engine:
         devices: list[jax.Device],
         space: int = 1,
         noise: float | None = None,
+        ensemble: bool = False,
         say: Say = print,
     ) -> None:
         """Chooses the tile and compiles.
@@ -152,6 +158,7 @@ class Engine:
             devices: that work together.
             space: number of devices that share each frame.
             noise: level on 0..255, for a network that takes it.
+            ensemble: as for `clip_function`; not with `stream`.
             say: receives a line for the user.
 
         Raises:
@@ -162,7 +169,9 @@ class Engine:
         self._batch = self._mesh.shape["data"]
         self._variables = jax.device_put(variables, replicated(self._mesh))
         self._stream = stream
-        function = step_function(model, dtype) if stream else clip_function(model, dtype, noise)
+        function = (
+            step_function(model, dtype) if stream else clip_function(model, dtype, noise, ensemble)
+        )
         if space > 1:
             function = spatial_sharding.by_rows(function, self._mesh)
         self._function = jax.jit(function)

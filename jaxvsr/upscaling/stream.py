@@ -44,6 +44,8 @@ class Settings:
         gated: whether a network with masks computes kept tokens only; None: where that is faster
             for the first of several chunks. Both differ by rounding errors. On one device only.
         noise: level of the input's noise, on 0..255, for a network that takes it; None for others.
+        self_ensemble: whether outputs are means over the eight flips and transposes of the input.
+            A network that carries a state then gets overlapping chunks.
     """
 
     chunk: int = 0
@@ -55,6 +57,7 @@ class Settings:
     warm_up: bool = False
     gated: bool | None = False
     noise: float | None = None
+    self_ensemble: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +120,7 @@ class Stream:
         if first is None:
             raise InputError("there are no frames to upscale")
         size = first.pixels.shape[:2]
-        self.streams = _streams(model, devices, whole)
+        self.streams = _streams(model, devices, whole, settings)
         plan = _make_plan(model, settings, size, self.streams, len(devices) // settings.space)
         chunk = plan.frames
         placed: Iterator[PlacedFrame] = itertools.chain([first], source)
@@ -146,6 +149,7 @@ class Stream:
             devices=devices,
             space=settings.space,
             noise=settings.noise,
+            ensemble=settings.self_ensemble,
             say=say,
         )
         tile = settings.tile if any(settings.tile) else None
@@ -255,7 +259,8 @@ def check_overlap(
         devices, whole: as for `Stream`.
     """
     split_like_clips = _lookahead(model) is None or _has_state(model)
-    used = split_like_clips and not _streams(model, devices or jax.local_devices(), whole)
+    devices = devices or jax.local_devices()
+    used = split_like_clips and not _streams(model, devices, whole, settings)
     if settings.overlap is not None and not used:
         raise InputError(
             "--overlap is for networks that see the whole clip; this one has a finite lookahead "
@@ -316,9 +321,10 @@ def _has_state(model: nn.Module) -> bool:
     return bool(jax.tree.leaves(jax.eval_shape(lambda: model.initial_state((1, 64, 64, 3)))))
 
 
-def _streams(model: nn.Module, devices: list[jax.Device], whole: bool) -> bool:
+def _streams(model: nn.Module, devices: list[jax.Device], whole: bool, settings: Settings) -> bool:
     """Whether frames are computed one after the other from a state."""
-    return whole and len(devices) == 1 and _has_state(model)
+    alone = whole and len(devices) == 1 and not settings.self_ensemble
+    return alone and _has_state(model)
 
 
 def _with_states(result: Result, every: int) -> Iterator[Output]:

@@ -22,6 +22,8 @@ def test_the_table_says_what_was_scored():
     assert "| bicubic " not in score().table()
     changes = {"tile": (2, 0, 0), "input": "mirror"}
     assert score(protocol=changes).title().endswith("RGB, input mirror, in tiles of 2x0x0")
+    changes = {"self_ensemble": True, "rounded": False}
+    assert score(protocol=changes).title().endswith("RGB, self-ensemble of 8, not rounded")
     title = score(dtype="bfloat16").title()
     assert title == "made up val: 3 clips, inputs by bicubic, all frames, RGB, computed in bfloat16"
 

@@ -1,5 +1,6 @@
 """Clips restored by a model: input rules, rounding, memory."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,6 +60,31 @@ def test_input_rules(rule, seen, tile):
         added = np.full(3, 5) if rule == "mirror" else 2 * np.arange(3)
         expected = lq.repeat(4, 1).repeat(4, 2) + added[:, None, None, None]
         np.testing.assert_array_equal(sr, expected)
+
+
+class Shade(nn.Module):
+    """Darkens frames towards the top, and computes tokens of their left half."""
+
+    scale: int = 1
+
+    @nn.compact
+    def __call__(self, lq, train=False):
+        h, w = lq.shape[2:4]
+        left = jnp.broadcast_to(jnp.arange(w) < w // 2, lq.shape[:-1])
+        self.sow("aux", "mask", jnp.moveaxis(left, 0, 1).astype(jnp.float32))
+        return lq * jnp.linspace(0, 1, h)[:, None, None]
+
+
+@pytest.mark.parametrize("tile", [(0, 0, 0), (2, 4, 4)])
+def test_a_self_ensemble_averages_outputs_and_masks(tile):
+    lq = np.random.default_rng(0).integers(0, 256, (2, 8, 12, 3), np.uint8)
+    restorer = restoring.make_restorer(Shade(), ensemble=True)
+    ((_, sr, computed),) = restoring.restore_clips(
+        restorer, {}, [(lq, 0)], rounded=False, tile=tile
+    )
+    assert sr.dtype == np.float32
+    np.testing.assert_allclose(sr, lq / np.float32(510), atol=1e-6)
+    np.testing.assert_allclose(computed, np.full((2, 8, 12), 0.5))
 
 
 def test_an_unknown_input_rule_is_refused():

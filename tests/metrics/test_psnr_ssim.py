@@ -80,3 +80,23 @@ def test_float32_is_scaled_in_float32():
     official = np.round(frames * np.float32(255)).astype(np.uint8)
     assert (official != np.round(frames.astype(np.float64) * 255)).any()
     assert np.isinf(psnr(frames, official))
+
+
+@pytest.mark.parametrize("channel", ["rgb", "y"])
+def test_floats_may_be_scored_without_rounding(pair, channel):
+    sr, gt = pair
+    exact = sr / np.float32(255) + np.random.default_rng(1).uniform(-2e-3, 2e-3, sr.shape)
+    clipped = exact.clip(0, 1) * 255
+    x, y = (luma(clipped), luma(gt)) if channel == "y" else (clipped, gt.astype(np.float64))
+    expected = 10 * np.log10(255**2 / np.mean((x - y) ** 2, (1, 2, 3)))
+    found = psnr(exact, gt, channel=channel, quantize=False)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert abs(found - psnr(exact, gt, channel=channel)).min() > 1e-5
+    similarity = [
+        np.mean([naive_ssim(a[..., i], b[..., i]) for i in range(a.shape[-1])])
+        for a, b in zip(x, y, strict=True)
+    ]
+    found = ssim(exact, gt, channel=channel, quantize=False)
+    np.testing.assert_allclose(found, similarity, rtol=1e-6)
+    for score in (psnr, ssim):  # 8 bits stay as they are
+        np.testing.assert_array_equal(score(sr, gt, quantize=False), score(sr, gt))

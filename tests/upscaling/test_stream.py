@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from clips import Neighbors, difference, finish, moving, network, start, whole_clip
@@ -62,6 +63,24 @@ def test_a_short_clip_is_one_chunk():
     clip = moving(9, 16, 24)
     sr = upscale.upscale(clip, Mean(), {})
     assert difference(sr, whole_clip(Mean(), {}, clip)).max() <= 1
+
+
+class Shade(Trail):
+    """Darkens the top of what `Trail` makes."""
+
+    def __call__(self, lq, train=False):
+        sr = super().__call__(lq)
+        return sr * jnp.linspace(0, 1, sr.shape[2])[:, None, None]
+
+
+@pytest.mark.parametrize("tile", [(0, 0), (16, 16)])
+def test_a_self_ensemble_sees_every_orientation(tile):
+    """Darkened from each side equally often: by a half in the mean. The network has a state."""
+    clip = moving(6, 16, 24)
+    settings = Settings(tile=tile, tile_overlap=8, self_ensemble=True)
+    sr = upscale.upscale(clip, Shade(), {}, settings, jax.devices()[:1])
+    whole = 0.5 * Trail().apply({}, clip[None] / np.float32(255))[0]
+    assert difference(sr, np.round(np.clip(whole, 0, 1) * 255)).max() <= 1
 
 
 def test_scenes_are_upscaled_separately():
