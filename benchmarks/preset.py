@@ -2,10 +2,13 @@
 
     python -m benchmarks.preset swrn swrn-x2 --frames FOLDER VIDEO ... --crf 23 28 35
     python -m benchmarks.preset swrn --make_of=RUN         # writes the run's best weights
+    python -m benchmarks.preset swrn --record --frames ... # for `jaxvsr upscale --list`
 
 The frames of the folders and videos are the ground truth; the input is their bicubic reduction,
 uncompressed and compressed by x264 at the given rates. Scores are of 8-bit frames without cropping,
-averaged over the frames. `--folder` scores weights outside the package.
+averaged over the frames. `--folder` scores weights outside the package. `--record` stores PSNR on Y
+of the uncompressed frames and the time of a frame in the config of each preset; the names of the
+folders and videos are the headings.
 """
 
 import argparse
@@ -21,14 +24,19 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from benchmarks.common import make_parser
+from benchmarks.common import machine, make_parser
 from jaxvsr import metrics, models, presets
+from jaxvsr.console import be_silent, work_seconds
 from jaxvsr.data.degradations import h264, imresize
 from jaxvsr.evaluation import reports, restoring
 from jaxvsr.pixels import to_integers
 from jaxvsr.training.checkpoints import load_best
+from jaxvsr.upscale import SAMPLE
+from jaxvsr.upscaling.stream import Settings, Stream
 from jaxvsr.video.images import write_image
-from jaxvsr.video.reading import TimeRange, open_source
+from jaxvsr.video.reading import Frame, TimeRange, open_source
+
+COUNTED_FROM, COUNTED = 16, 32  # frames
 
 
 def make(name: str, run: pathlib.Path) -> None:
@@ -77,9 +85,36 @@ def scores(given: argparse.Namespace, path: pathlib.Path) -> list[list[str]]:
     return rows
 
 
+def milliseconds(name: str, folder: pathlib.Path) -> float:
+    """Work per frame of upscaling the sample video, of 180x320, without reading and writing it."""
+    model, variables, _ = presets.load(name, folder)
+    sample = read(SAMPLE, 8)
+    frames = (Frame(sample[i % 8], i) for i in range(COUNTED_FROM + COUNTED + 1))
+    outputs = Stream(model, variables, frames, Settings(warm_up=True), say=be_silent).outputs()
+    times = [work_seconds() for _ in outputs][COUNTED_FROM:]  # the first wait for the compiler
+    return 1e3 * (times[-1] - times[0]) / COUNTED
+
+
 def _restored(restore: restoring.Restorer, variables: Any, lq: np.ndarray) -> np.ndarray:
     """sr (t, H, W, 3) uint8 of lq (t, h, w, 3) uint8."""
     return np.asarray(to_integers(restore(variables, jnp.asarray(lq[None]))[0][0]))
+
+
+def measurements(name: str, rows: list[list[str]], folder: pathlib.Path) -> dict[str, Any]:
+    """What `presets.record` stores, of rows of `scores`."""
+    model, *_ = presets.load(name, folder)
+    clean = [row for row in rows if row[1:3] == [f"x{model.scale}", ""]]
+    psnr = {
+        (clip, by): float(psnr) for clip, _, _, by, psnr, *_ in clean if by in ("bicubic", name)
+    }
+    return {
+        "psnr_y": {
+            clip: {"bicubic": psnr[clip, "bicubic"], "preset": psnr[clip, name]}
+            for clip in dict.fromkeys(clip for clip, _ in psnr)
+        },
+        "milliseconds": round(milliseconds(name, folder), 1),
+        "machine": machine(),
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -93,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--folder", type=pathlib.Path, default=presets.FOLDER, help="folder of presets"
     )
+    parser.add_argument("--record", action="store_true", help="store what is measured")
     parser.add_argument("--pictures", type=pathlib.Path, help="folder for the middle frames")
     given = parser.parse_args(argv)
     if given.make_of:
@@ -101,6 +137,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     heads = ["frames", "scale", "H.264", "by", "PSNR (Y)", "SSIM (Y)", "PSNR (RGB)", "SSIM (RGB)"]
     if rows:
         print(reports.markdown(heads, rows))
+    for name in given.names if given.record else ():
+        presets.record(name, measurements(name, rows, given.folder), given.folder)
 
 
 if __name__ == "__main__":

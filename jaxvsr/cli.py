@@ -9,7 +9,7 @@ import sys
 import textwrap
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from absl import flags, logging
@@ -46,6 +46,8 @@ class Command:
         required: names of flags that must be given.
         arguments: names of the arguments that must be given.
         open_ended: whether more arguments may follow.
+        modes: flag -> the arguments that must be given with it, in place of `arguments`. A flag
+            without arguments stands alone: nothing else may be given.
         failure: exit code for wrong input.
         after_interruption: how to go on after Ctrl-C, SIGTERM or an error of the system.
     """
@@ -56,6 +58,7 @@ class Command:
     required: Sequence[str] = ()
     arguments: Sequence[str] = ()
     open_ended: bool = False
+    modes: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     failure: int = 1
     after_interruption: str = "start again"
 
@@ -182,7 +185,7 @@ def run_command(command: Command, words: Sequence[str]) -> int:
     try:
         overrides, rest = split_overrides(words)
         arguments = [*map(os.path.expanduser, command.flags(["jaxvsr", *rest])[1:])]
-        _check_complete(command, arguments)
+        _check_complete(command, arguments, overrides)
         values = command.flags.flag_values_dict() | {"overrides": overrides}
         if "compile_cache" in values:
             use_compile_cache(values["compile_cache"])
@@ -259,22 +262,45 @@ def _end_on_second_interrupt() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _check_complete(command: Command, arguments: Sequence[str]) -> None:
+def _check_complete(
+    command: Command, arguments: Sequence[str], overrides: Mapping[str, str]
+) -> None:
     """Raises InputError for missing or superfluous flags and arguments."""
-    usage = command.help.strip().splitlines()
-    example = next((line.strip() for line in usage if line.startswith("    ")), "")
+    expected = command.arguments
+    examples = [line.strip() for line in command.help.splitlines() if line.startswith("    ")]
+    if modes := [name for name in command.modes if command.flags[name].value]:
+        _check_mode(command, modes, arguments, overrides)
+        expected = command.modes[modes[0]]
+        examples = [line for line in examples if f"--{modes[0]}" in line]
+    example = next(iter(examples), "")
     for name in command.required:
         if not command.flags[name].present:
             raise InputError(f"--{name} is missing. Example:\n    {example}")
-    count = len(command.arguments)
+    count = len(expected)
     if len(arguments) < count:
-        missing = " and ".join(command.arguments[len(arguments) :])
+        missing = " and ".join(expected[len(arguments) :])
         raise InputError(f"{missing} missing. Example:\n    {example}")
     if len(arguments) > count and not command.open_ended:
         raise InputError(
             f"unexpected argument {arguments[count]!r}; set a field of the config by "
             "--config.train.steps=7"
         )
+
+
+def _check_mode(
+    command: Command, modes: Sequence[str], arguments: Sequence[str], overrides: Mapping[str, str]
+) -> None:
+    """Raises InputError for what a flag of `command.modes` excludes."""
+    mode, *others = modes
+    if others:
+        raise InputError(f"--{mode} and --{others[0]} exclude each other")
+    expected = command.modes[mode]
+    given = [name for name in command.flags if command.flags[name].present and name != mode]
+    words = [*arguments, *(f"--{name}" for name in [*given, *(f"config.{x}" for x in overrides)])]
+    if words and not expected:
+        raise InputError(f"--{mode} stands alone: leave out {' '.join(words)}")
+    if len(arguments) > len(expected):
+        raise InputError(f"--{mode} takes {' and '.join(expected)} only; got {' '.join(arguments)}")
 
 
 def _quiet_libraries() -> None:

@@ -3,8 +3,11 @@
     jaxvsr upscale in.mp4 out.mp4
     jaxvsr upscale photo.png large.png
     jaxvsr upscale frames/ out/ --workdir=runs/mia
+    jaxvsr upscale --sample out.mp4
+    jaxvsr upscale --list
 
-Without --workdir the weights are those of --preset, which come with the package.
+Without --workdir the weights are those of --preset, which come with the package; --list shows the
+presets. --sample upscales two seconds of a film that come with the package.
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds
@@ -27,9 +30,10 @@ from absl import flags
 
 from jaxvsr import cli, presets
 from jaxvsr.config import chosen_config, plain, shared_fields
-from jaxvsr.console import be_silent
+from jaxvsr.console import be_silent, say
 from jaxvsr.distributed import hosts
 from jaxvsr.errors import InputError
+from jaxvsr.evaluation.reports import markdown
 from jaxvsr.training.state import initial_weights
 from jaxvsr.upscaling.pipeline import upscale_file
 from jaxvsr.upscaling.request import (
@@ -47,6 +51,8 @@ from jaxvsr.upscaling.stream import OVERLAP, Settings, Stream
 from jaxvsr.video.encoding import EncoderOptions
 from jaxvsr.video.reading import Frame, TimeRange
 
+SAMPLE = pathlib.Path(__file__).parent / "upscaling" / "sample.mp4"
+ATTRIBUTION = "Big Buck Bunny, (c) 2008 Blender Foundation, www.bigbuckbunny.org, CC BY 3.0"
 # Flags that may differ between processes, or whose fields are compared one by one.
 PER_PROCESS = ("process", "connect_timeout", "config", "overrides", "compile_cache")
 
@@ -127,16 +133,20 @@ def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield pixels
 
 
-def main(value: Mapping[str, Any], source: str, output: str) -> None:
-    """Upscales a file as the command line says.
+def main(value: Mapping[str, Any], *paths: str) -> None:
+    """Upscales a file, or lists the presets, as the command line says.
 
     Args:
         value: of each flag, by name.
-        source, output: paths.
+        paths: of the input, unless it is the sample, and of the output.
 
     Raises:
         InputError: a flag, the input or the output is wrong.
     """
+    if value["list"]:
+        cli.show(table_of_presets())
+        return
+    source, output = (str(SAMPLE), *paths) if value["sample"] else paths
     config = network_config(value)
     value = {**value, "folder": output.endswith(("/", os.sep))}
     request = _request(value)
@@ -144,6 +154,8 @@ def main(value: Mapping[str, Any], source: str, output: str) -> None:
     shared |= {"input": source, "output": output}
     shared |= shared_fields(config) if config else {}
     with hosts.connected(value, shared):
+        if value["sample"]:
+            say(f"sample: {ATTRIBUTION}")
         model, variables, origin = load_network(config, value["workdir"], value["preset"])
         upscale_file(pathlib.Path(source), pathlib.Path(output), model, variables, request, origin)
 
@@ -185,6 +197,36 @@ def load_network(
         raise InputError(f"{config.model.name} needs --workdir: give the folder of a run")
     step, variables, _ = load_best(config, model, pathlib.Path(workdir))
     return model, variables, {"checkpoint": workdir, "step": step, **plain(config.model)}
+
+
+def table_of_presets(folder: pathlib.Path = presets.FOLDER) -> str:
+    """Formats what is known of the presets in a folder: sizes, scores and speed, in Markdown."""
+    made = {name: presets.load(name, folder) for name in presets.names(folder)}
+    measured = {name: config.get("measured", {}) for name, (*_, config) in made.items()}
+    clips = {clip: None for found in measured.values() for clip in found.get("psnr_y", {})}
+    rows = []
+    for name, (model, variables, _) in made.items():
+        found = measured[name]
+        scores = [found.get("psnr_y", {}).get(clip) for clip in clips]
+        gains = [
+            f"{x['preset']:.2f} ({x['preset'] - x['bicubic']:+.2f})" if x else "" for x in scores
+        ]
+        rows.append(
+            [
+                f"{name} (default)" if name == presets.DEFAULT else name,
+                f"x{model.scale}",
+                f"{sum(leaf.size for leaf in jax.tree.leaves(variables)):,}",
+                f"{presets.size(name, folder) / 1000:.0f} kB",
+                *gains,
+                f"{found['milliseconds']:.0f} ms" if found else "",
+            ]
+        )
+    heads = ["preset", "scale", "parameters", "file", *clips, "time a frame"]
+    machines = sorted({found["machine"] for found in measured.values() if found})
+    return (
+        f"{markdown(heads, rows)}\n\nPSNR on Y (dB) of clean frames, and the gain over bicubic "
+        f"interpolation. Processor time of a frame of 180x320: {'; '.join(machines)}."
+    )
 
 
 def _request(value: Mapping[str, Any]) -> Request:
@@ -233,6 +275,8 @@ def command(name: str) -> cli.Command:
         functools.partial(define, flag_values=values)
         for define in (flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_bool)
     )
+    number("list", False, "List the presets with their scores and speed; needs no input")
+    number("sample", False, "Upscale a sample video that comes with the package; needs no INPUT")
     cli.define_config(values)
     cli.define_run(values)
     text("preset", "", f"Built-in weights without --workdir: {' or '.join(presets.names())}")
@@ -294,5 +338,6 @@ def command(name: str) -> cli.Command:
         main,
         values,
         arguments=("INPUT", "OUTPUT"),
+        modes={"list": (), "sample": ("OUTPUT",)},
         after_interruption="finished segments are kept; continue with --resume",
     )

@@ -78,6 +78,46 @@ def test_wrong_flags_are_explained(tmp_path, capsys, flags, message):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_sample_needs_no_input(tmp_path, capsys, monkeypatch):
+    calls = []
+    monkeypatch.setattr(program, "upscale_file", lambda *values: calls.append(values))
+    assert run("--sample", tmp_path / "out.mp4") == 0
+    ((source, output, *_),) = calls
+    assert "CC BY 3.0" in capsys.readouterr().out
+    assert videos.read(source).frames.shape == (50, 180, 320, 3) and source.stat().st_size < 150_000
+    assert output == tmp_path / "out.mp4"
+
+
+def test_presets_are_listed_with_what_was_measured(tmp_path, capsys):
+    fresh = {"model": {"name": "swrn", "dim": 4, "num_blocks": 1}, "train": {"seed": 0}}
+    for name in ("known", "new"):
+        presets.save(name, {"params": {"kernel": np.zeros(1234, np.float32)}}, fresh, tmp_path)
+    clips = {"calendar": {"bicubic": 20.25, "preset": 21.0}}
+    measured = {"psnr_y": clips, "milliseconds": 12.4, "machine": "a phone"}
+    presets.record("known", measured, tmp_path)
+    head, _, known, new, *_, foot = program.table_of_presets(tmp_path).splitlines()
+    assert re.search(r"calendar +\| time a frame", head) and foot.endswith("180x320: a phone.")
+    assert re.search(r"known +\| x4 .*1,234 \| 5 kB \| 21.00 \(\+0.75\) \| 12 ms", known)
+    assert re.search(r"new +\| x4 .*1,234 \| 5 kB \| +\| +\|", new)
+    assert run("--list") == 0
+    assert f"| {presets.DEFAULT} (default) | x4 " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--list", "a.mp4"], "--list stands alone: leave out a.mp4"),
+        (["--list", "--crf=20"], "--list stands alone: leave out --crf"),
+        (["--list", "--sample", "b.mp4"], "--list and --sample exclude each other"),
+        (["--sample"], "OUTPUT missing. Example:\n    jaxvsr upscale --sample out.mp4"),
+        (["--sample", "a.mp4", "b.mp4"], "--sample takes OUTPUT only; got a.mp4 b.mp4"),
+    ],
+)
+def test_what_stands_in_for_the_arguments(capsys, words, message):
+    assert run(*words) == 1
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
 def test_built_in_weights_need_no_tensorflow():
     code = (
         "import sys, jaxvsr.upscale; print([m for m in sys.modules if m.startswith('tensorflow')])"

@@ -91,6 +91,8 @@ def test_every_command_runs(installed, folder):
     for i in range(3):
         Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8)).save(frames / f"{i}.png")
     run(program, "upscale", "frames", "preset", cwd=folder)
+    assert "swrn-x2" in run(program, "upscale", "--list", cwd=folder)
+    run(program, "upscale", "--sample", "sample.mp4", "--end=0:00.04", cwd=folder)
     run(program, "upscale", "frames", "trained", *config, "--checkpoint=run", cwd=folder)
     for name in ("preset", "trained"):
         pictures = sorted((folder / name).glob("*.png"))

@@ -3,6 +3,7 @@
 import itertools
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +12,20 @@ import pytest
 import videos
 from PIL import Image
 
-from benchmarks import alignment, loader, masks, parity, picture, preset, space, ssim, tpu, upscale
+from benchmarks import (
+    alignment,
+    loader,
+    masks,
+    parity,
+    picture,
+    preset,
+    sample,
+    space,
+    ssim,
+    tpu,
+    upscale,
+)
+from jaxvsr import presets
 
 ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -95,13 +109,30 @@ def test_picture_has_a_column_per_method(tmp_path, capsys):
     assert "PSNR on Y: bicubic" in capsys.readouterr().out
 
 
-def test_preset_scores_frames(tmp_path, capsys):
+def test_sample_is_small_and_names_its_authors(tmp_path, monkeypatch):
+    source = videos.write(tmp_path / "in.mp4", frames=videos.blocks(4))
+    monkeypatch.setattr(sample, "FIRST", 1)
+    monkeypatch.setattr(sample, "LAST", 3)
+    sample.main([str(source), f"--out={tmp_path / 'out.mp4'}"])
+    assert videos.read(tmp_path / "out.mp4").frames.shape == (3, 12, 16, 3)
+    assert b"Blender Foundation" in (tmp_path / "out.mp4").read_bytes()
+
+
+def test_preset_scores_frames(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(preset, "milliseconds", lambda name, folder: 7.25)
+    weights = presets.FOLDER / "swrn.safetensors"
+    for path in (weights, weights.with_suffix(".json")):
+        shutil.copy(path, tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (32, 40, 3), np.uint8)
     for i in range(3):
         Image.fromarray(pixels).save(tmp_path / f"{i:03d}.png")
-    preset.main(["swrn", "--frames", str(tmp_path)])
+    preset.main(["swrn", "--frames", str(tmp_path), f"--folder={tmp_path}", "--record"])
     rows = cells(capsys.readouterr().out, tmp_path.stem)
     assert [row[2] for row in rows] == ["bicubic", "swrn"]
+    _, _, config = presets.load("swrn", tmp_path)
+    scores = {"bicubic": float(rows[0][3]), "preset": float(rows[1][3])}
+    assert config["measured"]["psnr_y"] == {tmp_path.stem: scores}
+    assert config["measured"]["milliseconds"] == 7.2 and config["model"]["name"] == "swrn"
 
 
 def test_space_counts_at_least_the_output():
