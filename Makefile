@@ -11,6 +11,10 @@ JAX_NEXT ?= jax>=0.11,<0.12
 DATASET ?= dead_leaves/small
 MANUAL_DIR ?=
 DATA_DIR ?=
+CLIPS ?=
+CONFIG ?=
+# Commas in values separate no arguments, since $(call) has split them before.
+flag = $(if $(2),--$(1)='$(2)')
 WORKDIR ?= runs/demo
 KILLS ?= 1000
 MINUTES ?= inf
@@ -27,6 +31,7 @@ export TF_ENABLE_ONEDNN_OPTS = 0
 help:
 	@echo "make demo      train the tiny MIA-VSR on the embedded data set and score it"
 	@echo "make data      prepare a data set: DATASET=reds MANUAL_DIR=/where/it/is [DATA_DIR=/where/to]"
+	@echo "               [CLIPS=8] [CONFIG='{...}'], as jaxvsr data"
 	@echo "make test      run the tests, except the slow ones; make test-all: all of them"
 	@echo "make test-golden run the slow golden cases, four devices, several hosts, long trainings"
 	@echo "make test-tpu  compile two networks for a TPU, with jaxvsr[tpu] and no TPU"
@@ -41,8 +46,8 @@ demo: $(VENV)/.installed
 	$(RUN) -m jaxvsr train --config=configs/miavsr.py:tiny --workdir=$(WORKDIR)
 
 data: $(VENV)/.installed
-	$(RUN) -m jaxvsr data $(DATASET) \
-	    $(addprefix --manual_dir=,$(MANUAL_DIR)) $(addprefix --data_dir=,$(DATA_DIR))
+	$(RUN) -m jaxvsr data '$(DATASET)' $(call flag,config,$(CONFIG)) $(call flag,clips,$(CLIPS)) \
+	    $(call flag,manual_dir,$(MANUAL_DIR)) $(call flag,data_dir,$(DATA_DIR))
 
 test: $(VENV)/.installed-dev
 	$(RUN) $(PYTEST) -m "not slow"

@@ -83,6 +83,7 @@ def counted(
     every: float = 10,
     done: int = 0,
     excluded: Callable[[], float] = lambda: 0.0,
+    say: Callable[[str], None] = say,
 ) -> Iterator[Item]:
     """Passes items through and prints the progress and the time left.
 
@@ -95,6 +96,7 @@ def counted(
         every: seconds between two lines.
         done: number of items before the first.
         excluded: seconds so far that do not count, such as those of compiling.
+        say: receives the lines.
     """
     begin = said = 0.0
     for new, item in enumerate(items, 1):

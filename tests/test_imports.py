@@ -28,7 +28,7 @@ ALLOWED = {
     "weights": {"models", "errors", "console"},
     "presets": {"models", "errors"},
     "metrics": {"pixels"},
-    "data": LEAVES | {"video"},
+    "data": LEAVES | {"video", "console"},
     "video": LEAVES | {"console"},
     "config": LEAVES | {"shipped"},
     "shipped": set(),

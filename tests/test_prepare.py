@@ -1,6 +1,7 @@
 """`jaxvsr data`: data sets by name, errors in a line."""
 
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -80,6 +81,17 @@ def test_what_cannot_be_prepared_is_explained(dataset, settings, message, tmp_pa
     with pytest.raises(InputError, match=message):
         prepare.prepare(dataset, data_dir=str(tmp_path / "a" / "b" / "c"), **settings)
     assert not trees.left_behind(tmp_path)
+
+
+def test_make_data_is_jaxvsr_data():
+    flags = {"config": '{"name": "x, y"}', "clips": "0,1", "manual_dir": "~/a b", "data_dir": "c"}
+    given = [f"{name.upper()}={value}" for name, value in flags.items()]
+    command = ["make", "--dry-run", "data", "DATASET=frames", "VENV=.", *given]
+    shown = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    words = shlex.split(shown.stdout.replace("\\\n", " "))
+    words = words[words.index("jaxvsr") :]
+    assert words == ["jaxvsr", "data", "frames", *(f"--{k}={v}" for k, v in flags.items())]
+    assert set(flags) == set(prepare.command("data").flags)
 
 
 def test_every_error_is_one_line(tmp_path, capsys):

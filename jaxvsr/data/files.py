@@ -4,7 +4,9 @@ Frames are read by `jaxvsr.video`. Data sets are stricter: an image must hold 8-
 of a clip must have one size, and no frame may be missing or damaged.
 """
 
+import collections
 import dataclasses
+import itertools
 import os
 import pathlib
 import re
@@ -96,28 +98,49 @@ def read_list(path: Place, pattern: str, example: str) -> list[str]:
 
 
 def numbered_frames(folder: Place, suffixes: tuple[str, ...] = FRAME_SUFFIXES) -> list[Place]:
-    """Lists the frames of a folder in the order of the numbers at the end of their names.
+    """Lists the frames of a folder in the order of the numbers in their names.
+
+    The frame index is the last number that differs from name to name: 7 in frame_0007_x4.png. It
+    may start anywhere and advance in any step. Names with irregular numbers, such as time stamps,
+    are sorted by all their numbers.
 
     Raises:
-        ValueError: there are none, a name has no number at its end, or a number is missing or
-            repeated.
+        ValueError: there are none, a name has no number, or a number is missing or repeated.
     """
-    frames = {}
-    for path in list_images(folder, suffixes):
-        number = re.search(r"(\d+)$", path.stem)
-        if not number:
-            raise ValueError(f"{path} has no number at the end of its name")
-        if int(number[1]) in frames:
-            raise ValueError(f"{folder} has two frames {int(number[1])}")
-        frames[int(number[1])] = path
-    if not frames:
+    paths = list_images(folder, suffixes)
+    if not paths:
         names = " or ".join(f"*{suffix}" for suffix in suffixes)
         raise ValueError(f"expected frames {names} in {folder}, found none")
-    first, last = min(frames), max(frames)
-    missing = sorted(set(range(first, last)) - frames.keys())
+    numbers = [[int(digits) for digits in re.findall(r"[0-9]+", path.stem)] for path in paths]
+    for path, found in zip(paths, numbers, strict=True):
+        if not found:
+            raise ValueError(f"{path} has no number in its name")
+    places = range(1, min(map(len, numbers)) + 1)
+    indices = [[found[-place] for found in numbers] for place in places]
+    distinct = [index for index in indices if len(set(index)) == len(paths)]
+    if not distinct and len(set(map(tuple, numbers))) < len(paths):
+        number, count = collections.Counter(indices[0]).most_common(1)[0]
+        raise ValueError(f"{folder} has {'two' if count == 2 else count} frames {number}")
+    regular = [(gaps, index) for index in distinct if (gaps := _gaps(index)) is not None]
+    if not regular:
+        return [path for _, path in sorted(zip(numbers, paths, strict=True))]
+    missing, index = min(regular, key=lambda each: len(each[0]))
     if missing:
-        raise ValueError(f"{folder} has frames {first} to {last}, but no frame {missing[0]}")
-    return [frames[number] for number in sorted(frames)]
+        raise ValueError(
+            f"{folder} has frames {min(index)} to {max(index)}, but no frame {missing[0]}"
+        )
+    return [path for _, path in sorted(zip(index, paths, strict=True))]
+
+
+def _gaps(index: Sequence[int]) -> list[int] | None:
+    """The frame indices that are missing between others; None: most are not equally far apart."""
+    ordered = sorted(index)
+    steps = [after - before for before, after in itertools.pairwise(ordered)]
+    step = min(steps, default=1)
+    if 2 * steps.count(step) < len(steps) or any(each % step for each in steps):
+        return None
+    pairs = zip(ordered, steps, strict=False)
+    return [first + step for first, each in pairs if each != step]
 
 
 def frame_size(path: Place) -> tuple[int, int]:

@@ -18,13 +18,15 @@ import os
 import pathlib
 import re
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
+from tensorflow_datasets.core.utils.tqdm_utils import TqdmStream
 
+from jaxvsr.console import counted
 from jaxvsr.data import files, parts, tile_codec
 from jaxvsr.locks import locked
 
@@ -229,6 +231,7 @@ class ClipBuilder(
 
     # Nothing is downloaded. TFDS's lookup of checksums needs a package that it does not install.
     url_infos = None
+    num_frames = 0  # of all clips; 0: unknown
 
     def __init__(self, *, file_format: str | None = None, config: Any = None, **kwargs: Any):
         name = getattr(config, "name", config) or ""
@@ -287,10 +290,12 @@ class ClipBuilder(
     def _from_files(self, splits: Mapping[str, Sequence[files.ClipFiles]]) -> dict[str, Clips]:
         """Returns the clips of files, after a check of all files and of the disk space."""
         layout = self.layout
-        logging.info("checking the files of %d clips", sum(map(len, splits.values())))
-        needed = 0
-        for clip in itertools.chain(*splits.values()):
+        total = sum(map(len, splits.values()))
+        _say(f"checking the files of {total} clips")
+        needed = self.num_frames = 0
+        for clip in counted(itertools.chain(*splits.values()), total, "clips checked", say=_say):
             length, *size = clip.check_files(layout.scale)
+            self.num_frames += length
             if any(want not in (None, got) for want, got in zip(layout.size, size, strict=True)):
                 raise ValueError(
                     f"clip {clip.name} is {size[0]}x{size[1]}, but the data set's frames are "
@@ -299,6 +304,7 @@ class ClipBuilder(
             one = dataclasses.replace(layout, size=(size[0], size[1]))
             needed += length * one.frame_bytes
         check_free_space(self.data_dir, needed)
+        _say(f"{self.num_frames} frames, {needed / 1e9:.1f} GB before compression")
         return {
             split: [(clip.name, clip.frames(layout.scale, layout.degradation)) for clip in clips]
             for split, clips in splits.items()
@@ -343,9 +349,28 @@ class ClipBuilder(
         metadata["views"] = views
         index: dict[str, list] = {split: [] for split in splits}
         metadata["clips"] = index
+        ticks = counted(itertools.count(), self.num_frames, "frames", say=_say)
         return {
-            split: self._generate_examples(clips, index[split]) for split, clips in splits.items()
+            split: self._generate_examples(_ticking(clips, ticks), index[split])
+            for split, clips in splits.items()
         }
 
     def _generate_examples(self, clips: Clips, index: list) -> Iterator[tuple[int, dict[str, Any]]]:
         return examples(clips, self.layout, index)
+
+
+def _ticking(clips: Clips, ticks: Iterator[int]) -> Clips:
+    """Passes clips through, with a tick before each frame."""
+
+    def ticked(frames: Iterable[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            next(ticks)
+            yield frame
+
+    return ((name, ticked(frames)) for name, frames in clips)
+
+
+def _say(line: str) -> None:
+    """Prints a line between TFDS's progress bars."""
+    TqdmStream().write(f"{line}\n")
+    sys.stdout.flush()

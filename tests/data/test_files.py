@@ -63,8 +63,29 @@ def test_numbered_frames_are_ordered_by_number(tmp_path):
     with pytest.raises(ValueError, match=f"{tmp_path} has frames 9 to 13, but no frame 12"):
         files.numbered_frames(tmp_path)
     (tmp_path / "cover.png").touch()
-    with pytest.raises(ValueError, match="cover.png has no number at the end"):
+    with pytest.raises(ValueError, match="cover.png has no number in its name"):
         files.numbered_frames(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["0000x4", "0001x4", "0002x4"],
+        ["clip2_640x480_8_lq", "clip2_640x480_9_lq", "clip2_640x480_10_lq"],
+        ["Frame 001", "Frame 002"],
+        ["0001_I", "0002_B", "0003_B", "0004_P"],
+        ["00000", "00010", "00020"],
+        ["22_t0.88", "23_t0.92", "24_t0.96", "25_t1.00", "26_t1.04"],
+        ["1305031102.975304", "1305031103.011690", "1305031103.040000", "1305031104.2"],
+        ["shot1_001", "shot1_002", "shot2_001"],
+        ["99999999999999999998", "99999999999999999999", "100000000000000000000"],
+        ["7"],
+    ],
+)
+def test_frames_may_be_numbered_in_any_way(tmp_path, names):
+    for name in names:
+        (tmp_path / f"{name}.JPEG").touch()
+    assert [path.stem for path in files.numbered_frames(tmp_path)] == names
 
 
 def test_repeated_numbers_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 """Records are read as written, in order; wrong clips are refused."""
 
 import collections
+import itertools
 import pathlib
 import shutil
 import tempfile
@@ -8,9 +9,10 @@ import tempfile
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+import trees
 from tensorflow_datasets.core import dataset_info, shuffle
 
-from jaxvsr.data import records
+from jaxvsr.data import files, records
 from jaxvsr.data.sources import Clip, TFDSClips
 from jaxvsr.errors import InputError
 
@@ -262,6 +264,29 @@ def test_refuses_other_file_formats(tmp_path):
         Plain(data_dir=tmp_path, file_format="tfrecord").download_and_prepare()
     with pytest.raises(ValueError, match="array_record"):
         Plain(data_dir=tmp_path).download_and_prepare(file_format="tfrecord")
+
+
+def test_a_build_shows_frames_rate_and_time_left(tmp_path, monkeypatch, capsys):
+    clock = itertools.count(step=6)
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    for name in ("a", "b"):
+        for number in range(3):
+            trees.write(tmp_path / name / f"{number}.png", trees.pixels(number, 16, 24))
+
+    class Files(Plain, skip_registration=True):
+        def _clips(self, dl_manager):
+            clips = [
+                files.ClipFiles(name, files.ImageFrames(files.numbered_frames(tmp_path / name)))
+                for name in ("a", "b")
+            ]
+            return self._from_files({"train": clips[:1], "val": clips[1:]})
+
+    Files(data_dir=tmp_path / "data").download_and_prepare()
+    lines = capsys.readouterr().out.splitlines()
+    assert "checking the files of 2 clips" in lines
+    assert "6 frames, 0.0 GB before compression" in lines
+    assert "3/6 frames  6.0 s each  0:00:18 left" in lines
+    assert "5/6 frames  6.0 s each  0:00:06 left" in lines  # of both splits together
 
 
 def test_free_space(tmp_path, monkeypatch):

@@ -92,8 +92,8 @@ class Builder(records.ClipBuilder):
 
     def _clips(self, dl_manager: tfds.download.DownloadManager) -> dict[str, records.Clips]:
         config = self.builder_config
-        frames = (config.num_train + config.num_val) * config.num_frames
-        records.check_free_space(self.data_dir, frames * self.layout.frame_bytes)
+        self.num_frames = (config.num_train + config.num_val) * config.num_frames
+        records.check_free_space(self.data_dir, self.num_frames * self.layout.frame_bytes)
         return {
             "train": _rendered(config, "train", config.num_train),
             "val": _rendered(config, "val", config.num_val),

@@ -23,8 +23,8 @@ class FramesConfig(tfds.core.BuilderConfig):
     """The clips and their degradation.
 
     Attributes:
-        gt: folder of clips, which are folders of PNG or JPEG frames whose names end with their
-            number, or video files. A clip is named after its folder, or its file without suffix.
+        gt: folder of clips, which are folders of PNG or JPEG frames with numbers in their names, or
+            video files. A clip is named after its folder, or its file without suffix.
         lq: folder of the same clips at low resolution; "": made here.
         scale: H/h.
         degradation: "bicubic" or "bd"; "none": lq is gt, at scale 1. For a given lq, any name.
