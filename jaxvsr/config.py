@@ -25,7 +25,12 @@ SAME_WEIGHTS = (
     *("use_mask", "gating", "threshold", "keep_share", "window_masks", "mask_start"),
 )
 BUILTIN = "builtin"  # value of train.spynet_weights
-PATHS = ("data.dir", "train.init_from", "train.spynet_weights", "eval.niqe_parameters")
+PATHS = (
+    *("data.dir", "train.init_from", "train.spynet_weights"),
+    *("eval.niqe_parameters", "loss.vgg_weights"),
+)
+# Fields that hold weights by names; a config may name others than the defaults do.
+OPEN = ("loss.terms", "loss.vgg_layers")
 MAX_REPEATED = 1000  # elements of a tuple on the command line
 # Fields that may differ between the hosts of a run.
 HOSTS_OWN = ("data.dir", "data.workers")
@@ -70,6 +75,8 @@ def defaults() -> ml_collections.ConfigDict:
     optim.ema = 0.999  # decay of the exponential moving average; 0: no average
 
     config.loss = loss = ml_collections.ConfigDict()
+    # Weights of the terms, of the names in jaxvsr.training.losses.TERMS; 0: not computed.
+    loss.terms = ml_collections.ConfigDict({"charbonnier": 1.0})
     loss.eps = 1e-12  # of the Charbonnier loss, in units of peak squared
     loss.peak = 1.0  # pixel value of white
     loss.sum_frames = False  # sum over frames instead of mean
@@ -77,6 +84,8 @@ def defaults() -> ml_collections.ConfigDict:
     # ... 0: all tokens cost the same, as in the paper; otherwise tokens whose mean change (of
     # normalized features, since the previous frame) exceeds this cost little.
     loss.still_change = 0.0
+    loss.vgg_weights = ""  # file of torchvision's VGG19, for the term "vgg" ...
+    loss.vgg_layers = ml_collections.ConfigDict({"conv5_4": 1.0})  # ... and weights of its layers
 
     config.train = train = ml_collections.ConfigDict()
     train.steps = 600_000
@@ -133,13 +142,16 @@ def load_config(name: str, overrides: Mapping[str, str] | None = None) -> ml_col
     config = _from_json(saved) if saved.exists() else _from_python(name)
     known = dict(fields(config))
     for field, text in (overrides or {}).items():
+        if field.rpartition(".")[0] in OPEN:
+            known.setdefault(field, 0.0)
         if field not in known:
             closest = closest_field(config, field)
             raise InputError(f"no field --config.{field}; did you mean --config.{closest}?")
         try:
             value = _parse(text, known[field])
             check_like("it", value, known[field])
-            config.update_from_flattened_dict({field: value})
+            with config.unlocked():
+                config.update_from_flattened_dict({field: value})
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
             raise InputError(
                 f"--config.{field}={text} must be of the type of {known[field]!r}: {error}"
@@ -173,7 +185,11 @@ def _from_json(path: pathlib.Path) -> ml_collections.ConfigDict:
     """Reads the config of a run; fields that are newer than the run have their defaults."""
     config = defaults()
     try:
-        config.update(_with_tuples(read_json(path)))
+        saved = _with_tuples(read_json(path))
+        for section, _, field in (name.partition(".") for name in OPEN):
+            if field in saved.get(section, {}):
+                config[section][field] = {}  # not to be joined with the defaults
+        config.update(saved)
     except (TypeError, AttributeError) as error:  # of another type than the default
         raise InputError(f"{path} is damaged: {error}") from error
     _check_sections(str(path), config)
@@ -259,12 +275,18 @@ def _explained(path: pathlib.Path) -> Iterator[None]:
 
 def _check_sections(file: str, config: ml_collections.ConfigDict) -> None:
     """Raises InputError unless a config has every field of `defaults`, each of its type."""
-    known = dict(fields(defaults()))
-    for name, default in known.items():
+    for section, known in defaults().items():
+        for field, default in known.items():
+            name = f"{section}.{field}"
+            if field not in config.get(section, {}):
+                raise InputError(f"{file} has no field {name}: start from jaxvsr.config.defaults()")
+            check_like(f"{file}: {name}", config[section][field], default)
+    for name in OPEN:
         section, _, field = name.partition(".")
-        if field not in config.get(section, {}):
-            raise InputError(f"{file} has no field {name}: start from jaxvsr.config.defaults()")
-        check_like(f"{file}: {name}", config[section][field], default)
+        if not isinstance(config[section][field], ml_collections.ConfigDict):
+            raise InputError(f"{file}: {name} must map names to weights, for example {{'l1': 1.0}}")
+        for key, weight in config[section][field].items():
+            check_like(f"{file}: {name}.{key}", weight, 0.0)
 
 
 def _parse(text: str, default: Any) -> Any:
@@ -346,7 +368,7 @@ def differences(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> lis
     path = workdir / "config.json"
     if not path.exists():
         return []
-    there, here = dict(fields(read_json(path))), dict(fields(plain(config)))
+    there, here = dict(fields(_completed(read_json(path)))), dict(fields(plain(config)))
     harmless: list[str] = []
     harmful: list[str] = []
     for name in sorted({*there, *here}):
@@ -367,6 +389,16 @@ def differences(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> lis
             + "\nUse another --workdir, or set these fields as they are there."
         )
     return harmless
+
+
+def _completed(saved: dict[str, Any]) -> dict[str, Any]:
+    """Adds the default values of fields that did not exist when a config was saved."""
+    known = {section: values for section, values in plain(defaults()).items() if section != "model"}
+    return saved | {
+        section: values | saved[section]
+        for section, values in known.items()
+        if isinstance(saved.get(section), dict)
+    }
 
 
 def plain(config: ml_collections.ConfigDict) -> dict:

@@ -21,6 +21,7 @@ from jaxvsr.evaluation import tiles
 from jaxvsr.evaluation.protocol import METRICS, scorers
 from jaxvsr.evaluation.restoring import INPUTS
 from jaxvsr.training.checkpoints import LEAST_KEPT
+from jaxvsr.training.losses import check_terms
 from jaxvsr.training.optimizer import make_optimizer
 from jaxvsr.training.state import initial_state
 from jaxvsr.training.tracing import trace_steps
@@ -82,6 +83,7 @@ def check_settings(config: ml_collections.ConfigDict) -> None:
     check_minimums(config)
     check_degradations(config)
     check_chosen_frames(config)
+    check_terms(config.loss)
     check_training_settings(config)
     check_protocol(config.eval)
     check_devices_per_frame(config.eval.space, jax.local_device_count(), "eval.space")
@@ -252,8 +254,7 @@ def check_run(
         for difference in differences(config, workdir):
             if train:
                 field = difference.split(":")[0].strip()
-                old = "None there" in difference  # a run of before these fields
-                if field in ("train.prune", "train.clusters") and not old:
+                if field in ("train.prune", "train.clusters"):
                     raise InputError(
                         f"{workdir} holds a run with another setting:{difference}. Zeros and "
                         "clusters are made when a run starts: use another --workdir"

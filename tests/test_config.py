@@ -369,6 +369,9 @@ def test_a_runs_folder_is_a_config(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(saved))
     older = load_config(str(tmp_path))
     assert older.train.prune == 0 and older.eval.to_dict() == defaults().eval.to_dict()
+    config.loss.terms = {"l1": 1.0}
+    save_config(config, tmp_path)
+    assert load_config(str(tmp_path)).loss.terms.to_dict() == {"l1": 1.0}
 
 
 @pytest.mark.parametrize("train", [7, {"steps": "many"}, {"steps": None}])
@@ -377,3 +380,33 @@ def test_a_damaged_config_of_a_run_is_explained(tmp_path, train):
     (tmp_path / "config.json").write_text(json.dumps(saved))
     with pytest.raises(InputError, match="config.json.* (damaged|must be)"):
         load_config(str(tmp_path))
+
+
+def test_terms_of_the_loss_are_added_and_changed_on_the_command_line(tmp_path):
+    overrides = {"loss.terms.fft": "0.1", "loss.terms.charbonnier": "2", "loss.terms.l1": "0"}
+    config = load_config("swrn:tiny", overrides)
+    assert config.loss.terms.to_dict() == {"charbonnier": 2.0, "fft": 0.1, "l1": 0}
+    with pytest.raises(InputError, match=r"--config.loss.terms.fft=much must be of the type"):
+        load_config("swrn:tiny", {"loss.terms.fft": "much"})
+    own = "from jaxvsr.config import defaults\n\n\ndef get_config():\n    config = defaults()\n"
+    (tmp_path / "one.py").write_text(
+        f"{own}    config.loss.terms = {{'fft': 1}}\n    return config\n"
+    )
+    assert load_config(str(tmp_path / "one.py")).loss.terms.to_dict() == {"fft": 1}
+    (tmp_path / "two.py").write_text(f"{own}    config.loss.terms.l1 = 'x'\n    return config\n")
+    with pytest.raises(InputError, match=r"two.py: loss.terms.l1 must be a number; got 'x'"):
+        load_config(str(tmp_path / "two.py"))
+
+
+def test_a_run_of_before_a_field_existed_had_its_default(tmp_path):
+    config = load_config("swrn:tiny")
+    saved = json.loads(config.to_json())
+    del saved["loss"]["terms"], saved["train"]["prune"]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    assert differences(config, tmp_path) == []
+    config.loss.terms = {"l1": 1.0}
+    lines = differences(config, tmp_path)
+    assert lines == [
+        "  loss.terms.charbonnier: 1.0 there, None now",
+        "  loss.terms.l1: None there, 1.0 now",
+    ]

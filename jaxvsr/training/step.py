@@ -35,7 +35,8 @@ def make_loss(
 
     Returns:
         A function of params, batch_stats, batch ("lq", "gt" uint8) and rng. It returns the loss ()
-        and, as auxiliary output, the new batch_stats and the metrics.
+        and, as auxiliary output, the new batch_stats and the metrics: "pixel_loss" is the weighted
+        sum of `loss.terms`, each of which is a metric, too, not weighted.
     """
 
     def compute(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array):
@@ -52,15 +53,15 @@ def make_loss(
         sr, changed = model.apply(
             variables(params, batch_stats), seen, train=True, rngs=rngs, mutable=mutable
         )
-        frames = losses.charbonnier(loss.peak * sr, loss.peak * gt, loss.eps)
-        pixel = (frames.sum(1) if loss.sum_frames else frames.mean(1)).mean()
         aux = changed.get("aux", {})
+        terms = losses.values(losses.Seen(loss.peak * sr, loss.peak * gt, batch, aux), loss)
+        pixel = sum(loss.terms[name] * value for name, value in terms.items())
         kept = keep_ratio(aux)
         cost = cost_of_still_tokens(aux, loss.still_change) if loss.still_change else kept
         total = pixel + loss.sparsity * cost
         error = ((jnp.clip(sr, 0, 1) - gt) ** 2).mean((1, 2, 3, 4))
         psnr = -10 * jnp.log10(jnp.maximum(error, LEAST_ERROR)).mean()
-        metrics = {"loss": total, "pixel_loss": pixel, "keep_ratio": kept, "psnr": psnr}
+        metrics = {"loss": total, "pixel_loss": pixel, "keep_ratio": kept, "psnr": psnr, **terms}
         return total, (changed.get("batch_stats", {}), metrics)
 
     return compute

@@ -1,11 +1,45 @@
 """Losses against their definition."""
 
+import dataclasses
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
+from scipy import ndimage
 
+from jaxvsr.config import defaults
+from jaxvsr.errors import InputError
+from jaxvsr.layers.sown import sown
+from jaxvsr.metrics.vgg import VGG19
+from jaxvsr.training import losses
 from jaxvsr.training.losses import charbonnier
+from jaxvsr.training.step import make_loss
+
+
+@pytest.fixture
+def loss():
+    return defaults().loss
+
+
+@pytest.fixture
+def seen():
+    """Frames of odd and even size, and a batch and values that a network sowed."""
+    rng = np.random.default_rng(0)
+    sr, gt = rng.random((2, 2, 3, 7, 6, 3), np.float32)
+    return losses.Seen(sr, gt, {"flow": np.float32([3.0])}, {"flow": (jnp.float32([5.0]),)})
+
+
+def values(seen, loss):
+    """The terms, compiled together."""
+
+    @jax.jit
+    def compute(sr, gt):
+        return losses.values(dataclasses.replace(seen, sr=sr, gt=gt), loss)
+
+    return compute(seen.sr, seen.gt)
 
 
 @pytest.mark.parametrize("eps", [1e-12, 1e-6, 1e-2])
@@ -28,3 +62,127 @@ def test_charbonnier_is_computed_in_float32():
     gt = jnp.zeros((1, 1, 8, 8, 3))
     sr = jnp.full(gt.shape, 1 / 3, jnp.bfloat16)
     np.testing.assert_allclose(charbonnier(sr, gt), np.float32(sr[0, 0, 0, 0, 0]), rtol=1e-6)
+
+
+def test_terms_are_their_definitions(seen, loss):
+    loss.terms = dict.fromkeys(losses.TERMS.keys() - {"vgg"}, 0.5)
+    loss.eps = 1e-6
+    error = np.float64(seen.sr) - seen.gt
+    spectra = [np.fft.fft2(np.float64(x), axes=(2, 3)) for x in (seen.sr, seen.gt)]
+    change = spectra[0] - spectra[1]
+    kernel = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]).reshape(1, 1, 3, 3, 1) / 4
+    gradients = [
+        ndimage.correlate(error, k)[:, :, 1:-1, 1:-1] for k in (kernel, kernel.swapaxes(2, 3))
+    ]
+    expected = {
+        "charbonnier": np.sqrt(error**2 + 1e-6).mean(),
+        "l1": np.abs(error).mean(),
+        "mse": (error**2).mean(),
+        "fft": np.abs([change.real, change.imag]).mean(),
+        "fft_amplitude": np.abs(np.abs(spectra[0]) - np.abs(spectra[1])).mean(),
+        "sobel": np.abs(gradients).mean(),
+    }
+    found = values(seen, loss)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert float(found[name]) == pytest.approx(value, rel=1e-5), name
+    loss.sum_frames = True
+    for name, value in values(seen, loss).items():
+        assert float(value) == pytest.approx(3 * expected[name], rel=1e-5), name
+
+
+def test_a_term_uses_the_batch_and_what_the_network_sowed(seen, loss, monkeypatch):
+    def end_point_error(seen, loss):
+        return jnp.abs(seen.batch["flow"] - sown(seen.aux, "flow")[0])
+
+    monkeypatch.setitem(losses.TERMS, "end_point_error", end_point_error)
+    loss.terms = {"end_point_error": 1.0, "l1": 0.0}
+    losses.check_terms(loss)
+    assert losses.values(seen, loss) == {"end_point_error": 2.0}
+
+
+def test_a_loss_is_the_weighted_sum_of_its_terms_and_logs_each(loss):
+    class Gray(nn.Module):
+        def __call__(self, lq, train):
+            return jnp.full((1, 1, 16, 16, 3), 0.5)
+
+    loss.terms = {"l1": 2.0, "sobel": 0.01}
+    loss.peak = 255.0
+    rng = np.random.default_rng(0)
+    batch = {
+        "lq": rng.integers(0, 256, (1, 1, 4, 4, 3), np.uint8),
+        "gt": rng.integers(0, 256, (1, 1, 16, 16, 3), np.uint8),
+    }
+    compute = jax.jit(make_loss(Gray(), loss))
+    total, (_, metrics) = compute({}, {}, batch, jax.random.key(0))
+    error = np.abs(127.5 - batch["gt"]).mean()
+    assert float(metrics["l1"]) == pytest.approx(error, rel=1e-5)
+    expected = 2 * float(metrics["l1"]) + 0.01 * float(metrics["sobel"])
+    assert float(total) == pytest.approx(expected, rel=1e-6)
+    assert metrics["pixel_loss"] == metrics["loss"] == total and "charbonnier" not in metrics
+
+
+SMALL = (4, 6, 6, 6, 6)  # channels of a small VGG
+
+
+def vgg19():
+    """Weights as torchvision's, of few channels."""
+    rng, tensors, index, inputs = np.random.default_rng(0), {}, 0, 3
+    for count, outputs in zip(VGG19, SMALL, strict=True):
+        for _ in range(count):
+            kernel = rng.standard_normal((outputs, inputs, 3, 3), np.float32)
+            tensors[f"features.{index}.weight"] = kernel / np.sqrt(4.5 * inputs)
+            tensors[f"features.{index}.bias"] = rng.standard_normal(outputs, np.float32)
+            index, inputs = index + 2, outputs
+        index += 1
+    return tensors
+
+
+def test_the_perceptual_term_compares_features_before_their_relu(tmp_path, loss, monkeypatch):
+    monkeypatch.setattr("jaxvsr.metrics.vgg.CHANNELS", SMALL)
+    tensors = vgg19()
+    loss.terms, loss.vgg_layers = {"vgg": 1.0}, {"conv1_1": 0.5, "conv1_2": 2.0}
+    loss.peak = 255.0
+    loss.vgg_weights = str(tmp_path / "vgg19.safetensors")
+    save_file(tensors, loss.vgg_weights)
+    losses.check_terms(loss)
+    sr, gt = np.random.default_rng(0).random((2, 1, 2, 16, 16, 3))
+    value = values(losses.Seen(255 * sr, 255 * gt, {}, {}), loss)["vgg"]
+
+    def convolve(x, index):
+        kernel, bias = (np.float64(tensors[f"features.{index}.{k}"]) for k in ("weight", "bias"))
+        windows = np.lib.stride_tricks.sliding_window_view(
+            np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), (3, 3), (1, 2)
+        )
+        return np.einsum("nhwcij,ocij->nhwo", windows, kernel, optimize=True) + bias
+
+    expected = 0.0
+    x, y = ((z[0] - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225] for z in (sr, gt))
+    x, y = convolve(x, 0), convolve(y, 0)
+    expected += 0.5 * np.abs(x - y).mean()
+    x, y = (convolve(np.maximum(z, 0), 2) for z in (x, y))
+    expected += 2 * np.abs(x - y).mean()
+    assert float(value) == pytest.approx(expected, rel=1e-4)
+    loss.vgg_layers = {"conv5_5": 1.0}
+    with pytest.raises(InputError, match="unknown layer 'conv5_5'.*did you mean 'conv5_4'"):
+        losses.check_terms(loss)
+    save_file({"weight": np.zeros(2, np.float32)}, tmp_path / "other.safetensors")
+    loss.vgg_weights = str(tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match=r"vgg_weights.*other.safetensors.*torchvision's VGG19"):
+        losses.check_terms(loss)
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ({"charbonier": 1.0}, "unknown term 'charbonier' in loss.terms; did you mean 'charbonn"),
+        ({"l1": float("nan")}, "loss.terms.l1=nan must be finite"),
+        ({"l1": 0.0}, "loss.terms has no term with a weight"),
+        ({}, "loss.terms has no term with a weight"),
+        ({"vgg": 0.1}, "loss.vgg_weights, for the term vgg: expected a file"),
+    ],
+)
+def test_terms_that_cannot_be_computed_are_refused(loss, terms, message):
+    loss.terms = terms
+    with pytest.raises(InputError, match=message):
+        losses.check_terms(loss)

@@ -1,0 +1,93 @@
+"""The terms of the loss, one function each, and the table of their names.
+
+A config names terms and their weights: `config.loss.terms = {"charbonnier": 1.0, "fft": 0.1}`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+
+from jaxvsr.errors import InputError, suggest
+from jaxvsr.training.losses.edges import sobel
+from jaxvsr.training.losses.frequency import fft, fft_amplitude
+from jaxvsr.training.losses.perceptual import read_vgg, vgg
+from jaxvsr.training.losses.pixel import charbonnier, l1, mse
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What a term of the loss can use.
+
+    Attributes:
+        sr: (b, t, h, w, 3) float32, the output of the network times `loss.peak`.
+        gt: the target, likewise.
+        batch: the whole batch: "lq" and "gt" uint8, and what else the data have.
+        aux: what the network sowed; `layers.sown.sown(aux, name)` finds values by name.
+    """
+
+    sr: jax.Array
+    gt: jax.Array
+    batch: dict[str, jax.Array]
+    aux: Any
+
+
+# Each term is a function of what it can use and of the section `loss` of the config. It returns a
+# value per frame (b, t), or an array of any other shape, whose mean counts.
+TERMS: dict[str, Callable[[Seen, ml_collections.ConfigDict], jax.Array]] = {
+    "charbonnier": lambda seen, loss: charbonnier(seen.sr, seen.gt, loss.eps),
+    "l1": lambda seen, loss: l1(seen.sr, seen.gt),
+    "mse": lambda seen, loss: mse(seen.sr, seen.gt),
+    "fft": lambda seen, loss: fft(seen.sr, seen.gt),
+    "fft_amplitude": lambda seen, loss: fft_amplitude(seen.sr, seen.gt),
+    "sobel": lambda seen, loss: sobel(seen.sr, seen.gt),
+    "vgg": lambda seen, loss: vgg(
+        seen.sr / loss.peak, seen.gt / loss.peak, read_vgg(loss.vgg_weights), loss.vgg_layers
+    ),
+}
+
+
+def values(seen: Seen, loss: ml_collections.ConfigDict) -> dict[str, jax.Array]:
+    """Computes the terms of a loss, not weighted: name -> () float32.
+
+    Args:
+        seen: what the terms can use.
+        loss: the section of a config. With `sum_frames`, values of frames are added.
+    """
+
+    def mean(value: jax.Array) -> jax.Array:
+        if value.ndim != 2:
+            return value.mean()
+        return (value.sum(1) if loss.sum_frames else value.mean(1)).mean()
+
+    return {name: mean(TERMS[name](seen, loss)) for name, weight in loss.terms.items() if weight}
+
+
+def check_terms(loss: ml_collections.ConfigDict) -> None:
+    """Raises InputError for a term that is unknown or cannot be computed.
+
+    Args:
+        loss: the section of a config.
+    """
+    for name, weight in loss.terms.items():
+        if name not in TERMS:
+            raise InputError(f"unknown term {name!r} in loss.terms{suggest(name, TERMS)}")
+        if not math.isfinite(weight):
+            raise InputError(f"loss.terms.{name}={weight} must be finite")
+    if not any(loss.terms.values()):
+        raise InputError("loss.terms has no term with a weight: set loss.terms.charbonnier=1.0")
+    if not loss.terms.get("vgg"):
+        return
+    try:
+        vgg_layers = loss.vgg_layers
+        if not loss.vgg_weights:
+            raise InputError("expected a file of torchvision's VGG19 weights")
+        known = read_vgg(loss.vgg_weights)
+    except InputError as error:
+        raise InputError(f"loss.vgg_weights, for the term vgg: {error}") from error
+    for layer in vgg_layers:
+        if layer not in known:
+            raise InputError(f"unknown layer {layer!r} in loss.vgg_layers{suggest(layer, known)}")
