@@ -61,10 +61,17 @@ def defaults() -> ml_collections.ConfigDict:
     data.workers = 8  # data loading processes per host; 0: threads of the main process
 
     config.optim = optim = ml_collections.ConfigDict()
-    optim.lr = 2e-4  # cosine decay to lr_end at the last step ...
+    optim.name = "adam"  # or another of jaxvsr.training.optimizer.OPTIMIZERS
+    optim.lr = 2e-4
+    # "cosine": to lr_end at the last step; "cosine_restarts": by periods and restart_weights;
+    # "steps": by lr_steps; "constant"; "": "steps" if lr_steps is set, otherwise "cosine".
+    optim.schedule = ""
     optim.lr_end = 1e-7
-    optim.lr_steps = ()  # ... or piecewise constant: ((step, rate after it), ...)
+    optim.lr_steps = ()  # ((step, rate after it), ...)
+    optim.periods = ()  # lengths of the cosines ...
+    optim.restart_weights = ()  # ... and the factors on lr at their start
     optim.warmup = 0  # steps of linear warm-up
+    optim.weight_decay = 0.0  # decoupled from the gradient, as AdamW's; not with "adam"
     optim.b1 = 0.9
     optim.b2 = 0.99
     optim.eps = 1e-8
@@ -362,13 +369,13 @@ def differences(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> lis
         One line for each field that differs.
 
     Raises:
-        InputError: the checkpoints there are of another model or of other parameter groups; the
+        InputError: the checkpoints there are of another model, optimizer or parameter groups; the
             message names the fields.
     """
     path = workdir / "config.json"
     if not path.exists():
         return []
-    there, here = dict(fields(_completed(read_json(path)))), dict(fields(plain(config)))
+    there, here = saved_fields(path), dict(fields(plain(config)))
     harmless: list[str] = []
     harmful: list[str] = []
     for name in sorted({*there, *here}):
@@ -377,7 +384,7 @@ def differences(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> lis
             continue
         section, _, field = name.partition(".")
         other_tree = section == "model" and field not in SAME_WEIGHTS
-        other_groups = name == "optim.flow_params" or (
+        other_groups = name in ("optim.name", "optim.flow_params") or (
             name in ("optim.ema", "optim.flow_lr_mul") and bool(old) != bool(new)
         )
         line = f"  {name}: {old!r} there, {new!r} now"
@@ -391,14 +398,19 @@ def differences(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> lis
     return harmless
 
 
-def _completed(saved: dict[str, Any]) -> dict[str, Any]:
-    """Adds the default values of fields that did not exist when a config was saved."""
-    known = {section: values for section, values in plain(defaults()).items() if section != "model"}
-    return saved | {
-        section: values | saved[section]
-        for section, values in known.items()
-        if isinstance(saved.get(section), dict)
-    }
+def saved_fields(path: pathlib.Path) -> dict[str, Any]:
+    """Reads the fields of a run's config.json; those that did not exist then have their default.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    saved = read_json(path)
+    known = plain(defaults())
+    del known["model"]
+    for section, values in known.items():
+        if isinstance(saved.get(section), dict):
+            saved[section] = values | saved[section]
+    return dict(fields(saved))
 
 
 def plain(config: ml_collections.ConfigDict) -> dict:

@@ -22,7 +22,7 @@ from jaxvsr.evaluation.protocol import METRICS, scorers
 from jaxvsr.evaluation.restoring import INPUTS
 from jaxvsr.training.checkpoints import LEAST_KEPT
 from jaxvsr.training.losses import check_terms
-from jaxvsr.training.optimizer import make_optimizer
+from jaxvsr.training.optimizer import check_optimizer, make_optimizer
 from jaxvsr.training.state import initial_state
 from jaxvsr.training.tracing import trace_steps
 
@@ -84,6 +84,7 @@ def check_settings(config: ml_collections.ConfigDict) -> None:
     check_degradations(config)
     check_chosen_frames(config)
     check_terms(config.loss)
+    check_optimizer(config.optim, config.train.steps)
     check_training_settings(config)
     check_protocol(config.eval)
     check_devices_per_frame(config.eval.space, jax.local_device_count(), "eval.space")

@@ -16,13 +16,12 @@ import ml_collections
 import optax
 
 from jaxvsr import flops
-from jaxvsr.config import BUILTIN, fields, save_config
+from jaxvsr.config import BUILTIN, save_config, saved_fields
 from jaxvsr.console import say
 from jaxvsr.data import pipeline
 from jaxvsr.data.sources import TFDSClips
 from jaxvsr.distributed.mesh import enough_memory, make_mesh, placed, replicated, to_devices
 from jaxvsr.errors import InputError
-from jaxvsr.files import read_json
 from jaxvsr.training import tracing
 from jaxvsr.training.checkpoints import Checkpoints, in_words, load_best
 from jaxvsr.training.compression import compress, keep_compressed
@@ -201,7 +200,7 @@ def _given_variables(config: ml_collections.ConfigDict, model: nn.Module, params
             return from_file(path=path, say=say, **config.model)
         like = config.copy_and_resolve_references()
         if (path / "config.json").exists():  # it may have been trained with other settings
-            there = dict(fields(read_json(path / "config.json")))
+            there = saved_fields(path / "config.json")
             for field in like.optim:
                 value = there.get(f"optim.{field}", like.optim[field])
                 like.optim[field] = tuple(value) if isinstance(value, list) else value

@@ -1,12 +1,28 @@
+"""Optimizers and learning rate schedules."""
+
+import math
+import re
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from jaxvsr.config import defaults
-from jaxvsr.training.optimizer import learning_rate, make_optimizer
+from jaxvsr.errors import InputError
+from jaxvsr.training.optimizer import (
+    OPTIMIZERS,
+    SCHEDULES,
+    check_optimizer,
+    learning_rate,
+    make_optimizer,
+)
 
 PARAMS = {"spynet": {"w": jnp.ones(3)}, "head": {"w": jnp.ones(3)}}
+
+
+ONES = jax.tree.map(jnp.ones_like, PARAMS)
 
 
 def optim(**changes):
@@ -82,8 +98,6 @@ def test_gradients_before_the_start_leave_no_trace():
 def test_a_group_that_is_never_trained_keeps_no_moments():
     history, state = run(optim(flow_lr_mul=0.0), 3, constant)
     np.testing.assert_array_equal(history[-1]["spynet"], 1)
-    import jax
-
     sizes = [leaf.size for leaf in jax.tree.leaves(state) if leaf.size > 1]
     assert sizes == [3, 3]
 
@@ -95,3 +109,100 @@ def test_clipping_bounds_the_norm_of_all_gradients():
     clipped = gradient / np.linalg.norm(gradient)
     moved = np.concatenate([1 - history[0]["spynet"], 1 - history[0]["head"]])
     np.testing.assert_allclose(moved, clipped / (np.abs(clipped) + 1e3), rtol=1e-3)
+
+
+def basicsr_restarts(step, lr, lr_end, periods, weights):
+    """CosineAnnealingRestartLR.get_lr of BasicSR."""
+    ends = [sum(periods[: i + 1]) for i in range(len(periods))]
+    i = next(i for i, end in enumerate(ends) if step <= end)
+    start = 0 if i == 0 else ends[i - 1]
+    cosine = 1 + math.cos(math.pi * (step - start) / periods[i])
+    return lr_end + weights[i] * 0.5 * (lr - lr_end) * cosine
+
+
+def test_cosine_with_restarts_is_basicsrs():
+    periods, weights = (4, 3, 5), (1, 0.5, 0.25)
+    section = optim(lr=2e-4, schedule="cosine_restarts", periods=periods, restart_weights=weights)
+    rates = jax.jit(jax.vmap(learning_rate(section, 12, 0.5)))(np.arange(13))
+    expected = [basicsr_restarts(step, 1e-4, 1e-7, periods, weights) for step in range(13)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+    whole = optim(schedule="cosine_restarts", periods=(12,), restart_weights=(1,))
+    for step in (0, 5, 12):
+        rate = learning_rate(optim(), 12)(step)
+        assert float(learning_rate(whole, 12)(step)) == pytest.approx(float(rate), rel=1e-5)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule_warms_up(schedule):
+    fields = {"lr_steps": ((50, 0.5),)} if schedule == "steps" else {}
+    if schedule == "cosine_restarts":
+        fields = {"periods": (100,), "restart_weights": (1,)}
+    section = optim(lr=1.0, lr_end=0.0, schedule=schedule, warmup=4, **fields)
+    check_optimizer(section, 100)
+    rate = learning_rate(section, 100)
+    assert [float(rate(i)) for i in range(3)] == pytest.approx([0.25, 0.5, 0.75])
+    later = {"cosine": 0.5, "cosine_restarts": 0.5, "steps": 1.0, "constant": 1.0}
+    assert float(rate(50)) == pytest.approx(later[schedule])
+
+
+def own(name, p, grads, lr, decay):
+    """Values of a number after each step, by the papers."""
+    m = v = 0.0
+    for i, g in enumerate(grads, start=1):
+        if name == "lion":
+            direction = np.sign(0.9 * m + 0.1 * g)
+            m = 0.99 * m + 0.01 * g
+        elif name == "sgd":
+            m = 0.9 * m + g
+            direction = m
+        else:
+            m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g * g
+            direction = m / (1 - 0.9**i) / (np.sqrt(v / (1 - 0.99**i)) + 1e-8)
+        p -= lr * (direction + decay * p)
+        yield p
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "lion", "sgd"])
+def test_optimizers_are_their_papers(name):
+    decay = 0.0 if name == "adam" else 0.1
+    section = optim(name=name, weight_decay=decay, schedule="constant", lr=0.01)
+    grads = [1.0, -0.5, 0.25]
+    history, _ = run(section, 3, lambda i: jax.tree.map(lambda p: grads[i] * p, ONES))
+    found = [params["head"][0] for params in history]
+    np.testing.assert_allclose(found, list(own(name, 1.0, grads, 0.01, decay)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_goes_down(name):
+    section = optim(name=name, schedule="constant", lr=0.01, fix_flow=2)
+    check_optimizer(section, 100)
+    history, _ = run(section, 8, lambda _: ONES)
+    assert history[-1]["head"].max() < history[0]["head"].max() <= 1
+    np.testing.assert_array_equal(history[0]["spynet"], 1)
+    assert history[-1]["spynet"].max() < 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": "lionn"}, "unknown optim.name='lionn'; did you mean 'lion'"),
+        ({"schedule": "cosin"}, "unknown optim.schedule='cosin'; did you mean 'cosine'"),
+        ({"weight_decay": 0.1}, "weight_decay needs an optimizer that has it"),
+        ({"schedule": "cosine", "lr_steps": ((5, 0.1),)}, "'cosine' has no optim.lr_steps"),
+        ({"schedule": "steps"}, "'steps' needs optim.lr_steps"),
+        ({"lr_steps": ((5, 0.1), (5, 0.2))}, "must be pairs of a step and the rate after it"),
+        ({"lr_steps": ((5,),)}, "must be pairs of a step and the rate after it"),
+        ({"periods": (9,)}, "'cosine' has no optim.periods"),
+        (
+            {"schedule": "cosine_restarts", "periods": (9, 9), "restart_weights": (1,)},
+            "as many as optim.restart_weights",
+        ),
+        (
+            {"schedule": "cosine_restarts", "periods": (9,), "restart_weights": (1,)},
+            "end at step 9, before train.steps=10",
+        ),
+    ],
+)
+def test_optimizers_and_schedules_that_are_impossible_are_refused(fields, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        check_optimizer(optim(**fields), 10)
