@@ -57,7 +57,7 @@ test-golden: $(VENV)/.installed-dev
 
 test-tpu: $(VENV)/.installed-dev
 	$(RUN) -m pip install --quiet --editable '.[tpu]'
-	$(RUN) -m pytest -m slow tests/profiling/test_tpu.py -k "swrn.py or basicvsr.py"
+	$(RUN) -m pytest -m slow tests/profiling/test_topologies.py -k "v5e and (swrn.py or basicvsr.py)"
 
 test-all: $(VENV)/.installed-dev
 	$(RUN) $(PYTEST)

@@ -21,6 +21,10 @@ PEAK = {
     "H100": 989e12,
     "H200": 989e12,
     "B200": 2250e12,
+    "RTX 4090": 165e12,
+    "L40S": 362e12,
+    "L40": 181e12,
+    "L4": 121e12,
 }
 
 # Operations that the TensorFlow Lite converter counts as one, by the name of our function, and

@@ -1,10 +1,11 @@
-"""Measures the cost of a model: parameters, GFLOPs, time and memory, here or on TPUs.
+"""Measures the cost of a model: parameters, GFLOPs, time and memory, here or compiled for others.
 
     jaxvsr profile --config=configs/miavsr.py:tiny --size=180x320
     jaxvsr profile --workdir=runs/demo --input=clip.mp4
     jaxvsr profile --compare configs/swrn.py configs/basicvsr.py:tiny --json=costs.json
     jaxvsr profile --config=configs/miavsr.py --sweep_keep=sweep.png --rounds=1
     jaxvsr profile --config=configs/swrn.py --topology=v5e:2x2 --train
+    jaxvsr profile --config=configs/swrn.py --topology=h100
 
 --config.model.unroll=2 sets a field of the config. Exit code: 0; 1 if a program does not fit the
 topology; 2 if the command line or an input is wrong.
@@ -96,7 +97,7 @@ def command(name: str) -> cli.Command:
     count("rows", 12, "Rows of the table of layers", 1)
     path("json", text="A file to write all results to")
     path("sweep_keep", text="A PNG: plot bucketed against dense gating by the fraction kept")
-    text("topology", None, "TPUs to compile for, for example v5e:2x2: does the program fit?")
+    text("topology", None, "A GPU or TPUs to compile for, such as h100 or v5e:2x2: does it fit?")
     flags.DEFINE_bool(
         "train", False, "With --topology: compile the training step", flag_values=values
     )
@@ -231,7 +232,7 @@ def _clip(options: Options) -> tuple[np.ndarray, str]:
 
 def _compile(options: Options, topology: str) -> int:
     """Compiles for a topology and prints whether the program fits; returns the exit code."""
-    jax.config.update("jax_platforms", "cpu")  # nothing runs, so JAX need not look for TPUs
+    jax.config.update("jax_platforms", "cpu")  # nothing runs, so JAX need not look for devices
     (name,) = options.names
     config = load_config(name, options.overrides)
     model, data = create_model(config), config.data
@@ -258,7 +259,7 @@ def _compile(options: Options, topology: str) -> int:
     except ValueError as error:
         raise InputError(f"{name} cannot be traced: {error}") from error
     fit = topologies.compile_for(traced, mesh)
-    what = "a step on" if options.train else "restoring"
+    what = "a training step on" if options.train else "inference on"
     what += f" {clips} clips" if clips > 1 else " a clip"
     title = (
         f"{name}, {what} of {frames} frames of {size[0]}x{size[1]}, "

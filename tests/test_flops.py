@@ -54,6 +54,7 @@ def test_what_a_gradient_recomputes_counts_again(wrap, products):
 
 def test_peak_is_the_data_sheets_or_measured():
     assert flops.data_sheet("NVIDIA H100 80GB HBM3") == 989e12
+    assert flops.data_sheet("NVIDIA L4") < flops.data_sheet("NVIDIA L40S")
     if flops.data_sheet(jax.devices()[0].device_kind) is None:
         x = jnp.ones((512, 512))
         product = jax.jit(lambda x: x @ x)

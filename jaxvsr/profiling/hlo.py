@@ -1,6 +1,8 @@
-"""Counts memory traffic and collectives of a compiled TPU program from its text.
+"""Counts kernels, memory traffic and collectives of a compiled program from its text.
 
-The compiler's own estimate counts a loop's body once, this one once per iteration.
+A kernel, such as a fusion or a library call, reads its operands and writes its results. Loops count
+once per iteration; the compiler's own estimate counts a loop's body once, and has none for GPUs.
+Caches do not count, except the fast memory of a TPU, in which the compiler places arrays itself.
 """
 
 import collections
@@ -19,6 +21,8 @@ COLLECTIVES = (
     "reduce-scatter",
 )
 UPDATE = "dynamic-update-slice"
+SLICES = ("dynamic-slice", "gather", "slice")  # read a part of their first operand
+PRODUCTS = ("convolution", "dot")
 # Opcodes that do not touch memory, or whose other half is counted.
 _FREE = {
     "after-all",
@@ -40,6 +44,11 @@ _FREE = {
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?(%[\w.-]+) = (.*?) ([a-z][a-z0-9-]*)\((.*)$")
 _COMPUTATION = re.compile(r"^(ENTRY )?(%[\w.-]+) \(.*\{$")
 _ARRAY = re.compile(r"\b([a-z]+\d*[a-z0-9]*)\[([\d,]*)\](?:\{([^{}]*)\})?")
+_WORKSPACE = re.compile(r", [su]8\[\d+\](\{0\})?\)$")  # the last result of a library call
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_FUSION = re.compile(r"\bkind=k(\w+)")
+_TARGET = re.compile(r'custom_call_target="([^"]+)"')
+_BACKEND = re.compile(r'"fusion_backend_config":\{"kind":"(\w+)"')
 _CALLED = re.compile(r"\b(body|condition|calls|to_apply|\w+_computations?)=(\{[^}]*\}|%[\w.-]+)")
 
 
@@ -54,6 +63,7 @@ class Instruction:
         operands: names.
         called: "body", "condition", "calls", ... -> names of computations.
         literal: of a constant, or the index of a parameter.
+        attributes: the rest of the line.
     """
 
     name: str
@@ -62,6 +72,7 @@ class Instruction:
     operands: tuple[str, ...]
     called: Mapping[str, tuple[str, ...]]
     literal: str
+    attributes: str
 
     @property
     def size(self) -> int:
@@ -77,25 +88,46 @@ class Traffic:
     """Traffic of a program on each device.
 
     Attributes:
-        memory: bytes read from and written to main memory, estimated.
+        kernels: kind -> (number, bytes read from and written to main memory, estimated), those with
+            most bytes first.
         collectives: kind -> (number, bytes of their results).
     """
 
-    memory: int
+    kernels: dict[str, tuple[int, int]]
     collectives: dict[str, tuple[int, int]]
+
+    @property
+    def memory(self) -> int:
+        """Bytes read from and written to main memory."""
+        return sum(size for _, size in self.kernels.values())
+
+    @property
+    def launched(self) -> int:
+        """Number of kernels that run, each iteration of a loop counted."""
+        return sum(count for count, _ in self.kernels.values())
 
 
 def traffic(text: str) -> Traffic:
-    """Counts the traffic of a compiled program, given its text (`compiled.as_text()`).
+    """Counts the traffic of a compiled program.
 
-    A loop without a constant bound counts once; of a conditional the branch with most traffic
-    counts.
+    A loop without a known number of iterations counts once; of a conditional the branch with most
+    traffic counts.
+
+    Args:
+        text: `compiled.as_text()`, for a GPU, a TPU or a CPU.
     """
     computations, entry = _parse(text)
-    total = _total(computations, entry)
-    kinds = [kind for kind in COLLECTIVES if total[kind, "count"]]
-    collectives = {kind: (total[kind, "count"], total[kind, "bytes"]) for kind in kinds}
-    return Traffic(total["memory"], collectives)
+    numbers, sizes = _total(computations, entry)
+    kinds = sorted(numbers, key=lambda key: (-sizes[key], key))
+    kernels, collectives = (
+        {
+            kind: (numbers[group, kind], sizes[group, kind])
+            for group, kind in kinds
+            if group == wanted
+        }
+        for wanted in ("kernel", "collective")
+    )
+    return Traffic(kernels, collectives)
 
 
 def _parse(text: str) -> tuple[dict[str, Computation], str]:
@@ -114,8 +146,12 @@ def _parse(text: str) -> tuple[dict[str, Computation], str]:
                 for key, value in _CALLED.findall(attributes)
             }
             operands = tuple(re.findall(r"%[\w.-]+", inside))
+            if opcode == "custom-call" or "kind=kCustom" in attributes:
+                shape = _WORKSPACE.sub(")", shape)
             arrays = tuple(_arrays(shape))
-            current[name] = Instruction(name, opcode, arrays, operands, called, inside)
+            if opcode == "fusion-start":  # (operands, results, context)
+                opcode, arrays = "fusion", arrays[len(operands) : -1]
+            current[name] = Instruction(name, opcode, arrays, operands, called, inside, attributes)
     return computations, entry
 
 
@@ -135,24 +171,64 @@ def _arrays(shape: str) -> Iterator[tuple[int, bool]]:
         yield math.prod(dims) * bits // 8, "S(" not in rest
 
 
-def _total(computations: Mapping[str, Computation], name: str) -> collections.Counter:
-    """Counts the traffic of a computation: "memory", (kind, "count") and (kind, "bytes")."""
-    total: collections.Counter = collections.Counter()
+def _total(
+    computations: Mapping[str, Computation], name: str
+) -> tuple[collections.Counter, collections.Counter]:
+    """Counts the number and the bytes of what a computation runs.
+
+    Returns:
+        Two counters, whose keys are ("kernel", kind) and ("collective", kind).
+    """
+    numbers: collections.Counter = collections.Counter()
+    sizes: collections.Counter = collections.Counter()
     for instruction in computations[name].values():
-        opcode, called = instruction.opcode, instruction.called
+        opcode = instruction.opcode
         inner = [_total(computations, name) for name in _nested(instruction)]
         if opcode == "conditional":
-            inner = [max(inner, key=lambda branch: branch["memory"])]
-        count = _iterations(computations[called["condition"][0]]) if opcode == "while" else 1
-        for counts in inner:
-            for key, value in counts.items():
-                total[key] += count * value
+            inner = [max(inner, key=lambda branch: _of_kernels(branch[1]))]
+        count = _iterations(instruction, computations) if opcode == "while" else 1
+        for inner_numbers, inner_sizes in inner:
+            for key, value in inner_numbers.items():
+                numbers[key] += count * value
+                sizes[key] += count * inner_sizes[key]
         kind = opcode.removesuffix("-done")
         if kind in COLLECTIVES:
-            total[kind, "count"] += 1
-            total[kind, "bytes"] += sum(size for size, _ in instruction.arrays)
-        total["memory"] += _memory(instruction, computations[name], computations)
-    return total
+            numbers["collective", kind] += 1
+            sizes["collective", kind] += sum(size for size, _ in instruction.arrays)
+        if _is_kernel(instruction):
+            kernel = "kernel", _kind(instruction, computations)
+            numbers[kernel] += 1
+            sizes[kernel] += _memory(instruction, computations[name], computations)
+    return numbers, sizes
+
+
+def _of_kernels(sizes: collections.Counter) -> int:
+    return sum(size for (group, _), size in sizes.items() if group == "kernel")
+
+
+def _is_kernel(instruction: Instruction) -> bool:
+    opcode = instruction.opcode
+    allocates = opcode == "custom-call" and not instruction.operands
+    return not (opcode in _FREE or opcode.endswith("-done") or allocates)
+
+
+def _kind(instruction: Instruction, computations: Mapping[str, Computation]) -> str:
+    """Names the kind of a kernel: of a fusion the work that it does or the way it is compiled."""
+    if instruction.opcode == "custom-call" and (target := _TARGET.search(instruction.attributes)):
+        return target[1]
+    if instruction.opcode != "fusion":
+        return instruction.opcode.removesuffix("-start")
+    inside = computations[instruction.called["calls"][0]].values()
+    for inner in inside:
+        if inner.opcode == "custom-call":  # of a library, with the slices around it
+            return _kind(inner, computations)
+    if any(inner.opcode in PRODUCTS for inner in inside):
+        return "matrix fusion"  # of a matrix product or a convolution
+    if backend := _BACKEND.search(instruction.attributes):
+        return f"{backend[1].strip('_')} fusion"
+    found = _FUSION.search(instruction.attributes)
+    kinds = {"Loop": "loop fusion", "Input": "reduction fusion"}
+    return kinds.get(found[1] if found else "", "other fusion")
 
 
 def _nested(instruction: Instruction) -> tuple[str, ...]:
@@ -166,8 +242,11 @@ def _nested(instruction: Instruction) -> tuple[str, ...]:
     return tuple(name for key in keys for name in instruction.called.get(key, ()))
 
 
-def _iterations(condition: Computation) -> int:
+def _iterations(loop: Instruction, computations: Mapping[str, Computation]) -> int:
     """Returns the number of iterations of a loop that counts to a constant, else 1."""
+    if known := _TRIPS.search(loop.attributes):
+        return int(known[1])
+    condition = computations[loop.called["condition"][0]]
     literals = [i.literal for i in condition.values() if i.opcode == "constant"]
     bounds = [int(literal) for literal in literals if literal.isdigit()]
     return bounds[0] if len(bounds) == 1 else 1
@@ -176,13 +255,11 @@ def _iterations(condition: Computation) -> int:
 def _memory(
     instruction: Instruction, within: Computation, computations: Mapping[str, Computation]
 ) -> int:
-    """Counts the bytes that an instruction reads from and writes to main memory."""
+    """Counts the bytes that a kernel reads from and writes to main memory."""
     opcode, size = instruction.opcode, instruction.size
-    if opcode in _FREE or opcode.endswith("-done"):
-        return 0
     operands = [within[name].size if name in within else 0 for name in instruction.operands]
-    if opcode == "dynamic-slice":
-        return 2 * size if operands[0] else size
+    if opcode in SLICES:
+        return size + min(operands[0], size) + sum(operands[1:])
     if opcode == UPDATE:
         return 2 * operands[1]
     if opcode == "slice-start":  # ((whole,), slice, context): only the slice moves
@@ -190,8 +267,6 @@ def _memory(
         return size * (from_main + to_main)
     if opcode.endswith("-start"):  # its result repeats the operands
         return sum(size for size, in_main in instruction.arrays[:1] if in_main) + sum(operands)
-    if opcode == "custom-call" and not operands:  # an allocation
-        return 0
     if opcode == "fusion":
         inner = computations[instruction.called["calls"][0]]
         return _of_fusion(inner, operands, size)
@@ -204,14 +279,26 @@ def _of_fusion(inner: Computation, operands: list[int], size: int) -> int:
     for parameter in inner.values():
         if parameter.opcode != "parameter" or not operands[int(parameter.literal)]:
             continue
-        users = [user for user in inner.values() if parameter.name in user.operands]
-        if users and all(user.opcode == "dynamic-slice" for user in users):
-            total += sum(map(_whole, users)) - operands[int(parameter.literal)]
-        elif [(u.opcode, u.operands[0]) for u in users] == [(UPDATE, parameter.name)]:
-            # Updated in place: only the update is written.
-            total += _whole(inner[users[0].operands[1]]) - min(_whole(users[0]), size)
-            total -= operands[int(parameter.literal)]
+        whole, users = operands[int(parameter.literal)], _users(inner, parameter.name)
+        parts = [_whole(user) for user, first in users if user.opcode in SLICES and first]
+        updates = [user for user, first in users if user.opcode == UPDATE and first]
+        if not users or len(updates) > 1 or len(parts) + len(updates) < len(users):
+            continue
+        total += min(whole, sum(parts)) - whole
+        for update in updates:  # in place: only the update is written
+            total += _whole(inner[update.operands[1]]) - min(_whole(update), size)
     return total
+
+
+def _users(inner: Computation, name: str) -> list[tuple[Instruction, bool]]:
+    """Lists the users of an array or a view of it, and whether it is just their first operand."""
+    found = []
+    for user in inner.values():
+        if name in user.operands and user.opcode == "bitcast":
+            found += _users(inner, user.name)
+        elif name in user.operands:
+            found.append((user, user.operands[0] == name and name not in user.operands[1:]))
+    return found
 
 
 def _whole(instruction: Instruction) -> int:

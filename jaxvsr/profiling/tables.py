@@ -78,9 +78,10 @@ def fit(fit: Fit, title: str, frames: int) -> str:
     parts = ("arguments", "outputs", "temporaries", "code")
     memory = [[part, f"{getattr(fit, part) / MIB:,.1f}"] for part in parts]
     memory.append(["total", f"{fit.used / MIB:,.1f}"])
-    memory.append(["available", f"{fit.hbm / MIB:,.1f}"])
+    memory.append(["available", f"{fit.available / MIB:,.1f}"])
     traffic, compute, move = fit.traffic, fit.compute_seconds, fit.memory_seconds
     assert traffic is not None
+    totals = traffic.launched, traffic.memory
     bounds = [
         ["arithmetic", f"{giga(fit.flops)} GFLOP", f"{fit.peak / 1e12:,.0f} TFLOP/s", ms(compute)],
         [
@@ -89,6 +90,10 @@ def fit(fit: Fit, title: str, frames: int) -> str:
             f"{fit.bandwidth / 1e9:,.0f} GB/s",
             ms(move),
         ],
+    ]
+    kernels = [
+        [kind, f"{count:,}", giga(size), f"{100 * size / max(traffic.memory, 1):.1f}"]
+        for kind, (count, size) in (*traffic.kernels.items(), ("total", totals))
     ]
     slower = max(compute, move)
     which = "arithmetic" if compute > move else "memory"
@@ -99,8 +104,9 @@ def fit(fit: Fit, title: str, frames: int) -> str:
     return "\n\n".join(
         [
             head,
-            markdown(["HBM per device", "MiB"], memory),
+            markdown(["memory per device", "MiB"], memory),
             markdown(["per device", "amount", "peak", "lower bound (ms)"], bounds),
+            markdown(["kernels per device", "number", "traffic (GB)", "%"], kernels),
             f"Bound by {which}: at least {ms(slower)} ms, {ms(slower / frames)} ms per frame.",
             markdown(["collectives", "count", "total MiB"], moved) if moved else "No collectives.",
             "It fits." if fit.fits else "It does not fit.",
@@ -135,10 +141,32 @@ def plain(profile: Profile) -> dict[str, Any]:
 
 
 def plain_fit(fit: Fit) -> dict[str, Any]:
-    """Converts a fit to JSON values."""
-    seconds = {"compute_seconds": fit.compute_seconds, "memory_seconds": fit.memory_seconds}
-    derived = seconds if fit.traffic else {"compute_seconds": fit.compute_seconds}
-    return dataclasses.asdict(fit) | derived | {"used": fit.used, "fits": fit.fits}
+    """Converts a fit to JSON values; what a refused program lacks is None."""
+    traffic, compiled = fit.traffic, not fit.refusal
+    kernels = traffic.kernels if traffic else {}
+    collectives = traffic.collectives if traffic else {}
+    return {
+        "kind": fit.kind,
+        "devices": fit.devices,
+        "compile_seconds": fit.seconds,
+        "arguments_bytes": fit.arguments if compiled else None,
+        "outputs_bytes": fit.outputs if compiled else None,
+        "temporaries_bytes": fit.temporaries if compiled else None,
+        "code_bytes": fit.code if compiled else None,
+        "total_bytes": fit.used if compiled else None,
+        "available_bytes": fit.available,
+        "traffic_bytes": traffic.memory if traffic else None,
+        "flops": fit.flops,
+        "kernels": traffic.launched if traffic else None,
+        "bandwidth": fit.bandwidth,
+        "peak_flops": fit.peak,
+        "memory_bound_ms": 1e3 * fit.memory_seconds if traffic else None,
+        "compute_bound_ms": 1e3 * fit.compute_seconds,
+        "fits": fit.fits,
+        "refusal": fit.refusal,
+        "kernel_kinds": {k: {"number": n, "bytes": size} for k, (n, size) in kernels.items()},
+        "collectives": {k: {"number": n, "bytes": size} for k, (n, size) in collectives.items()},
+    }
 
 
 def dtype(profile: Profile) -> str:

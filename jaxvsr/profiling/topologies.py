@@ -1,11 +1,12 @@
-"""Compiles programs for TPUs without one: whether they fit, and what bounds their time."""
+"""Compiles programs for GPUs and TPUs without one: whether they fit, what bounds their time."""
 
+import contextlib
 import dataclasses
 import functools
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -18,13 +19,14 @@ from jaxvsr.console import compiling
 from jaxvsr.distributed.mesh import placed, split_batch
 from jaxvsr.errors import InputError
 from jaxvsr.models import network_input
+from jaxvsr.profiling import gpus
 from jaxvsr.profiling.hlo import Traffic, traffic
 from jaxvsr.training.optimizer import make_optimizer
 from jaxvsr.training.state import initial_state, initial_weights
 from jaxvsr.training.step import batch_shapes, make_loss, make_step
 
 # Of a chip, from Google's data sheets: bytes of HBM, and its bandwidth in bytes per second.
-HBM = {
+TPUS = {
     "TPU v4": (32 * 2**30, 1228e9),
     "TPU v5 lite": (16 * 2**30, 819e9),
     "TPU v5": (95 * 2**30, 2765e9),
@@ -52,7 +54,7 @@ class Fit:
     Attributes:
         kind: of the devices.
         devices: their number.
-        hbm: bytes of memory.
+        available: bytes of memory.
         bandwidth: of the memory, bytes per second.
         peak: FLOP/s from the data sheet.
         flops: of matrix products and convolutions; recomputation counts.
@@ -67,7 +69,7 @@ class Fit:
 
     kind: str
     devices: int
-    hbm: int
+    available: int
     bandwidth: float
     peak: float
     flops: float
@@ -87,7 +89,7 @@ class Fit:
     @property
     def fits(self) -> bool:
         """Whether the memory suffices."""
-        return not self.refusal and self.used <= self.hbm
+        return not self.refusal and self.used <= self.available
 
     @property
     def compute_seconds(self) -> float:
@@ -104,15 +106,17 @@ def devices(name: str) -> Sequence[Any]:
     """Returns the devices of a topology, to compile for.
 
     Args:
-        name: generation and chips along each axis: "v5e:2x2".
+        name: a GPU, "h100", or a generation of TPUs and the chips along each axis, "v5e:2x2".
 
     Raises:
-        InputError: unknown topology, or libtpu is not installed or in use.
+        InputError: unknown topology, or its compiler is not installed or in use.
     """
+    if name in gpus.GPUS:
+        return gpus.devices(name)
     generation, _, shape = name.partition(":")
     if shape not in SLICES.get(generation, ()):
-        known = "; ".join(f"{key}:{', '.join(values)}" for key, values in SLICES.items())
-        raise InputError(f"unknown topology {name!r}; expected one of: {known}")
+        known = (", ".join(gpus.GPUS), *(f"{k}:{', '.join(v)}" for k, v in SLICES.items()))
+        raise InputError(f"unknown topology {name!r}; expected one of: {'; '.join(known)}")
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
     from jax.experimental import topologies
@@ -185,22 +189,26 @@ def compile_for(traced: Any, mesh: jax.sharding.Mesh) -> Fit:
     """Compiles a traced function whose arguments lie on a mesh of a topology's devices."""
     device = mesh.devices.flat[0]
     kind = device.device_kind
-    hbm, bandwidth = next(value for name, value in HBM.items() if name in kind)
-    # On some chips JAX sees two cores as two devices, which share memory and bandwidth.
-    cores = sum(tuple(other.coords) == tuple(device.coords) for other in mesh.devices.flat)
+    gpu = next((gpu for gpu in gpus.GPUS.values() if gpu.kind == kind), None)
+    if gpu:
+        available, bandwidth = gpu.memory, gpu.bandwidth
+    else:
+        available, bandwidth = next(value for name, value in TPUS.items() if name in kind)
+    # On some TPUs JAX sees two cores as two devices, which share memory and bandwidth.
+    cores = 1 if gpu else sum(tuple(o.coords) == tuple(device.coords) for o in mesh.devices.flat)
     start = time.perf_counter()
     fit = Fit(
         kind=kind,
         devices=mesh.size,
-        hbm=hbm // cores,
+        available=available // cores,
         bandwidth=bandwidth / cores,
         peak=(flops.data_sheet(kind) or float("nan")) / cores,
         flops=sum(flops.by_scope(traced.jaxpr).values()) / mesh.size,
         seconds=0.0,
     )
     try:
-        with compiling(f"for {mesh.size} x {kind}"):
-            compiled = traced.lower().compile()
+        with compiling(f"for {mesh.size} x {kind}"), _no_compile_cache():
+            compiled = traced.lower().compile(gpus.COMPILER_OPTIONS if gpu else None)
     except jax.errors.JaxRuntimeError as error:
         if not re.search(r"RESOURCE_EXHAUSTED|Ran out of memory", str(error)):
             raise
@@ -216,3 +224,14 @@ def compile_for(traced: Any, mesh: jax.sharding.Mesh) -> Fit:
         code=memory.generated_code_size_in_bytes,
         traffic=traffic(compiled.as_text()),
     )
+
+
+@contextlib.contextmanager
+def _no_compile_cache() -> Iterator[None]:
+    """JAX would keep a topology's program in its compilation cache, but cannot read it back."""
+    before = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)

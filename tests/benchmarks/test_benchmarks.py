@@ -3,6 +3,7 @@
 import itertools
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from benchmarks import (
     sample,
     space,
     ssim,
-    tpu,
+    topologies,
     upscale,
 )
 from jaxvsr import presets
@@ -159,22 +160,32 @@ def test_ssim_gives_the_plain_values(capsys):
     assert float(rows[0][-1]) < 1e-9
 
 
-def test_tpu_prints_the_files_that_are_there(tmp_path, capsys):
+def test_topologies_prints_the_files_that_are_there(tmp_path, capsys):
     fit = {
-        "title": "a program",
-        "seconds": 120,
+        "title": "swrn, inference on a clip",
+        "compile_seconds": 120,
         "refusal": "",
         "fits": True,
-        "used": 2**31,
-        "hbm": 2**34,
-        "compute_seconds": 0.002,
-        "memory_seconds": 0.001,
-        "traffic": {"collectives": {"all-reduce": [3, 2**20]}},
+        "total_bytes": 2**31,
+        "traffic_bytes": 5e9,
+        "flops": 3e12,
+        "kernels": 7000,
+        "memory_bound_ms": 1.0,
+        "compute_bound_ms": 2.0,
+        "kernel_kinds": {"copy": {"number": 7000, "bytes": 5e9}},
+        "collectives": {"all-reduce": {"number": 3, "bytes": 2**20}},
     }
-    (tmp_path / "swrn.json").write_text(json.dumps(fit))
-    tpu.main(["swrn_none", f"--out={tmp_path}"])
-    (row,) = cells(capsys.readouterr().out, "a program")
-    assert row == ["yes", "2.00", "2.0", "arithmetic", "3 all-reduce, 1.0 MiB", "2 min"]
+    (tmp_path / "h100_swrn.json").write_text(json.dumps(fit))
+    refused = fit | {"fits": False, "refusal": "too large", "available_bytes": 2**34}
+    refused["title"] = "configs/vrt.py, a training step on a clip"
+    (tmp_path / "v5e_vrt.json").write_text(json.dumps(refused))
+    topologies.main(["none", f"--out={tmp_path}"])
+    said = capsys.readouterr().out
+    assert re.findall("^## (.*)", said, re.MULTILINE) == ["h100", "v5e"]
+    (row,), (over,) = cells(said, "swrn"), cells(said, "vrt.py, a training step on a clip")
+    moved = "copy 100%", "3 all-reduce, 1.0 MiB"
+    assert row == ["yes", "2.00", "5.0", "3", "7,000", "1.0", "2.0", *moved, "120"]
+    assert over == ["no", "over 16", "", "3", "", "", "2.0", "", "", "120"]
 
 
 def test_upscale_prints_the_peak_memory(tmp_path, capsys):
