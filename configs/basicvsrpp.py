@@ -40,7 +40,8 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
         }
     )
     config.data.update(frames=30, batch=8)
-    config.optim.update(lr=1e-4, flow_lr_mul=0.25, ema=0.0)
+    # MMEditing counts its iterations from 0: SpyNet is frozen for 5,000, one more than in BasicSR.
+    config.optim.update(lr=1e-4, flow_lr_mul=0.25, fix_flow=5001, ema=0.0)
     config.train.steps = 600_000
     match recipe:
         case "reds":

@@ -8,10 +8,11 @@ Scores of the paper: REDS4 31.67 dB / 0.8948, RGB; Vimeo-90K recipe with MATLAB'
 Vimeo-90K-T 37.47 / 0.9476 and Vid4 27.39 / 0.8279, Y. Vimeo-90K-T is scored with mirrored
 septuplets (`vimeo90k_t_mirror`).
 
-BasicSR starts SpyNet and EDVR from trained weights and freezes both for the first 5,000 iterations.
-Here SpyNet is frozen as long; it starts from built-in weights, or from BasicSR's by
---config.train.spynet_weights=spynet_sintel_final-3d2a1287.pth. EDVR starts from random weights
-and trains from the first step.
+As in BasicSR, SpyNet and EDVR's feature extractor train from iteration 5,000 on. They start from
+built-in and from random weights, or from BasicSR's:
+
+    --config.train.spynet_weights=spynet_sintel_final-3d2a1287.pth
+    --config.train.edvr_weights=edvr_reds_pretrained_new.pth   # :vimeo: edvr_vimeo90k_...
 """
 
 import ml_collections
@@ -29,7 +30,9 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
     with config.unlocked():
         config.model.keyframe_stride = 2 if recipe == "tiny" else 5
         config.model.temporal_padding = {"vimeo": 3, "tiny": 1}.get(recipe, 2)
+    config.optim.fix_part = "edvr"
     if recipe == "tiny":
+        config.optim.fix_part = ""
         config.model.depth = 2
         config.train.steps = config.eval.every = 300
     return config

@@ -6,8 +6,9 @@
 
 A variant is NETWORK[,RECIPE[,BENCHMARK]]. The networks are SWRN, MobileRRN, FANI, FANI_scaled (with
 the corrected alignment), and those of `configs.mobile_rows.ROWS`. The recipes are "reds" (default),
-"vimeo" and "tiny". docs/mobile.md lists the scores of the work log: means over all frames of REDS'
-official validation clips 000-029 of unrounded RGB, not comparable with REDS4.
+"vimeo" and "tiny". "reds" trains on REDS' 240 official training clips and scores the 30 official
+validation clips as the work log does (`reds30`): means over all frames of unrounded RGB, not
+comparable with REDS4. docs/mobile.md lists its scores.
 """
 
 import dataclasses
@@ -38,7 +39,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "lr": 1e-3,
         "lr_steps": ((40_000, 5e-4), (100_000, 2.5e-4), (150_000, 1e-4), (200_000, 5e-5)),
     },
-    "mobile_rrn": {"batch": 4, "steps": 1_500_000, "lr": 1e-4, "lr_steps": ((1_000_000, 1e-5),)},
+    "mobile_rrn": {"batch": 4, "steps": 1_500_000, "lr": 1e-4, "lr_steps": ((999_999, 1e-5),)},
     "fani": {
         "batch": 4,
         "steps": 50_000,
@@ -69,7 +70,8 @@ def get_config(arg: str = "FANI") -> ml_collections.ConfigDict:
     config.train.steps = official["steps"]
     match recipe:
         case "" | "reds":
-            pass
+            config.data.split = "train_official"
+            protocols.apply(config, "reds30")
         case "vimeo":
             config.data.dataset, config.data.frames = "vimeo90k", 7
             protocols.apply(config, "vimeo90k_t")

@@ -5,7 +5,7 @@
     python -m jaxvsr.main --config=configs/swrn.py:tiny --workdir=W     # minutes on two cores
 
 Score of the paper (Lian and Lian, AIM 2022): 27.92 dB / 0.77 on REDS' official validation clips
-000-029, mean over frames of unrounded RGB, not comparable with REDS4. 43,472 parameters.
+000-029, mean over frames of unrounded RGB (`reds30`), not comparable with REDS4. 43,472 parameters.
 """
 
 import ml_collections

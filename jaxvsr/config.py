@@ -26,7 +26,7 @@ SAME_WEIGHTS = (
 )
 BUILTIN = "builtin"  # value of train.spynet_weights
 PATHS = (
-    *("data.dir", "train.init_from", "train.spynet_weights"),
+    *("data.dir", "train.init_from", "train.spynet_weights", "train.edvr_weights"),
     *("eval.niqe_parameters", "loss.vgg_weights"),
 )
 # Fields that hold weights by names; a config may name others than the defaults do.
@@ -78,6 +78,7 @@ def defaults() -> ml_collections.ConfigDict:
     optim.flow_lr_mul = 0.125  # factor on SpyNet's learning rate; 0: frozen
     optim.fix_flow = 5000  # first iteration, from 1, that trains SpyNet
     optim.flow_params = ("spynet",)  # names of the parameters that these two apply to
+    optim.fix_part = ""  # name of another part that trains from fix_flow on, at the full rate
     optim.clip_norm = 0.0  # clip the global gradient norm to this; 0: no clipping
     optim.ema = 0.999  # decay of the exponential moving average; 0: no average
 
@@ -102,6 +103,7 @@ def defaults() -> ml_collections.ConfigDict:
     # Initial weights of SpyNet, for networks that have one: "builtin", a file of official weights,
     # or "" for zero flow. Ignored with init_from.
     train.spynet_weights = BUILTIN
+    train.edvr_weights = ""  # likewise of EDVR's feature extractor in IconVSR; "": random
     train.prune = 0.0  # fraction of each kernel's initial values that becomes and stays zero
     train.clusters = 0  # number of distinct values of each kernel, kept in training; 0: any
     train.log_every = 100
@@ -387,6 +389,7 @@ def differences(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> lis
         other_groups = name in ("optim.name", "optim.flow_params") or (
             name in ("optim.ema", "optim.flow_lr_mul") and bool(old) != bool(new)
         )
+        other_groups |= name == "optim.fix_part" and (old or "") != new
         line = f"  {name}: {old!r} there, {new!r} now"
         (harmful if other_tree or other_groups else harmless).append(line)
     if harmful:

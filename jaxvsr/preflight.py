@@ -57,7 +57,7 @@ def preflight(config: ml_collections.ConfigDict, workdir: pathlib.Path, *, train
     check_settings(config)
     if train:
         check_batch(config)
-        check_spynet_weights(config, model, workdir)
+        check_given_weights(config, model, workdir)
     check_run(config, model, workdir, train)
     source = None
     if train:
@@ -140,10 +140,11 @@ def check_training_settings(config: ml_collections.ConfigDict) -> None:
     if noise and not (len(noise) == 2 and 0 <= noise[0] <= noise[1]):
         raise InputError(f"data.noise={noise} must be two levels, the lower one first, or ()")
     trace_steps(train.profile_steps)
-    if train.init_from and train.spynet_weights not in ("", BUILTIN):
-        raise InputError(
-            "train.init_from contains SpyNet's weights: set it or train.spynet_weights, not both"
-        )
+    for field in ("spynet_weights", "edvr_weights"):
+        if train.init_from and train[field] not in ("", BUILTIN):
+            raise InputError(
+                f"train.init_from contains these weights: set it or train.{field}, not both"
+            )
     check_compression(config)
 
 
@@ -209,27 +210,36 @@ def check_batch(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def check_spynet_weights(
+def check_given_weights(
     config: ml_collections.ConfigDict, model: nn.Module, workdir: pathlib.Path
 ) -> None:
-    """Raises InputError unless SpyNet's weights are there, where a new run needs them.
+    """Raises InputError unless SpyNet's and EDVR's weights are there, where a new run needs them.
 
     Args:
         config: whole.
         model: the network.
         workdir: of the run.
     """
-    path = config.train.spynet_weights
-    if path in ("", BUILTIN) or (workdir / "config.json").exists():
+    train = config.train
+    if (workdir / "config.json").exists():
         return
-    if not pathlib.Path(path).exists():
-        raise InputError(
-            f"train.spynet_weights={path!r} must be {BUILTIN!r}, a file of official weights, or "
-            "'' for zero flow"
-        )
-    shapes = jax.eval_shape(model.init, jax.random.key(0), models.example(model))
-    if "spynet" not in shapes.get("params", {}):
-        raise InputError(f"train.spynet_weights={path!r}, but the model has no SpyNet: unset it")
+    parts = {  # place in the parameters: name, value, values that are no file
+        "spynet": ("SpyNet", train.spynet_weights, {BUILTIN: "built-in", "": "zero flow"}),
+        "edvr": ("EDVR", train.edvr_weights, {"": "random"}),
+    }
+    for part, (title, path, others) in parts.items():
+        if path in others:
+            continue
+        if not pathlib.Path(path).exists():
+            also = ", or ".join(f"{value!r} ({meaning})" for value, meaning in others.items())
+            raise InputError(
+                f"train.{part}_weights={path!r} must be a file of official weights, or {also}"
+            )
+        shapes = jax.eval_shape(model.init, jax.random.key(0), models.example(model))
+        if part not in shapes.get("params", {}):
+            raise InputError(
+                f"train.{part}_weights={path!r}, but the model has no {title}: unset it"
+            )
 
 
 def check_run(

@@ -84,6 +84,8 @@ def test_an_unknown_variant_names_the_closest(name):
 def test_recipes_share_what_they_are_said_to_share():
     for variant in ("reds", "vimeo"):
         icon, basic = load("iconvsr", variant), load("basicvsr", variant)
+        assert icon.optim.fix_part == "edvr"
+        icon.optim.fix_part = ""
         assert all(icon[section] == basic[section] for section in ("data", "optim", "train"))
         mia, iia, psrt = (load(name, variant) for name in ("miavsr", "iiavsr", "psrt"))
         assert mia.optim == iia.optim == psrt.optim and mia.train == iia.train

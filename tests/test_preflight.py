@@ -15,11 +15,11 @@ from jaxvsr.preflight import (
     check_batch,
     check_clips,
     check_disk,
+    check_given_weights,
     check_protocol,
     check_run,
     check_samples,
     check_settings,
-    check_spynet_weights,
     create_model,
 )
 
@@ -132,15 +132,18 @@ def test_weights_of_spynet_are_there_where_a_new_run_needs_them(tmp_path):
     config = tiny(**{"train.init_from": "run"})
     assert config.train.spynet_weights == "builtin"  # also of models without SpyNet
     check_settings(config)
-    check_spynet_weights(config, create_model(config), tmp_path)
+    check_given_weights(config, create_model(config), tmp_path)
     config = tiny(**{"train.spynet_weights": str(tmp_path / "flow.pth")})
-    with pytest.raises(InputError, match="flow.pth' must be 'builtin', a file of official weights"):
-        check_spynet_weights(config, create_model(config), tmp_path)
+    with pytest.raises(InputError, match="flow.pth' must be a file of official weights, or 'b"):
+        check_given_weights(config, create_model(config), tmp_path)
     (tmp_path / "flow.pth").touch()
     with pytest.raises(InputError, match="flow.pth', but the model has no SpyNet"):
-        check_spynet_weights(config, create_model(config), tmp_path)
+        check_given_weights(config, create_model(config), tmp_path)
+    config.train.spynet_weights, config.train.edvr_weights = "", str(tmp_path / "flow.pth")
+    with pytest.raises(InputError, match="edvr_weights=.*flow.pth', but the model has no EDVR"):
+        check_given_weights(config, create_model(config), tmp_path)
     save_config(config, tmp_path)  # a resumed run needs none
-    check_spynet_weights(config, create_model(config), tmp_path)
+    check_given_weights(config, create_model(config), tmp_path)
 
 
 def test_the_folder_of_a_run(tmp_path, capsys):

@@ -30,7 +30,7 @@ from jaxvsr.training.state import TrainState, initial_state, not_finite
 from jaxvsr.training.step import make_loss, make_step, names_of_finite, step_flops
 from jaxvsr.training.summaries import Summaries
 from jaxvsr.training.telemetry import Progress
-from jaxvsr.weights import from_file, spynet_from_torch
+from jaxvsr.weights import edvr_from_torch, from_file, spynet_from_torch
 from jaxvsr.weights.files import read
 from jaxvsr.weights.spynet import builtin_spynet
 
@@ -188,7 +188,7 @@ def first_state(
 
 
 def _given_variables(config: ml_collections.ConfigDict, model: nn.Module, params: Any) -> dict:
-    """Reads the initial weights that a config names: of the whole model, of SpyNet, or none.
+    """Reads the initial weights that a config names: of the whole model, of parts, or none.
 
     Raises:
         InputError: the file or folder does not exist, or its weights do not fit the model.
@@ -205,17 +205,26 @@ def _given_variables(config: ml_collections.ConfigDict, model: nn.Module, params
                 value = there.get(f"optim.{field}", like.optim[field])
                 like.optim[field] = tuple(value) if isinstance(value, list) else value
         return load_best(like, model, path)[1]
-    if "spynet" not in params:
-        return {}
-    path = config.train.spynet_weights
+    parts = _given_spynet(config.train.spynet_weights) if "spynet" in params else {}
+    if path := config.train.edvr_weights:
+        say(f"EDVR starts from {path}")
+        try:
+            parts["edvr"] = edvr_from_torch(read(path, say=say), params["edvr"])
+        except InputError as error:
+            raise InputError(f"train.edvr_weights: {error}") from error
+    return {"params": parts} if parts else {}
+
+
+def _given_spynet(path: str) -> dict:
+    """Reads SpyNet's initial weights: {"spynet": parameters}, or {} for zero flow."""
     if not path:
         say("SpyNet has no initial weights and estimates zero flow: see train.spynet_weights")
         return {}
     say(f"SpyNet starts from {'built-in weights' if path == BUILTIN else path}")
     if path == BUILTIN:
-        return {"params": {"spynet": builtin_spynet()}}
+        return {"spynet": builtin_spynet()}
     try:
-        return {"params": {"spynet": spynet_from_torch(read(path, say=say))}}
+        return {"spynet": spynet_from_torch(read(path, say=say))}
     except InputError as error:
         raise InputError(f"train.spynet_weights: {error}") from error
 

@@ -4,7 +4,7 @@ Iterations count from 0 here, from 1 in the official code.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -165,7 +165,9 @@ def check_optimizer(optim: ml_collections.ConfigDict, steps: int) -> None:
 def make_optimizer(
     optim: ml_collections.ConfigDict, steps: int
 ) -> tuple[optax.GradientTransformation, dict[str, optax.Schedule]]:
-    """Makes an optimizer with two parameter groups: "spynet" (`flow_params`) and "rest".
+    """Makes an optimizer with parameter groups.
+
+    They are "spynet" (`flow_params`), "late" (`fix_part`), and "rest".
 
     Args:
         optim: the section of a config.
@@ -180,26 +182,30 @@ def make_optimizer(
     }
     direction = OPTIMIZERS[optim.name](optim)
     rest = optax.chain(direction, optax.scale_by_learning_rate(rates["rest"]))
+    # The official code gives frozen parameters no gradient, so that the optimizer's own count
+    # starts when they thaw, before iteration fix_flow (from 1).
+    thawed = optax.conditionally_mask(direction, lambda step: step + 1 >= optim.fix_flow)
+    late = optax.chain(thawed, optax.scale_by_learning_rate(rates["rest"]))
     if optim.flow_lr_mul:
-        # The official code gives frozen parameters no gradient, so that the optimizer's own count
-        # starts when they thaw, before iteration fix_flow (from 1).
-        thawed = optax.conditionally_mask(direction, lambda step: step + 1 >= optim.fix_flow)
         spynet = optax.chain(thawed, optax.scale_by_learning_rate(rates["spynet"]))
     else:
         spynet = optax.set_to_zero()
         del rates["spynet"]
-    group = functools.partial(_group, names=optim.flow_params)
-    groups = optax.partition({"rest": rest, "spynet": spynet}, group)
+    members, names = {"rest": rest, "spynet": spynet}, {"spynet": tuple(optim.flow_params)}
+    if optim.fix_part:
+        members["late"], names["late"] = late, (optim.fix_part,)
+    groups = optax.partition(members, functools.partial(_group, names=names))
     if optim.clip_norm:
         groups = optax.chain(optax.clip_by_global_norm(optim.clip_norm), groups)
     return groups, rates
 
 
-def _group(params: Any, names: Sequence[str]) -> Any:
-    """Labels each parameter: "spynet" if its path contains one of the names, else "rest"."""
+def _group(params: Any, names: Mapping[str, Sequence[str]]) -> Any:
+    """Labels each parameter by the first group with a name that its path contains, else "rest"."""
 
     def name(path: tuple, _: Any) -> str:
         place = jax.tree_util.keystr(path, simple=True, separator="/")
-        return "spynet" if any(part in place for part in names) else "rest"
+        found = (group for group, parts in names.items() if any(part in place for part in parts))
+        return next(found, "rest")
 
     return jax.tree_util.tree_map_with_path(name, params)

@@ -159,6 +159,23 @@ def spynet_from_torch(state_dict: Mapping[str, Any]) -> dict:
     return take_over(expected, SPYNET, unwrap(state_dict), _torch_kernel)
 
 
+def edvr_from_torch(state_dict: Mapping[str, Any], expected: Any) -> dict:
+    """Converts the weights of EDVR's feature extractor: the subtree "edvr" of IconVSR's parameters.
+
+    Args:
+        state_dict: official tensor names ("conv_first.weight") to arrays.
+        expected: shapes of that subtree.
+
+    Returns:
+        A tree of float32 NumPy arrays.
+
+    Raises:
+        ValueError: as for `from_torch`.
+    """
+    tensors = {f"edvr.{name}": value for name, value in unwrap(state_dict).items()}
+    return take_over({"edvr": expected}, TORCH["iconvsr"], tensors, _torch_kernel)["edvr"]
+
+
 def _variables(name: str, tables: Mapping[str, Any], fields: Mapping[str, Any]) -> Any:
     if name not in tables:
         raise InputError(

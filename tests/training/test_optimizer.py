@@ -84,6 +84,16 @@ def test_spynet_starts_late_with_a_count_of_its_own():
         np.testing.assert_allclose(params["spynet"], spynet[i], rtol=1e-5)
 
 
+def test_other_parameters_may_start_late_at_the_full_rate():
+    section = optim(lr=1e-2, lr_end=0.0, fix_flow=3, flow_lr_mul=0.5, fix_part="head")
+    rates = [float(learning_rate(section, 100)(i)) for i in range(5)]
+    history, _ = run(section, 5, constant)
+    head = 1 + np.cumsum([0, 0, *rates[2:]])
+    np.testing.assert_allclose([params["head"][0] for params in history], head, rtol=1e-5)
+    spynet = 1 - np.cumsum([0, 0, *rates[2:]]) / 2
+    np.testing.assert_allclose([params["spynet"][0] for params in history], spynet, rtol=1e-5)
+
+
 def test_gradients_before_the_start_leave_no_trace():
     section = optim(fix_flow=3)
 

@@ -137,6 +137,19 @@ def test_spynet_of_mmediting_alone():
     )
 
 
+def test_edvr_alone():
+    _, tensors, _ = reference.load("iconvsr_tiny")
+    fields = {"dim": 16, "depth": 2, "keyframe_stride": 3}
+    expected = weights.from_torch("iconvsr", tensors, **fields)["params"]["edvr"]
+    alone = {k.removeprefix("edvr."): x for k, x in tensors.items() if k.startswith("edvr.")}
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), expected)
+    found = weights.edvr_from_torch({"params": alone}, shapes)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    del alone["conv_first.weight"]
+    with pytest.raises(InputError, match=r"missing: edvr\.conv_first\.weight"):
+        weights.edvr_from_torch(alone, shapes)
+
+
 def test_a_long_list_is_cut_short(tensors):
     with pytest.raises(
         InputError, match=r"missing: (\S+ \(for \S+\)(, )?){5} and 11 more\n"
