@@ -43,7 +43,8 @@ def defaults() -> ml_collections.ConfigDict:
     config.model = ml_collections.ConfigDict({"name": "miavsr"})
 
     config.data = data = ml_collections.ConfigDict()
-    data.dataset = "reds"  # TFDS data set, "name" or "name/config"
+    # TFDS data set, "name" or "name/config"; or two LMDB folders, "GT.lmdb,LQ.lmdb".
+    data.dataset = "reds"
     data.split = "train"
     data.dir = ""  # folder of the TFDS data sets; "": TFDS's default
     data.frames = 16  # frames per sample

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxvsr.config import plain
 from jaxvsr.console import say
+from jaxvsr.data.opening import short_name
 from jaxvsr.errors import InputError
 from jaxvsr.evaluation import mask_areas
 from jaxvsr.evaluation.drawing import draw_masks
@@ -132,4 +133,4 @@ def publish(
 
 def _title(protocol: ml_collections.ConfigDict) -> str:
     """Returns the prefix of the names of an evaluation's files."""
-    return f"{protocol.dataset}_{protocol.split}".replace("/", "_")
+    return f"{short_name(protocol.dataset)}_{protocol.split}"

@@ -14,7 +14,8 @@ from jaxvsr import models
 from jaxvsr.config import BUILTIN, differences
 from jaxvsr.console import say
 from jaxvsr.data.degradations import parse_degradation
-from jaxvsr.data.sources import TFDSClips
+from jaxvsr.data.opening import open_clips
+from jaxvsr.data.sources import ClipSource
 from jaxvsr.distributed.mesh import check_devices_per_frame
 from jaxvsr.errors import InputError
 from jaxvsr.evaluation import tiles
@@ -38,8 +39,8 @@ class Opened:
     """
 
     model: nn.Module
-    eval_source: TFDSClips
-    source: TFDSClips | None = None
+    eval_source: ClipSource
+    source: ClipSource | None = None
 
 
 def preflight(config: ml_collections.ConfigDict, workdir: pathlib.Path, *, train: bool) -> Opened:
@@ -61,9 +62,9 @@ def preflight(config: ml_collections.ConfigDict, workdir: pathlib.Path, *, train
     check_run(config, model, workdir, train)
     source = None
     if train:
-        source = TFDSClips(config.data.dataset, config.data.split, config.data.dir)
+        source = open_clips(config.data.dataset, config.data.split, config.data.dir)
         check_samples(config.data, source, model)
-    eval_source = TFDSClips(config.eval.dataset, config.eval.split, config.data.dir)
+    eval_source = open_clips(config.eval.dataset, config.eval.split, config.data.dir)
     check_clips(config.eval, eval_source, model)
     if train:
         check_disk(config, model, workdir)
@@ -273,7 +274,7 @@ def check_run(
                 say(f"resuming with a changed setting:{difference}")
 
 
-def check_samples(data: ml_collections.ConfigDict, source: TFDSClips, model: nn.Module) -> None:
+def check_samples(data: ml_collections.ConfigDict, source: ClipSource, model: nn.Module) -> None:
     """Raises InputError unless training samples can be drawn from a data set.
 
     Args:
@@ -302,7 +303,7 @@ def check_samples(data: ml_collections.ConfigDict, source: TFDSClips, model: nn.
         check_frames_of_model(data, "data", model, (data.crop // scale,) * 2)
 
 
-def check_clips(protocol: ml_collections.ConfigDict, source: TFDSClips, model: nn.Module) -> None:
+def check_clips(protocol: ml_collections.ConfigDict, source: ClipSource, model: nn.Module) -> None:
     """Raises InputError unless a model can restore the clips of a data set and score them.
 
     Args:
@@ -332,7 +333,7 @@ def check_clips(protocol: ml_collections.ConfigDict, source: TFDSClips, model: n
         raise InputError(f"the data set {protocol.dataset!r} cannot be scored: {error}") from error
 
 
-def check_scale(dataset: str, source: TFDSClips, scale: int) -> None:
+def check_scale(dataset: str, source: ClipSource, scale: int) -> None:
     """Raises InputError unless a data set is of a model's scale."""
     if source.scale != scale:
         raise InputError(

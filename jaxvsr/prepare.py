@@ -20,6 +20,7 @@ from absl import flags
 
 from jaxvsr import cli, shipped
 from jaxvsr.data import parts
+from jaxvsr.data.lmdb_clips import is_lmdb
 from jaxvsr.data.records import ClipBuilder
 from jaxvsr.data.sources import TFDSClips
 from jaxvsr.errors import InputError, check_like, suggest
@@ -51,6 +52,8 @@ def prepare(
         InputError: unknown data set, config or clip, files that are missing or wrong, or another
             process prepares the data set; the data set exists and is damaged.
     """
+    if is_lmdb(dataset):
+        raise InputError(f"LMDB folders are read as they are: --config.data.dataset={dataset}")
     name, _, variant = dataset.partition("/")
     builder_class = _builder_class(name)
     place = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()

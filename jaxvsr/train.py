@@ -10,7 +10,7 @@ import jax
 import ml_collections
 
 from jaxvsr import evaluate
-from jaxvsr.data.sources import TFDSClips
+from jaxvsr.data.sources import ClipSource
 from jaxvsr.evaluation import scoring
 from jaxvsr.evaluation.protocol import degradation_of, warn_of_other_degradation
 from jaxvsr.evaluation.reports import Evaluation
@@ -57,7 +57,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
 
 def _score(
     restore: Restorer,
-    source: TFDSClips,
+    source: ClipSource,
     config: ml_collections.ConfigDict,
     variables: Any,
     step: int,

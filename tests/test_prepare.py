@@ -55,6 +55,7 @@ def test_clips_of_ones_own_are_described_by_json(tmp_path):
             r"""no config 'mine'; give the folder .*--config='\{"name": "mine", """,
         ),
         ("dead_leaves/test", {"clips": "1"}, "--clips is for reds, .*'dead_leaves' has no parts"),
+        ("/a/b.lmdb,c.lmdb", {}, "LMDB folders are read as they are: --config.data.dataset=/a/b"),
         ("reds", {"clips": "0"}, "--clips must be names of clips"),
         ("reds", {"clips": "300"}, "--clips=300: there are 270 clips"),
         ("reds/blur-000+270", {}, "there is no clip '270'; clips have names from '000' to '269'"),

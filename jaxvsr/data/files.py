@@ -214,6 +214,23 @@ def read_frame(path: Place) -> UInt8[np.ndarray, "h w 3"]:
     return pixels
 
 
+def decode_png(data: bytes, path: Place, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    """Decodes an 8-bit RGB PNG file, if its header says the size that is expected.
+
+    Args:
+        data: of the file.
+        path: of the file, for messages.
+        size: (h, w).
+
+    Raises:
+        ValueError: the file is of another kind or size, or damaged.
+    """
+    found = _check_png_header(path, data[:_PNG_HEADER])
+    if found != size:
+        raise ValueError(f"{path} is {found[0]}x{found[1]}, expected {size[0]}x{size[1]}")
+    return decode_image(data, path)
+
+
 class Frames(Protocol):
     """Consecutive frames in files."""
 

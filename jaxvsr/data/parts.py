@@ -19,6 +19,7 @@ from jaxvsr.errors import InputError
 Clips = int | Sequence[str]  # the first n, or these; (): all
 Lists = Mapping[str, Sequence[str]]
 
+REDS4 = ("000", "011", "015", "020")  # the training clips of REDS that papers test on
 BY_HAND = ("reds", "vimeo90k", "test_sets")  # data sets that must be downloaded by hand
 MAX_LABEL = 60  # characters of clip names in the name of a part
 

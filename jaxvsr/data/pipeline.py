@@ -16,7 +16,7 @@ from absl import flags
 
 from jaxvsr.data import transforms
 from jaxvsr.data.degradations import Degradation, parse_degradation
-from jaxvsr.data.sources import TFDSClips
+from jaxvsr.data.sources import ClipSource
 
 # Signals to a process group, from the keyboard and from schedulers. Training needs its next batches
 # after them, so only the training process reacts.
@@ -53,7 +53,7 @@ class Sampler:
 
     def __init__(
         self,
-        source: TFDSClips,
+        source: ClipSource,
         frames: int,
         crop: int,
         intervals: Sequence[int] = (1,),
@@ -118,7 +118,7 @@ class SampleReader:
         degradation: by which lq is made; None: that of the data set.
     """
 
-    source: TFDSClips
+    source: ClipSource
     crop: int
     mirror: bool
     chosen: Mapping[str, Sequence[int]]
@@ -142,7 +142,7 @@ class SampleReader:
 
 def training_batches(
     data: ml_collections.ConfigDict,
-    source: TFDSClips,
+    source: ClipSource,
     *,
     seed: int,
     position: int = 0,

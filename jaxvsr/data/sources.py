@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -33,6 +34,37 @@ class Clip:
     height: int
     width: int
     kind: str = ""
+
+
+class ClipSource(Protocol):
+    """Random access to the clips of a split of a data set.
+
+    Attributes:
+        clips: of the split.
+        scale: of the targets over the inputs.
+        degradation: name of the degradation that made the inputs.
+        has_flow: whether the true flow is stored.
+        part: which data set the clips are a part of, for tables of scores; "": of none.
+    """
+
+    clips: tuple[Clip, ...]
+    scale: int
+    degradation: str
+    has_flow: bool
+    part: str
+
+    def read(
+        self,
+        clip: int,
+        frames: Sequence[int],
+        top: int = 0,
+        left: int = 0,
+        size: tuple[int, int] | None = None,
+    ) -> dict[str, UInt8[np.ndarray, "t _ _ 3"]]:
+        """Reads a window of frames of a clip, as `TFDSClips.read`."""
+
+    def read_flow(self, clip: int) -> dict[str, np.ndarray]:
+        """Reads the true flow of a whole clip, as `TFDSClips.read_flow`."""
 
 
 class TFDSClips:
@@ -178,13 +210,7 @@ class TFDSClips:
         """
         known, side = self.clips[clip], self._side // self.scale
         low = known.height // self.scale, known.width // self.scale
-        height, width = size or (low[0] - top, low[1] - left)
-        inside = 0 <= top < top + height <= low[0] and 0 <= left < left + width <= low[1]
-        if not (inside and 0 <= min(frames) <= max(frames) < known.length):
-            raise IndexError(
-                f"clip {known.name} has {known.length} frames of {low[0]}x{low[1]}, not frames "
-                f"{list(frames)} with {height}x{width} from ({top}, {left}) on"
-            )
+        height, width = check_window(known, self.scale, frames, top, left, size)
         scales = {"gt": self.scale} | ({} if self.degradation == "none" else {"lq": 1})
         rows = np.arange(top // side, tile_codec.count_tiles(top + height, side))
         columns = np.arange(left // side, tile_codec.count_tiles(left + width, side))
@@ -245,6 +271,26 @@ class TFDSClips:
                 sides = record[f"{name}/shape"].int64_list.value
                 array[window] = np.frombuffer(tile, array.dtype).reshape(sides)
         return out
+
+
+def check_window(
+    clip: Clip,
+    scale: int,
+    frames: Sequence[int],
+    top: int,
+    left: int,
+    size: tuple[int, int] | None,
+) -> tuple[int, int]:
+    """Returns (h, w) of a window of `ClipSource.read`; raises IndexError if it is outside."""
+    low = clip.height // scale, clip.width // scale
+    height, width = size or (low[0] - top, low[1] - left)
+    inside = 0 <= top < top + height <= low[0] and 0 <= left < left + width <= low[1]
+    if not (inside and 0 <= min(frames) <= max(frames) < clip.length):
+        raise IndexError(
+            f"clip {clip.name} has {clip.length} frames of {low[0]}x{low[1]}, not frames "
+            f"{list(frames)} with {height}x{width} from ({top}, {left}) on"
+        )
+    return height, width
 
 
 def _prepared(data_dir: str) -> str:

@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 
 from jaxvsr.data.degradations import imresize
-from jaxvsr.data.sources import TFDSClips
+from jaxvsr.data.sources import ClipSource
 from jaxvsr.distributed.mesh import make_mesh, replicate_here
 from jaxvsr.evaluation import mask_areas, mask_pictures, pictures
 
@@ -53,7 +53,7 @@ def temporal_profile(scale: int, lq: np.ndarray, gt: np.ndarray, sr: np.ndarray)
 
 
 def draw_masks(
-    model: nn.Module, source: TFDSClips, protocol: ml_collections.ConfigDict, variables: Any
+    model: nn.Module, source: ClipSource, protocol: ml_collections.ConfigDict, variables: Any
 ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
     """Draws the masks of each block for the first clip with a still camera, or the first clip.
 

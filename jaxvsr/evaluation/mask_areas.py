@@ -14,7 +14,7 @@ import ml_collections
 import numpy as np
 
 from jaxvsr.console import work_seconds
-from jaxvsr.data.sources import TFDSClips
+from jaxvsr.data.sources import ClipSource
 from jaxvsr.distributed.mesh import make_mesh, replicate_here
 from jaxvsr.evaluation.mask_pictures import masks_by_block
 from jaxvsr.evaluation.protocol import scorers
@@ -102,7 +102,7 @@ def still_area(flow: Mapping[str, np.ndarray], direction: str) -> np.ndarray:
     """Finds pixels that show the same surface at the same place as in the frame before.
 
     Args:
-        flow: of `TFDSClips.read_flow`.
+        flow: of `ClipSource.read_flow`.
         direction: of a branch: "forward" compares with the previous frame, "backward" with the
             next one.
 
@@ -114,7 +114,7 @@ def still_area(flow: Mapping[str, np.ndarray], direction: str) -> np.ndarray:
 
 
 def measure(
-    model: nn.Module, source: TFDSClips, protocol: ml_collections.ConfigDict, variables: Any
+    model: nn.Module, source: ClipSource, protocol: ml_collections.ConfigDict, variables: Any
 ) -> MaskReport:
     """Measures a masked network on clips with true flow, on one device.
 

@@ -9,14 +9,14 @@ import numpy as np
 from jaxvsr import metrics
 from jaxvsr.console import say
 from jaxvsr.data.degradations import parse_degradation
-from jaxvsr.data.sources import TFDSClips
+from jaxvsr.data.sources import ClipSource
 from jaxvsr.errors import InputError
 
 MAX_PSNR = 100.0  # dB. Higher scores count as this, also those of equal frames, which are infinite
 METRICS = ("psnr", "ssim", "gmsd", "niqe", "tof")
 
 
-def degradation_of(source: TFDSClips, section: ml_collections.ConfigDict) -> str:
+def degradation_of(source: ClipSource, section: ml_collections.ConfigDict) -> str:
     """Describes how inputs were degraded.
 
     Args:

@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 from jaxvsr.config import plain
 from jaxvsr.console import counted
 from jaxvsr.data.degradations import add_noise, imresize, parse_degradation, with_noise_map
-from jaxvsr.data.sources import TFDSClips
+from jaxvsr.data.sources import ClipSource
 from jaxvsr.evaluation.drawing import comparison, temporal_profile
 from jaxvsr.evaluation.protocol import degradation_of, scorers
 from jaxvsr.evaluation.reports import Evaluation
@@ -25,7 +25,7 @@ class Stopped(Exception):
 
 def evaluate(
     restore: Restorer,
-    source: TFDSClips,
+    source: ClipSource,
     protocol: ml_collections.ConfigDict,
     variables: Any,
     *,
@@ -113,7 +113,7 @@ def _of_all_hosts(scores: dict, names: list[str]) -> dict:
 
 def restored_clips(
     restore: Restorer,
-    source: TFDSClips,
+    source: ClipSource,
     protocol: ml_collections.ConfigDict,
     variables: Any,
     clips: Iterable[int],
@@ -165,7 +165,7 @@ def restored_clips(
 
 def draw(
     restore: Restorer,
-    source: TFDSClips,
+    source: ClipSource,
     protocol: ml_collections.ConfigDict,
     variables: Any,
     psnr: dict[str, np.ndarray],

@@ -19,7 +19,7 @@ from jaxvsr import flops
 from jaxvsr.config import BUILTIN, save_config, saved_fields
 from jaxvsr.console import say
 from jaxvsr.data import pipeline
-from jaxvsr.data.sources import TFDSClips
+from jaxvsr.data.sources import ClipSource
 from jaxvsr.distributed.mesh import enough_memory, make_mesh, placed, replicated, to_devices
 from jaxvsr.errors import InputError
 from jaxvsr.training import tracing
@@ -43,7 +43,7 @@ def training_loop(
     config: ml_collections.ConfigDict,
     workdir: pathlib.Path,
     model: nn.Module,
-    source: TFDSClips,
+    source: ClipSource,
     score: Score,
     degradation: str,
     signals: list[int],

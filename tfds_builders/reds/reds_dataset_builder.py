@@ -5,9 +5,7 @@ import dataclasses
 import tensorflow_datasets as tfds
 
 from jaxvsr.data import files, parts, records
-
-# The four training clips that papers use as the test set.
-REDS4 = ("000", "011", "015", "020")
+from jaxvsr.data.parts import REDS4
 
 _LQ = {"sharp_bicubic": "sharp_bicubic/X4", "blur_bicubic": "blur_bicubic/X4", "blur": "blur"}
 
