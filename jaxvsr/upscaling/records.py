@@ -20,23 +20,29 @@ def write_record(path: pathlib.Path, content: Any) -> None:
 
 def read_record(path: pathlib.Path) -> Any:
     """Reads a file of `write_record`; raises DamagedFile if it is missing or was changed."""
+    _check_file(path)
     try:
         record = json.loads(path.read_bytes())
         if record["sha256"] == _sha256(record["content"]):
             return record["content"]
-    except FileNotFoundError as error:
-        raise DamagedFile(f"{path} is missing") from error
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         pass
     raise DamagedFile(f"{path} is damaged")
 
 
 def verify(path: pathlib.Path, expected: str) -> None:
     """Raises DamagedFile unless a file has the expected digest."""
-    if not path.exists():
-        raise DamagedFile(f"{path} is missing")
+    _check_file(path)
     if digest(path) != expected:
         raise DamagedFile(f"{path} is damaged")
+
+
+def _check_file(path: pathlib.Path) -> None:
+    """Raises DamagedFile unless a path is a file; reading a pipe would wait for ever."""
+    if not path.exists():
+        raise DamagedFile(f"{path} is missing")
+    if not path.is_file():
+        raise DamagedFile(f"{path} is not a file")
 
 
 def _sha256(content: Any) -> str:
