@@ -20,6 +20,8 @@ from jaxvsr.errors import InputError
 from jaxvsr.models import mobile, network_input
 from jaxvsr.training.state import initial_weights
 
+STREAM_RATE = 25  # frames per second that arrive in a stream, if the network is as fast
+
 # Scopes inside a masked block that compute every token: keys and values, and the mask itself.
 NEVER_SPARED = {"keys_values", "predictor"}
 
@@ -113,6 +115,26 @@ class Profile:
     def frame_seconds(self) -> float | None:
         """Median time of a call, divided by its number of frames."""
         return statistics.median(self.seconds) / self.subject.frames if self.seconds else None
+
+    @property
+    def lookahead(self) -> int | None:
+        """Later frames that a frame needs; None: all of the clip."""
+        return getattr(self.subject.model, "lookahead", None)
+
+    @property
+    def longest_wait(self) -> float | None:
+        """Longest time from the arrival of a frame in a stream to its output, seconds.
+
+        A network that needs the whole clip waits for its last frame and then computes all frames;
+        the first one waits longest. Frames arrive at STREAM_RATE, or as fast as they are computed.
+        """
+        if self.frame_seconds is None:
+            return None
+        frames = self.subject.lq.shape[1]
+        later = frames - 1 if self.lookahead is None else self.lookahead
+        computed = frames if self.lookahead is None else 1
+        interval = max(1 / STREAM_RATE, self.frame_seconds)
+        return later * interval + computed * self.frame_seconds
 
     @property
     def mfu(self) -> float | None:

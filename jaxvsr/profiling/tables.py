@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxvsr.evaluation.reports import markdown
 from jaxvsr.flops import data_sheet
-from jaxvsr.profiling.measuring import Profile, grouped
+from jaxvsr.profiling.measuring import STREAM_RATE, Profile, grouped
 from jaxvsr.profiling.topologies import Fit
 
 MIB = 2**20
@@ -25,6 +25,8 @@ COLUMNS: tuple[tuple[str, Callable[[Profile], str]], ...] = (
     ("log GFLOPs", lambda p: "" if p.log_flops is None else giga(p.log_flops)),
     ("with masks", lambda p: "" if p.masked_flops is None else giga(p.masked_flops)),
     ("ms", lambda p: "" if p.frame_seconds is None else f"{1e3 * p.frame_seconds:.1f}"),
+    ("lookahead", lambda p: "clip" if p.lookahead is None else str(p.lookahead)),
+    ("longest wait (ms)", lambda p: "" if p.longest_wait is None else ms(p.longest_wait)),
     ("MFU (%)", lambda p: "" if p.mfu is None else f"{100 * p.mfu:.0f}"),
     ("memory (MiB)", lambda p: "" if p.memory is None else f"{p.memory / MIB:,.0f}"),
 )
@@ -131,6 +133,8 @@ def plain(profile: Profile) -> dict[str, Any]:
         "masked_flops_per_frame": profile.masked_flops,
         "seconds_per_frame": profile.frame_seconds,
         "seconds_of_calls": list(profile.seconds),
+        "lookahead": profile.lookahead,
+        "longest_wait_seconds": profile.longest_wait,
         "memory_bytes": profile.memory,
         "memory_source": profile.memory_source,
         "mfu": profile.mfu,
@@ -211,6 +215,12 @@ def _totals(profile: Profile) -> list[list[str]]:
         best, worst = (1e3 * f(profile.seconds) / profile.subject.frames for f in (min, max))
         spread = f"median of {len(profile.seconds)} calls, {best:.1f} to {worst:.1f}"
         rows.append(["ms per frame", f"{1e3 * profile.frame_seconds:.1f}", spread])
+    later = profile.lookahead
+    needed = "the whole clip" if later is None else f"{later} later frame{'s' * (later != 1)}"
+    rows.append(["lookahead", "clip" if later is None else str(later), f"a frame needs {needed}"])
+    if profile.longest_wait is not None:
+        arrival = f"of a frame in a stream of {STREAM_RATE} frames per second or slower"
+        rows.append(["longest wait (ms)", ms(profile.longest_wait), arrival])
     if profile.mfu is not None and profile.peak is not None:
         source = f"of {profile.peak / 1e9:,.0f} GFLOP/s, {_peak_source()}"
         rows.append(["MFU (%)", f"{100 * profile.mfu:.1f}", source])

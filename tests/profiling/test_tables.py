@@ -1,6 +1,9 @@
 """Tables of profiles."""
 
+import dataclasses
+
 import numpy as np
+import pytest
 from profiled import masked, swrn
 
 from jaxvsr.profiling import tables
@@ -33,6 +36,22 @@ def test_masks_are_shown_by_branch_and_block_with_what_they_were_computed_on():
     )
 
 
+@pytest.mark.parametrize(
+    ("made", "seconds", "expected"),
+    [
+        (swrn, 0.06, 1 / 25 + 0.01),  # one later frame, and its own computation: 6 frames a call
+        (masked, 0.04, 3 / 25 + 0.04),  # the other three frames, and all four
+        (masked, 0.4, 3 * 0.1 + 0.4),  # too slow for 25 frames per second
+    ],
+)
+def test_the_longest_wait_in_a_stream(made, seconds, expected):
+    timed = dataclasses.replace(made(), seconds=(seconds,))
+    assert timed.longest_wait == pytest.approx(expected)
+    assert "| longest wait (ms) " in tables.report(timed, 1, 5)
+    untimed = dataclasses.replace(made(), seconds=())
+    assert untimed.longest_wait is None and "longest wait" not in tables.report(untimed, 1, 5)
+
+
 def test_a_comparison_has_a_row_a_model_and_says_what_masks_spare():
     lines = tables.comparison([masked(), swrn()]).splitlines()
     table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[0] == "|"]
@@ -41,4 +60,6 @@ def test_a_comparison_has_a_row_a_model_and_says_what_masks_spare():
     assert (mia["model"], small["model"]) == ("mia", "swrn")
     assert float(mia["with masks"]) < float(mia["GFLOPs"]) and small["with masks"] == ""
     assert mia["relative time"] == "1.00" and float(small["relative time"]) > 0
+    assert (mia["lookahead"], small["lookahead"]) == ("clip", "1")
+    assert float(mia["longest wait (ms)"]) > float(small["longest wait (ms)"]) > 40
     assert float(mia["ms"]) > 0 and int(mia["memory (MiB)"]) >= 0
