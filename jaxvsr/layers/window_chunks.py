@@ -9,47 +9,70 @@ import jax.numpy as jnp
 
 from jaxvsr.distributed import spatial_sharding
 
-CPU_WINDOWS = 8  # per chunk: their activations fit a core's cache
+# Windows per iteration.
+CPU_WINDOWS = 8  # their activations fit a core's cache
+TPU_WINDOWS = 40  # their activations fit the vector memory of a TPU
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def map_chunks(compute: Callable[[Any, Any], Any], weights: Any, windows: Any) -> Any:
-    """Computes `compute(weights, windows)`, on a CPU in chunks that fit its cache.
+@functools.partial(jax.jit, static_argnums=0, static_argnames="clips")
+def map_chunks(
+    compute: Callable[[Any, Any], Any], weights: Any, windows: Any, *, clips: int = 1
+) -> Any:
+    """Computes `compute(weights, windows)`, in chunks of windows on a CPU and on a TPU.
+
+    The chunks' activations stay in the CPU's cache or in the TPU's vector memory. Other platforms
+    compute all windows at once: a GPU's kernels pass their results through main memory anyway.
 
     Args:
         compute: maps weights and a tree of arrays (w, ...) to a tree of arrays (w, ...), each
             window independently of the others. A module-level function is traced once for all
             calls of the same shapes.
         weights: a tree.
-        windows: the tree of arrays for all windows.
+        windows: the tree of arrays for all windows, clip after clip.
+        clips: their number. A chunk holds windows of every clip, so that devices among which XLA
+            divides the clips each compute their own.
 
     Returns:
         The tree of outputs for all windows.
     """
-    return spatial_sharding.by_windows(functools.partial(_map_chunks, compute), weights, windows)
+    function = functools.partial(_map_chunks, compute, clips)
+    return spatial_sharding.by_windows(function, weights, windows)
 
 
-def _map_chunks(compute: Callable[[Any, Any], Any], weights: Any, windows: Any) -> Any:
-    n = jax.tree.leaves(windows)[0].shape[0]
-    if not isinstance(n, int):  # of an exported program with a symbolic batch size
+def _map_chunks(compute: Callable[[Any, Any], Any], clips: int, weights: Any, windows: Any) -> Any:
+    total = jax.tree.leaves(windows)[0].shape[0]
+    if not isinstance(total, int):  # of an exported program with a symbolic batch size
         return compute(weights, windows)
-    count = -(-n // CPU_WINDOWS)
-    size = -(-n // count)
+    if jax.sharding.get_abstract_mesh().manual_axes:
+        clips = 1  # all of these windows are on one device
+    each = total // clips
 
-    def chunk(start: Any) -> Any:
-        return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), windows)
+    def chunked(most: int) -> Any:
+        count = -(-each // max(most // clips, 1))
+        size = -(-each // count)
+        by_clip = jax.tree.map(lambda x: x.reshape(clips, each, *x.shape[1:]), windows)
 
-    def step(i: Any, outputs: Any) -> Any:
-        start = jnp.minimum(i * size, n - size)  # the last chunk may overlap the one before
-        return jax.tree.map(
-            lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0),
-            outputs,
-            compute(weights, chunk(start)),
-        )
+        def chunk(start: Any) -> Any:
+            part = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size, 1), by_clip)
+            flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), part)
+            out = compute(weights, flat)
+            return jax.tree.map(lambda x: x.reshape(clips, size, *x.shape[1:]), out)
 
-    def chunked() -> Any:
-        shapes = jax.eval_shape(compute, weights, jax.eval_shape(lambda: chunk(0)))
-        outputs = jax.tree.map(lambda x: jnp.zeros((n, *x.shape[1:]), x.dtype), shapes)
-        return jax.lax.fori_loop(0, count, step, outputs)
+        def step(i: Any, outputs: Any) -> Any:
+            start = jnp.minimum(i * size, each - size)  # the last may overlap the one before
+            return jax.tree.map(
+                lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, start, 1),
+                outputs,
+                chunk(start),
+            )
 
-    return jax.lax.platform_dependent(cpu=chunked, default=lambda: compute(weights, windows))
+        shapes = jax.eval_shape(chunk, 0)
+        outputs = jax.tree.map(lambda x: jnp.zeros((clips, each, *x.shape[2:]), x.dtype), shapes)
+        outputs = jax.lax.fori_loop(0, count, step, outputs)
+        return jax.tree.map(lambda x: x.reshape(total, *x.shape[2:]), outputs)
+
+    return jax.lax.platform_dependent(
+        cpu=functools.partial(chunked, CPU_WINDOWS),
+        tpu=functools.partial(chunked, TPU_WINDOWS),
+        default=lambda: compute(weights, windows),
+    )

@@ -300,6 +300,7 @@ def map_windows(
     weights: BlockWeights,
     windows: Inputs,
     *,
+    clips: int,
     train: bool,
 ) -> Outputs:
     """Computes a function of all windows, in the way that suits the purpose and the device.
@@ -308,13 +309,15 @@ def map_windows(
         compute: a module-level function, so that blocks of one shape are traced once; it maps
             weights and a tree of arrays (w, ...) to another tree of arrays (w, ...).
         weights: of the block.
-        windows: the tree for all windows.
-        train: whether gradients are taken: all windows at once. Else with folded weights and, on a
-            CPU, in chunks that fit its cache.
+        windows: the tree for all windows, clip after clip.
+        clips: their number.
+        train: whether gradients are taken: all windows at once, since in a loop over chunks devices
+            would exchange the weights' gradients in each iteration. Else with folded weights and as
+            `map_chunks` does it.
     """
     if train:
         return compute(weights, windows)
-    return window_chunks.map_chunks(compute, weights.folded(), windows)
+    return window_chunks.map_chunks(compute, weights.folded(), windows, clips=clips)
 
 
 @jax.named_scope("attn")

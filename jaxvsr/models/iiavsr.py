@@ -80,7 +80,7 @@ class IIABlock(nn.Module):
             drop_path=drop_path,
             dtype=self.dtype,
         )
-        attn, hidden = map_windows(refine, weights, windows, train=self.train)
+        attn, hidden = map_windows(refine, weights, windows, clips=x.shape[0], train=self.train)
         return merge_windows(
             windows.plus(attn, hidden),
             x.shape,

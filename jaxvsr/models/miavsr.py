@@ -132,7 +132,9 @@ class MIABlock(nn.Module):
         outputs = memory.attn, memory.hidden
         if self.gating == "dense" or not self.use_mask or self.train:
             inputs = windows, mask, *outputs
-            attn, hidden = map_windows(refine_gated, weights, inputs, train=self.train)
+            attn, hidden = map_windows(
+                refine_gated, weights, inputs, clips=x.shape[0], train=self.train
+            )
         else:
             queries = windows.inside[:, -mask.shape[1] :]  # nothing reads the outputs of padding
             kept = (mask[..., 0] > 0) & queries

@@ -1,4 +1,5 @@
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,8 @@ def attend(weights, windows):
     return x + key[:, None, None], jax.nn.softmax(x @ jnp.swapaxes(x, 1, 2)) @ (weights * x)
 
 
-@pytest.mark.parametrize("n", [1, 7, 8, 9, 40])
-def test_chunks_have_the_result_and_the_gradient_of_the_whole(n):
+@pytest.mark.parametrize(("n", "clips"), [(1, 1), (9, 1), (39, 3), (20, 10)])
+def test_chunks_have_the_result_and_the_gradient_of_the_whole(n, clips):
     keys = jax.random.split(jax.random.key(n))
     windows = jax.random.normal(keys[0], (n, 6, 3)), jnp.arange(float(n))
     direction = jax.random.normal(keys[1], (n, 6, 3))
@@ -25,7 +26,17 @@ def test_chunks_have_the_result_and_the_gradient_of_the_whole(n):
 
     whole, chunked = (
         jax.jit(jax.value_and_grad(functools.partial(total, run)))(windows)
-        for run in (lambda f, *args: f(*args), map_chunks)
+        for run in (lambda f, *args: f(*args), functools.partial(map_chunks, clips=clips))
     )
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(chunked), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("platform", "iterations"), [("cpu", 15), ("tpu", 3), ("cuda", None)])
+def test_the_platform_that_is_compiled_for_decides_the_size_of_a_chunk(platform, iterations):
+    windows = jnp.zeros((120, 6, 3)), jnp.zeros(120)
+    program = jax.jit(functools.partial(map_chunks, attend)).trace(jnp.float32(2), windows)
+    text = program.lower(lowering_platforms=(platform,)).as_text()
+    assert ("stablehlo.while" in text) == (iterations is not None)
+    if iterations:
+        assert re.search(rf"dense<{iterations}> : tensor<i32>", text)
