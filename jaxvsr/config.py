@@ -113,6 +113,7 @@ def defaults() -> ml_collections.ConfigDict:
     train.keep = 2  # latest checkpoints to keep, beside the best; at least 2 are kept
 
     config.eval = evaluation = ml_collections.ConfigDict()
+    # --config.data.dataset=frames/... alone sets this, too, with the split "val".
     evaluation.dataset = "reds"
     evaluation.split = "reds4"
     evaluation.every = 5000  # steps between evaluations
@@ -166,10 +167,21 @@ def load_config(name: str, overrides: Mapping[str, str] | None = None) -> ml_col
             raise InputError(
                 f"--config.{field}={text} must be of the type of {known[field]!r}: {error}"
             ) from error
+    _score_own_clips(config, overrides or {})
     for name in PATHS:
         section, _, field = name.partition(".")
         config[section][field] = os.path.expanduser(config[section][field])
     return config
+
+
+def _score_own_clips(config: ml_collections.ConfigDict, overrides: Mapping[str, str]) -> None:
+    """Lets evaluation follow training to a data set of the user's own, unless it is set, too."""
+    if not overrides.get("data.dataset", "").startswith("frames/"):
+        return
+    if not {"eval.dataset", "eval.split"} & overrides.keys():
+        # The scored frames and the rule for the input belong to the benchmark of the config.
+        own = {"dataset": config.data.dataset, "split": "val", "frames": (), "input": "plain"}
+        config.eval.update({key: x for key, x in own.items() if f"eval.{key}" not in overrides})
 
 
 def chosen_name(value: Mapping[str, Any]) -> str:

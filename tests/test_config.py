@@ -248,6 +248,18 @@ def test_tuples_may_be_repeated_and_joined():
     assert config.model.dims == (24,) * 7 + (48,) * 6 and config.train.steps == 100_000
 
 
+def test_clips_of_ones_own_are_scored_where_they_are_trained_on():
+    own = {"data.dataset": "frames/mine"}
+    scored = load_config("configs/miavsr.py:vimeo", own).eval
+    assert (scored.dataset, scored.split, scored.frames) == ("frames/mine", "val", ())
+    assert load_config("configs/miavsr.py:vimeo", own | {"eval.frames": "(1,)"}).eval.frames == (1,)
+    for field, value in {"eval.dataset": "vimeo90k", "eval.split": "test"}.items():
+        scored = load_config("configs/miavsr.py:vimeo", own | {field: value}).eval
+        assert (scored.dataset, scored.split, scored.frames) == ("vimeo90k", "test", (3,))
+    other = load_config("configs/miavsr.py:tiny", {"data.dataset": "reds"})
+    assert other.eval.dataset == "dead_leaves/small"
+
+
 def test_a_tilde_in_a_field_is_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     config = load_config("miavsr:tiny", dict.fromkeys(PATHS, "~/a"))

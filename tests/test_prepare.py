@@ -9,11 +9,16 @@ import sys
 import numpy as np
 import pytest
 import trees
+from PIL import Image
 
 from jaxvsr import cli, prepare
+from jaxvsr.config import load_config
+from jaxvsr.data.opening import open_clips
 from jaxvsr.data.sources import TFDSClips
 from jaxvsr.errors import InputError
 from jaxvsr.locks import locked
+from jaxvsr.models.miavsr import MIAVSR
+from jaxvsr.preflight import check_samples
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 
@@ -40,6 +45,26 @@ def test_clips_of_ones_own_are_described_by_json(tmp_path):
     assert folder.is_relative_to(tmp_path / "data" / "frames" / "mine")
     source = TFDSClips("frames/mine", "val", str(tmp_path / "data"))
     np.testing.assert_array_equal(source.read(0, [1])["gt"][0], trees.pixels(1, 16, 24))
+
+
+def test_the_documented_lines_train_any_config_on_clips_of_ones_own(tmp_path):
+    for clip in ("a_clip", "another", "third"):
+        for frame in range(4):
+            path = tmp_path / "clips" / clip / f"take 2, {frame} of 4.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(trees.pixels(frame, 64, 96)).save(path)
+    page = (REPOSITORY / "docs/data.md").read_text().split("### Your own clips")[1]
+    lines = [shlex.split(line) for line in page.split("\n\n")[1].splitlines()]
+    (data, words), (train, flags) = ((line[1], line[2:]) for line in lines[:2])
+    assert (data, train) == ("data", "train")
+    words = [word.replace("/my/clips", str(tmp_path / "clips")) for word in words]
+    assert cli.run_command(prepare.command("data"), [*words, f"--data_dir={tmp_path}"]) == 0
+    overrides, rest = cli.split_overrides([*flags, f"--config.data.dir={tmp_path}"])
+    config = load_config(rest[0].removeprefix("--config="), overrides)
+    for section, names in ((config.data, ["third"]), (config.eval, ["a_clip", "another"])):
+        source = open_clips(section.dataset, section.split, config.data.dir)
+        assert [clip.name for clip in source.clips] == names
+    check_samples(config.data, open_clips("frames/mine", "train", str(tmp_path)), MIAVSR())
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,7 @@ class TFDSClips:
                 f"data set {dataset!r} has no {'clip of ' if empty else ''}split {split!r}; "
                 f"expected one of: {', '.join(stored | views)}"
                 + (f", or more --clips of {whole['of']}" if empty else "")
+                + ('; name its clips in "val" of --config' if split == "val" else "")
             )
         self.part = f"part of {whole['of']} ({whole['clips'][split]} clips)" if whole["of"] else ""
         self.scale, self.degradation = metadata["scale"], metadata["degradation"]
