@@ -269,35 +269,54 @@ def _memory(
         return sum(size for size, in_main in instruction.arrays[:1] if in_main) + sum(operands)
     if opcode == "fusion":
         inner = computations[instruction.called["calls"][0]]
-        return _of_fusion(inner, operands, size)
+        return _of_fusion(inner, operands, size, computations)
     return sum(operands) + size
 
 
-def _of_fusion(inner: Computation, operands: list[int], size: int) -> int:
+def _of_fusion(
+    inner: Computation,
+    operands: list[int],
+    size: int,
+    computations: Mapping[str, Computation],
+) -> int:
     """Counts as `_memory` for a fusion, which may read or write only parts of its arrays."""
     total = sum(operands) + size
     for parameter in inner.values():
         if parameter.opcode != "parameter" or not operands[int(parameter.literal)]:
             continue
-        whole, users = operands[int(parameter.literal)], _users(inner, parameter.name)
-        parts = [_whole(user) for user, first in users if user.opcode in SLICES and first]
-        updates = [user for user, first in users if user.opcode == UPDATE and first]
+        whole = operands[int(parameter.literal)]
+        users = _users(inner, parameter.name, computations)
+        parts = [_whole(user) for user, _, first in users if user.opcode in SLICES and first]
+        updates = [(user, at) for user, at, first in users if user.opcode == UPDATE and first]
         if not users or len(updates) > 1 or len(parts) + len(updates) < len(users):
             continue
         total += min(whole, sum(parts)) - whole
-        for update in updates:  # in place: only the update is written
-            total += _whole(inner[update.operands[1]]) - min(_whole(update), size)
+        for update, at in updates:  # in place: only the update is written
+            total += _whole(at[update.operands[1]]) - min(_whole(update), size)
     return total
 
 
-def _users(inner: Computation, name: str) -> list[tuple[Instruction, bool]]:
-    """Lists the users of an array or a view of it, and whether it is just their first operand."""
+def _users(
+    inner: Computation, name: str, computations: Mapping[str, Computation]
+) -> list[tuple[Instruction, Computation, bool]]:
+    """Lists the users of an array or a view of it, in fusions within a fusion, too.
+
+    Returns:
+        For each user its computation, and whether it uses the array as its first operand only.
+    """
     found = []
     for user in inner.values():
         if name in user.operands and user.opcode == "bitcast":
-            found += _users(inner, user.name)
+            found += _users(inner, user.name, computations)
+        elif name in user.operands and user.opcode == "fusion":
+            nested = computations[user.called["calls"][0]]
+            for argument in nested.values():
+                is_parameter = argument.opcode == "parameter"
+                if is_parameter and user.operands[int(argument.literal)] == name:
+                    found += _users(nested, argument.name, computations)
         elif name in user.operands:
-            found.append((user, user.operands[0] == name and name not in user.operands[1:]))
+            first = user.operands[0] == name and name not in user.operands[1:]
+            found.append((user, inner, first))
     return found
 
 

@@ -257,3 +257,38 @@ ENTRY %main (x: f32[3,8,8], i: s32[], y: f32[8,8]) -> (f32[8,8], s8[4096]) {
 }
 """
     assert traffic(text).kernels == {"__cublas$gemm": (1, 3 * 4 * 8 * 8 + 4)}
+
+
+def test_of_a_fusion_within_a_fusion_the_slice_and_the_update_count():
+    whole, part = "f32[64,8,128]{2,1,0:T(8,128)}", "f32[8,128]{1,0:T(8,128)}"
+    text = f"""%read (all: f32[64,8,128], i: s32[]) -> f32[8,128] {{
+  %all = {whole} parameter(0)
+  %i = s32[] parameter(1)
+  %row = f32[1,8,128]{{2,1,0:T(8,128)}} dynamic-slice(%all, %i), dynamic_slice_sizes={{1,8,128}}
+  ROOT %flat = {part} bitcast(%row)
+}}
+
+%write (part: f32[8,128], all: f32[64,8,128], i: s32[]) -> f32[64,8,128] {{
+  %part = {part} parameter(0)
+  %all = {whole} parameter(1)
+  %i = s32[] parameter(2)
+  %row = f32[1,8,128]{{2,1,0:T(8,128)}} bitcast(%part)
+  ROOT %put = {whole} dynamic-update-slice(%all, %row, %i)
+}}
+
+%outer (i: s32[], from: f32[64,8,128], to: f32[64,8,128]) -> f32[64,8,128] {{
+  %i = s32[] parameter(0)
+  %from = {whole} parameter(1)
+  %to = {whole} parameter(2)
+  %row = {part} fusion(%from, %i), kind=kLoop, calls=%read
+  ROOT %put = {whole} fusion(%row, %to, %i), kind=kLoop, calls=%write
+}}
+
+ENTRY %main (i: s32[], from: f32[64,8,128], to: f32[64,8,128]) -> f32[64,8,128] {{
+  %i = s32[]{{:S(6)}} parameter(0)
+  %from = {whole} parameter(1)
+  %to = {whole} parameter(2)
+  ROOT %put = {whole} fusion(%i, %from, %to), kind=kLoop, calls=%outer
+}}
+"""
+    assert traffic(text).memory == 2 * 4 * 8 * 128
