@@ -197,16 +197,21 @@ def test_upscale_prints_the_peak_memory(tmp_path, capsys):
     assert videos.read(tmp_path / "out.mp4").frames.shape == (3, 128, 192, 3)
 
 
-def test_phones_compares_files_of_a_network():
+def test_phones_compares_files_of_a_network_and_resumes(tmp_path):
     pytest.importorskip("ai_edge_litert", reason="needs jaxvsr[export]")
+    log = tmp_path / "phones.jsonl"
+    arguments = ["SWRN", "--size=8x16", f"--log={log}"]
+    twice = f"from benchmarks import phones; [phones.main({arguments}) for _ in range(2)]"
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.phones", "SWRN", "--size=8x16"],
+        [sys.executable, "-c", twice],
         capture_output=True,
         text=True,
         check=True,
         cwd=ROOT,
     )
-    (row, times) = cells(done.stdout, "SWRN")
+    row, times, *again = cells(done.stdout, "SWRN")
+    assert again == [row, times] and done.stdout.count("SWRN {") == 1
+    assert len(log.read_text().splitlines()) == 1
     assert row[0] == "43,472" and row[6] == "1.00"
     fp32, fp16, int8 = (int(number.replace(",", "")) for number in row[2:5])
     assert fp32 > 1.5 * fp16 > 1.5 * int8 and all(float(ratio) > 0 for ratio in times)
