@@ -395,8 +395,8 @@ def differences(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> lis
     harmful: list[str] = []
     for name in sorted({*there, *here}):
         old, new = there.get(name), here.get(name)
-        if old == new:
-            continue
+        if old == new or (name == "model.prune_channels" and not (old or new)):
+            continue  # runs older than that field have no value, which is the same as 0
         section, _, field = name.partition(".")
         other_tree = section == "model" and field not in SAME_WEIGHTS
         other_groups = name in ("optim.name", "optim.flow_params") or (

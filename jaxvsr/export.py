@@ -31,7 +31,8 @@ from jaxvsr.exporting.web_page import write_page
 from jaxvsr.upscale import load_network, network_config
 
 FRAMES = 10  # of a clip, in a StableHLO program
-PHONE_FLAGS = ("quant", "calibration", "qat", "prune", "clusters", "page")  # of --format=tflite
+# Of --format=tflite.
+PHONE_FLAGS = ("quant", "calibration", "qat", "prune", "clusters", "prune_channels", "page")
 
 
 def main(value: dict[str, Any]) -> None:
@@ -59,6 +60,7 @@ def main(value: dict[str, Any]) -> None:
             steps=value["qat"],
             prune=value["prune"],
             clusters=value["clusters"],
+            prune_channels=value["prune_channels"],
         )
         path = export_phone_file(model, variables, request, origin, name, out)
         if value["page"]:
@@ -90,6 +92,12 @@ def command(name: str) -> cli.Command:
         "prune", 0.0, "Fraction of each kernel's values set to zero", flag_values=values
     )
     count("clusters", 0, "Number of distinct values of each kernel; 0: any")
+    flags.DEFINE_float(
+        "prune_channels",
+        0.0,
+        "Fraction of the channels between convolutions that are removed; use it with --qat",
+        flag_values=values,
+    )
     flags.DEFINE_bool("page", False, "Add a page that runs the file in a browser", values)
     path("out", text="Folder of the files")
     return cli.Command(__doc__, main, values, required=("size", "out"))

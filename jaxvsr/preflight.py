@@ -21,6 +21,7 @@ from jaxvsr.errors import InputError
 from jaxvsr.evaluation import tiles
 from jaxvsr.evaluation.protocol import METRICS, scorers
 from jaxvsr.evaluation.restoring import INPUTS
+from jaxvsr.training.channels import check_prunable
 from jaxvsr.training.checkpoints import LEAST_KEPT
 from jaxvsr.training.losses import check_terms
 from jaxvsr.training.optimizer import check_optimizer, make_optimizer
@@ -74,9 +75,11 @@ def preflight(config: ml_collections.ConfigDict, workdir: pathlib.Path, *, train
 def create_model(config: ml_collections.ConfigDict) -> nn.Module:
     """Makes the network of a config; raises InputError for an unknown name, field or choice."""
     try:
-        return models.create(**config.model)
+        model = models.create(**config.model)
     except ValueError as error:
         raise InputError(str(error)) from error
+    check_prunable(model)
+    return model
 
 
 def check_settings(config: ml_collections.ConfigDict) -> None:

@@ -117,6 +117,19 @@ def test_a_run_fits_itself_and_what_differs_is_told(tmp_path):
     assert len(lines) == 2 and "train.steps" in lines[1] and "model.use_mask: True" in lines[0]
 
 
+def test_a_run_older_than_pruned_channels_fits(tmp_path):
+    config = load("swrn", "tiny")
+    save_config(config, tmp_path)
+    path = tmp_path / "config.json"
+    there = json.loads(path.read_text())
+    del there["model"]["prune_channels"]
+    path.write_text(json.dumps(there))
+    assert differences(config, tmp_path) == []
+    config.model.prune_channels = 0.5
+    with pytest.raises(InputError, match="model.prune_channels: None there, 0.5 now"):
+        differences(config, tmp_path)
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe\x00", b"[]"])
 def test_a_damaged_config_of_a_run_is_named(tmp_path, data):
     (tmp_path / "config.json").write_bytes(data)

@@ -1,5 +1,6 @@
 """The command "export"."""
 
+import json
 import re
 import subprocess
 import sys
@@ -17,9 +18,14 @@ def run(*words):
 def test_as_a_program(tmp_path):
     pytest.importorskip("litert_converter")
     command = [sys.executable, "-m", "jaxvsr.export", "--preset=swrn", "--size=32x48"]
-    done = subprocess.run([*command, f"--out={tmp_path}"], capture_output=True, text=True)
+    flags = ["--prune_channels=0.5", f"--out={tmp_path}"]
+    done = subprocess.run([*command, *flags], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "swrn_32x48_fp32.tflite").stat().st_size > 300_000
+    (dense,) = re.findall(r"^\| fp32 +\| +([0-9,]+) ", done.stdout, re.MULTILINE)
+    pruned = (tmp_path / "swrn_32x48_fp32.tflite").stat().st_size
+    assert 100_000 < pruned < 0.4 * int(dense.replace(",", ""))
+    described = json.loads((tmp_path / "swrn_32x48_fp32.json").read_text())
+    assert described["measured"]["parity_sr"] < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -35,8 +41,9 @@ def test_as_a_program(tmp_path):
         (["--size=8x8", "--quant=int4"], "--quant=int4.*fp32"),
         (["--size=8x8", "--calibration=none"], "--calibration=none is not a folder"),
         (["--size=8x8", "--qat=5"], "--qat trains on frames: add --calibration"),
-        (["--size=8x8", "--qat=5", "--calibration=a"], "--qat needs --quant=int8, --prune or"),
+        (["--size=8x8", "--qat=5", "--calibration=a"], "--qat needs --quant=int8, --prune, --clu"),
         (["--size=8x8", "--prune=1"], "--prune=1.0 must be a fraction"),
+        (["--size=8x8", "--prune_channels=1"], "--prune_channels=1.0 must be a fraction"),
         (["--size=8x8", "--clusters=1"], "--clusters=1 must be 0 .off. or at least 2"),
         (["--size=8x8", "--frames=3"], "--frames is for --format=stablehlo"),
         (["--size=8x8", "--format=stablehlo", "--quant=fp16"], "--quant is for --format=tflite"),

@@ -24,15 +24,15 @@ from jaxvsr.training.compression import keep_compressed
 
 BATCH, FRAMES, CROP = 4, 4, 48
 LEARNING_RATE = 2e-4  # for quantization alone, which changes little
-LEARNING_RATE_COMPRESSED = 1e-3  # for pruned or clustered kernels
+LEARNING_RATE_COMPRESSED = 1e-3  # for pruned or clustered networks
 CHARBONNIER = 1e-2  # of the loss, on 0..255 squared
 Ranges = Mapping[str, tuple[float, float]]
 Change = Callable[[str, jax.Array], jax.Array]
 
 
 def distil(
-    graph: PhoneGraph,
-    start: Any,
+    teacher: PhoneGraph,
+    student: PhoneGraph,
     clips: list[Clip],
     steps: int,
     *,
@@ -40,11 +40,11 @@ def distil(
     prune: float = 0.0,
     clusters: int = 0,
 ) -> Any:
-    """Trains variables so that the residual image is that of the graph's own variables.
+    """Trains the student's variables so that the residual image is the teacher's.
 
     Args:
-        graph: the teacher.
-        start: initial variables.
+        teacher: of the network as it was trained.
+        student: of the same network with other variables, or with fewer channels.
         clips: of input frames.
         steps: number of updates.
         quantized: whether int8 is imitated.
@@ -53,18 +53,19 @@ def distil(
     Returns:
         The trained variables.
     """
-    ranges = activation_ranges(graph, clips) if quantized else None
-    rest = {name: value for name, value in start.items() if name != "params"}
-    first = LEARNING_RATE_COMPRESSED if prune or clusters else LEARNING_RATE
+    ranges = activation_ranges(teacher, clips) if quantized else None
+    rest = {name: value for name, value in student.variables.items() if name != "params"}
+    fewer = student.model.prune_channels > teacher.model.prune_channels
+    first = LEARNING_RATE_COMPRESSED if prune or clusters or fewer else LEARNING_RATE
     rate = optax.cosine_decay_schedule(first, steps)
     optimizer = keep_compressed(optax.adam(rate), prune, clusters)
 
     @jax.jit
     def update(params: Any, state: Any, frames: jax.Array) -> tuple[Any, Any, jax.Array]:
-        target = run_clip(graph, graph.variables, frames)
+        target = run_clip(teacher, teacher.variables, frames)
 
         def loss(params: Any) -> jax.Array:
-            found = run_clip(graph, {**rest, "params": params}, frames, ranges)
+            found = run_clip(student, {**rest, "params": params}, frames, ranges)
             return jnp.sqrt((found - target) ** 2 + CHARBONNIER).mean()
 
         value, grads = jax.value_and_grad(loss)(params)
@@ -72,10 +73,10 @@ def distil(
         return optax.apply_updates(params, updates), state, value
 
     rng = np.random.default_rng(0)
-    params = jax.tree.map(jnp.asarray, start["params"])
+    params = jax.tree.map(jnp.asarray, student.variables["params"])
     state = optimizer.init(params)
     for i in range(steps):
-        params, state, value = update(params, state, _batch(graph, clips, rng))
+        params, state, value = update(params, state, _batch(teacher, clips, rng))
         if i in (0, steps - 1) or (i + 1) % 100 == 0:
             say(f"distillation step {i + 1}/{steps}: mean error {float(value):.3f} of 255")
     return {**rest, "params": jax.tree.map(np.asarray, params)}

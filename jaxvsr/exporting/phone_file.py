@@ -23,6 +23,7 @@ from jaxvsr.exporting.distillation import distil
 from jaxvsr.exporting.output import make_folder, write_described
 from jaxvsr.exporting.phone_graph import PhoneGraph, phone_graph
 from jaxvsr.exporting.playing import Player, psnr, windows
+from jaxvsr.training.channels import check_prunable, prune_channels
 from jaxvsr.training.compression import compress
 
 QUANT = ("fp32", "fp16", "int8")
@@ -39,6 +40,7 @@ class Request:
         calibration: folder of clips, whose ranges of values int8 needs; None: none.
         steps: of distillation on these clips, after which a changed network is exported.
         prune, clusters: as in `training.compression.compress`.
+        prune_channels: fraction of the channels between convolutions that are removed.
     """
 
     size: tuple[int, int]
@@ -47,11 +49,12 @@ class Request:
     steps: int = 0
     prune: float = 0.0
     clusters: int = 0
+    prune_channels: float = 0.0
 
     @property
     def compressed(self) -> bool:
-        """Whether kernels are pruned or clustered."""
-        return bool(self.prune or self.clusters)
+        """Whether channels are removed, or kernels pruned or clustered."""
+        return bool(self.prune or self.clusters or self.prune_channels)
 
 
 def export_phone_file(
@@ -80,6 +83,7 @@ def export_phone_file(
     """
     _check(request)
     graph = phone_graph(model, variables, request.size)
+    narrower = narrower_graph(graph, request.prune_channels)
     litert.require_packages()
     make_folder(out)
     clips = [moving_texture(request.size)]
@@ -89,12 +93,9 @@ def export_phone_file(
     rows = {"fp32": measure(graph, fp32, fp32, clips)}
     changed, data = graph, fp32
     if request.compressed or request.steps:
-        changed = _changed(graph, request, clips)
+        changed = changed_graph(graph, narrower, request, clips)
         data = litert.convert(changed)
-    if request.quant == "fp16":
-        data = quantization.float16(data)
-    elif request.quant == "int8":
-        data = quantize_int8(changed, clips)
+    data = quantize(changed, data, request.quant, clips)
     if data is not fp32:
         label = f"{request.quant}, compressed" if request.compressed else request.quant
         rows[label] = measure(changed, data, fp32, clips)
@@ -117,28 +118,53 @@ def _check(request: Request) -> None:
     if request.steps and request.calibration is None:
         raise InputError("--qat trains on frames: add --calibration=FOLDER")
     if request.steps and request.quant != "int8" and not request.compressed:
-        raise InputError("--qat needs --quant=int8, --prune or --clusters: else nothing changes")
+        raise InputError(
+            "--qat needs --quant=int8, --prune, --clusters or --prune_channels: it imitates them"
+        )
     if not 0 <= request.prune < 1:
         raise InputError(f"--prune={request.prune} must be a fraction, at least 0 and below 1")
     if request.clusters < 0 or request.clusters == 1:
         raise InputError(f"--clusters={request.clusters} must be 0 (off) or at least 2")
 
 
-def _changed(graph: PhoneGraph, request: Request, clips: list[Clip]) -> PhoneGraph:
-    """Compresses and distils the variables of a graph."""
-    params = compress(graph.variables["params"], request.prune, request.clusters)
-    variables = {**graph.variables, "params": params}
+def narrower_graph(graph: PhoneGraph, fraction: float) -> PhoneGraph:
+    """Removes channels; raises InputError if the network has none to remove."""
+    if not fraction:
+        return graph
+    try:
+        model = graph.model.clone(prune_channels=fraction)
+    except ValueError as error:
+        raise InputError(f"--{error}") from error
+    check_prunable(model)
+    variables = prune_channels(graph.variables, model, graph.model.prune_channels)
+    return dataclasses.replace(graph, model=model, variables=variables)
+
+
+def changed_graph(
+    graph: PhoneGraph, narrower: PhoneGraph, request: Request, clips: list[Clip]
+) -> PhoneGraph:
+    """Compresses and distils the variables of a graph, which may have fewer channels."""
+    params = compress(narrower.variables["params"], request.prune, request.clusters)
+    student = dataclasses.replace(narrower, variables={**narrower.variables, "params": params})
     if request.steps:
         variables = distil(
             graph,
-            variables,
+            student,
             clips,
             request.steps,
             quantized=request.quant == "int8",
             prune=request.prune,
             clusters=request.clusters,
         )
-    return dataclasses.replace(graph, variables=variables)
+        student = dataclasses.replace(student, variables=variables)
+    return student
+
+
+def quantize(graph: PhoneGraph, fp32: bytes, quant: str, clips: list[Clip]) -> bytes:
+    """Quantizes the fp32 file of a graph, if `quant` says so."""
+    if quant == "fp16":
+        return quantization.float16(fp32)
+    return quantize_int8(graph, clips) if quant == "int8" else fp32
 
 
 def quantize_int8(graph: PhoneGraph, clips: list[Clip]) -> bytes:

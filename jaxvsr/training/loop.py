@@ -15,14 +15,16 @@ import jax
 import ml_collections
 import optax
 
-from jaxvsr import flops
+from jaxvsr import flops, models
 from jaxvsr.config import BUILTIN, save_config, saved_fields
 from jaxvsr.console import say
 from jaxvsr.data import pipeline
 from jaxvsr.data.sources import ClipSource
 from jaxvsr.distributed.mesh import enough_memory, make_mesh, placed, replicated, to_devices
 from jaxvsr.errors import InputError
+from jaxvsr.models.mobile.base import Mobile
 from jaxvsr.training import tracing
+from jaxvsr.training.channels import prune_channels
 from jaxvsr.training.checkpoints import Checkpoints, in_words, load_best
 from jaxvsr.training.compression import compress, keep_compressed
 from jaxvsr.training.optimizer import make_optimizer
@@ -194,17 +196,7 @@ def _given_variables(config: ml_collections.ConfigDict, model: nn.Module, params
         InputError: the file or folder does not exist, or its weights do not fit the model.
     """
     if config.train.init_from:
-        path = pathlib.Path(config.train.init_from)
-        say(f"starting from {path}")
-        if not path.is_dir():
-            return from_file(path=path, say=say, **config.model)
-        like = config.copy_and_resolve_references()
-        if (path / "config.json").exists():  # it may have been trained with other settings
-            there = saved_fields(path / "config.json")
-            for field in like.optim:
-                value = there.get(f"optim.{field}", like.optim[field])
-                like.optim[field] = tuple(value) if isinstance(value, list) else value
-        return load_best(like, model, path)[1]
+        return _whole_network(config, model)
     parts = _given_spynet(config.train.spynet_weights) if "spynet" in params else {}
     if path := config.train.edvr_weights:
         say(f"EDVR starts from {path}")
@@ -227,6 +219,28 @@ def _given_spynet(path: str) -> dict:
         return {"spynet": spynet_from_torch(read(path, say=say))}
     except InputError as error:
         raise InputError(f"train.spynet_weights: {error}") from error
+
+
+def _whole_network(config: ml_collections.ConfigDict, model: nn.Module) -> dict:
+    """Reads `train.init_from`, and prunes the channels that the network lacks."""
+    path, like = pathlib.Path(config.train.init_from), config.copy_and_resolve_references()
+    say(f"starting from {path}")
+    like.unlock()
+    before = 0.0
+    if isinstance(model, Mobile):
+        like.model.prune_channels = before
+    if not path.is_dir():
+        given = from_file(path=path, say=say, **like.model)
+    else:
+        if (path / "config.json").exists():  # it may have been trained with other settings
+            there = saved_fields(path / "config.json")
+            for field in like.optim:
+                value = there.get(f"optim.{field}", like.optim[field])
+                like.optim[field] = tuple(value) if isinstance(value, list) else value
+            if isinstance(model, Mobile):
+                before = like.model.prune_channels = there.get("model.prune_channels", before)
+        given = load_best(like, models.create(**like.model), path)[1]
+    return prune_channels(given, model, before) if isinstance(model, Mobile) else given
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Distillation into quantized, pruned and clustered networks."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -28,7 +30,8 @@ def test_distillation_reduces_the_loss_of_pruning_and_quantization(graph):
     texture = [clips.moving_texture(SIZE, 8)]
     ranges = distillation.activation_ranges(graph, texture)
     start = {"params": compress(graph.variables["params"], 0.5)}
-    trained = distillation.distil(graph, start, texture, 20, quantized=True, prune=0.5)
+    student = dataclasses.replace(graph, variables=start)
+    trained = distillation.distil(graph, student, texture, 20, quantized=True, prune=0.5)
     assert 0 < error(graph, trained, ranges) < 0.8 * error(graph, start, ranges)
 
 
@@ -36,7 +39,7 @@ def test_distillation_keeps_zeros_and_clusters(graph):
     start = {"params": compress(graph.variables["params"], 0.5, 10)}
     trained = distillation.distil(
         graph,
-        start,
+        dataclasses.replace(graph, variables=start),
         [clips.moving_texture(SIZE, 8)],
         5,
         quantized=False,
@@ -59,7 +62,7 @@ def test_ranges_contain_zero_and_cover_every_convolution(graph):
 def test_networks_without_a_state():
     graph = phone_graph(*network("ABPN_0", num_blocks=1), SIZE)
     texture = [clips.moving_texture(SIZE)]
-    trained = distillation.distil(graph, graph.variables, texture, 1, quantized=True)
+    trained = distillation.distil(graph, graph, texture, 1, quantized=True)
     assert trained.keys() == graph.variables.keys()
 
 

@@ -21,6 +21,7 @@ from jaxvsr.distributed.mesh import make_mesh
 from jaxvsr.errors import InputError
 from jaxvsr.evaluation import scoring
 from jaxvsr.training import loop
+from jaxvsr.training.channels import prune_channels
 from jaxvsr.training.checkpoints import Checkpoints, load_best
 from jaxvsr.training.optimizer import make_optimizer
 from jaxvsr.training.state import initial_state
@@ -49,17 +50,20 @@ def test_a_run_leaves_what_was_promised(whole):
     assert "Traceback" not in output
 
 
-def test_fine_tuning_keeps_zeros_and_clusters(whole, data_dir, tmp_path):
+def test_fine_tuning_keeps_zeros_clusters_and_fewer_channels(whole, data_dir, tmp_path):
     changes = {"train.steps": 3, "train.prune": 0.5, "train.clusters": 10}
-    changes |= {"train.init_from": str(whole[0]), "eval.every": 3}
+    changes |= {"train.init_from": str(whole[0]), "eval.every": 3, "model.prune_channels": 0.5}
     finish(start("swrn", data_dir, tmp_path / "run", **changes))
     config = settings(swrn.get_config, data_dir, **changes)
+    narrower = models.create(**config.model)
+    _, after, _ = load_best(config, narrower, tmp_path / "run")
+    config.model.prune_channels = 0.0
     model = models.create(**config.model)
     _, before, _ = load_best(config, model, whole[0])
-    _, after, _ = load_best(config, model, tmp_path / "run")
+    before = prune_channels(before, narrower)
     pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
     kernels = [pair for pair in pairs if pair[0].ndim == 4]
-    assert len(kernels) > 10
+    assert len(kernels) > 10 and sum(kernel.size for _, kernel in kernels) < 0.4 * 43_000
     for dense, kernel in kernels:
         assert (kernel == 0).mean() == pytest.approx(0.5, abs=0.01)
         assert len(np.unique(kernel)) <= 10

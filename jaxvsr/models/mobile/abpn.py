@@ -30,9 +30,9 @@ class ABPN(Windowed):
         self, frames: Sequence[Float[Array, "b *t h w 3"]], train: bool
     ) -> Float[Array, "b *t h w _"]:
         """Predicts the residual image; see `Windowed.residual`."""
-        x = nn.relu(self.convs(frames[1], self.dim, name="conv_first"))
+        x = nn.relu(self.convs(frames[1], self.dim, inner=True, name="conv_first"))
         for i in range(self.num_blocks):
-            x = nn.relu(self.convs(x, self.dim, name=f"conv_{i}"))
+            x = nn.relu(self.convs(x, self.dim, inner=True, name=f"conv_{i}"))
         features = 3 * self.scale**2
-        x = nn.relu(self.convs(x, features, name="conv_up"))
+        x = nn.relu(self.convs(x, features, inner=True, name="conv_up"))
         return self.convs(x, features, name="conv_last")

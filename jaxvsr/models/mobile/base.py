@@ -75,22 +75,31 @@ class Mobile(nn.Module):
         dim: channels of the features.
         scale: upsampling factor.
         reparam: whether convolutions are trained as parallel branches; `reparam.fuse` merges them.
+        prune_channels: fraction of the channels that are pruned between convolutions.
         dtype: of the computation; the image is float32.
     """
 
     dim: int = 16
     scale: int = 4
     reparam: bool = False
+    prune_channels: float = 0.0
     dtype: Any = jnp.float32
 
     lookahead: ClassVar[int] = 1  # later frames that a frame depends on
     clip: ClassVar[bool] = True  # whether the image is clipped, also in training
     nearest: ClassVar[bool] = False  # interpolation of the global skip connection
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.prune_channels < 1:
+            raise ValueError(
+                f"prune_channels={self.prune_channels} must be a fraction, at least 0 and below 1"
+            )
+        super().__post_init__()
+
     @property
     def convs(self) -> Convs:
         """Factory of the network's convolutions."""
-        return Convs(self.dtype, self.reparam)
+        return Convs(self.dtype, self.reparam, self.prune_channels)
 
     def add_residual(
         self, frames: Float[Array, "*n h w 3"], residual: Float[Array, "*n h w _"]

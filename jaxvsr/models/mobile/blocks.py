@@ -113,7 +113,7 @@ class PartialFeatures(nn.Module):
         part = x[..., : self.features]
         part = self.convs.chain(part, self.kernels, depthwise=self.depthwise, name="conv")
         x = jnp.concatenate([part, x[..., self.features :]], axis=-1)
-        x = self.convs(x, self.mix_ratio * dim, 1, name="expand")
+        x = self.convs(x, self.mix_ratio * dim, 1, inner=True, name="expand")
         x = nn.relu(BatchNorm(self.convs.dtype, name="norm")(x, train))
         return self.convs(x, dim, 1, name="project")
 
@@ -292,5 +292,6 @@ class LargeAttention(nn.Module):
     def _mixed(self, x: jax.Array, i: int) -> jax.Array:
         if self.mix == "dense":
             return self.convs(x, self.features, 1, name=f"mix_{i}")
-        x = nn.relu(self.convs(x, self.mix_ratio * self.features, 1, name=f"mix_{i}_in"))
+        width = self.mix_ratio * self.features
+        x = nn.relu(self.convs(x, width, 1, inner=True, name=f"mix_{i}_in"))
         return self.convs(x, self.features, 1, name=f"mix_{i}_out")

@@ -42,7 +42,7 @@ class MobileRRNCell(nn.Module):
         x = jnp.concatenate([previous, current, hidden], axis=-1)
         x = nn.relu(self.convs(x, self.dim, name="conv_first"))
         for i in range(self.num_blocks):
-            y = nn.relu(self.convs(x, self.dim, name=f"block_{i}_conv1"))
+            y = nn.relu(self.convs(x, self.dim, inner=True, name=f"block_{i}_conv1"))
             x = x + self.convs(y, self.dim, name=f"block_{i}_conv2")
         hidden = nn.relu(self.convs(x, self.dim, name="conv_hidden"))
         return hidden, self.convs(x, 3 * self.scale**2, name="conv_last")

@@ -47,10 +47,12 @@ class Convs:
     Attributes:
         dtype: of the computation.
         reparam: whether convolutions larger than 1x1 are trained as parallel branches.
+        pruned: fraction of the output channels that inner convolutions lack.
     """
 
     dtype: Any = jnp.float32
     reparam: bool = False
+    pruned: float = 0.0
 
     def __call__(
         self,
@@ -62,8 +64,9 @@ class Convs:
         bias: bool = True,
         dilation: int = 1,
         depthwise: bool = False,
+        inner: bool = False,
         init: nn.initializers.Initializer = glorot_uniform,
-    ) -> Float[Array, "*n h w {features}"]:
+    ) -> Float[Array, "*n h w _"]:
         """Zero-padded convolution of stride 1.
 
         Args:
@@ -74,11 +77,15 @@ class Convs:
             bias: whether the convolution has a bias.
             dilation: of the kernel.
             depthwise: whether the convolution is depthwise.
+            inner: whether convolutions alone read the output, through functions of one channel, so
+                that channels can be pruned.
             init: initializer of the kernel.
 
         Returns:
-            (..., h, w, features).
+            (..., h, w, features), or fewer channels if `inner` and `pruned`.
         """
+        if inner:
+            features = max(1, round((1 - self.pruned) * features))
         branched = self.reparam and side > 1 and not depthwise
         return (BranchedConv if branched else nn.Conv)(
             features,
@@ -130,15 +137,17 @@ class Convs:
         Returns:
             (..., h, w, c).
         """
+        features = x.shape[-1]
         for i, (side, dilation) in enumerate(kernels):
             x = self(
                 x,
-                x.shape[-1],
+                features,
                 side,
                 name=f"{name}_{i}",
                 bias=bias,
                 dilation=dilation,
                 depthwise=depthwise,
+                inner=not depthwise and i < len(kernels) - 1,
             )
         return x
 

@@ -45,12 +45,12 @@ class SWRNCell(nn.Module):
         def trunk(x: Array, name: str) -> Array:
             for i in range(self.num_blocks):
                 init = nn.initializers.glorot_normal()
-                x = nn.relu(convs(x, self.dim, init=init, name=f"trunk_{name}_{i}"))
+                x = nn.relu(convs(x, self.dim, inner=True, init=init, name=f"trunk_{name}_{i}"))
             return x
 
         def branch(neighbor: Array, hidden: Array, name: str):
             x = jnp.concatenate([neighbor, current, hidden], axis=-1)
-            x = nn.relu(convs(x, self.dim, name=f"conv_first_{name}"))
+            x = nn.relu(convs(x, self.dim, inner=True, name=f"conv_first_{name}"))
             x = trunk(x, name)
             return x, convs(x, self.dim, name=f"conv_hidden_{name}")
 
@@ -58,7 +58,7 @@ class SWRNCell(nn.Module):
         x_forward, hidden_forward = branch(previous, hidden_forward, "forward")
         x_backward, hidden_backward = branch(following, hidden_backward, "backward")
         x = jnp.concatenate([x_forward, x_backward], axis=-1)
-        x = nn.relu(convs(x, self.dim, name="conv_fusion"))
+        x = nn.relu(convs(x, self.dim, inner=True, name="conv_fusion"))
         x = trunk(x, "fusion")
         x = convs(x, 3 * self.scale**2, name="conv_last")
         return jnp.concatenate([hidden_forward, hidden_backward], axis=-1), x
