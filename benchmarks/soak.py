@@ -55,7 +55,6 @@ TRAINING = {
     "train.log_every": "1",
     "train.checkpoint_every": "2",
 }
-TIMES = ("steps_per_second", "mfu", "time/data", "time/compute", "time/checkpoint")
 FLAGS = (["--resume"], ["--overwrite"], ["--resume", "--overwrite"])
 
 
@@ -108,7 +107,7 @@ class Training:
     def result(self, folder: pathlib.Path) -> str:
         run, reported = folder / "run", dict[int, dict]()
         for line in (run / "metrics.jsonl").read_text().splitlines():
-            values = {k: v for k, v in json.loads(line).items() if k not in TIMES}
+            values = {k: v for k, v in json.loads(line).items() if not k.startswith("time/")}
             reported.setdefault(values["step"], {}).update(values)
         config = load_config(CONFIG, TRAINING)
         step, variables, _ = load_best(config, create_model(config), run)

@@ -1,6 +1,7 @@
 """Lines on the terminal: messages and progress, printed by the first process only."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -32,6 +33,29 @@ def compiling(what: str, say: Callable[[str], None] = say) -> Iterator[None]:
     begin = time.perf_counter()
     yield
     say(f"compiled in {time.perf_counter() - begin:.0f} s")
+
+
+@contextlib.contextmanager
+def reporting(line: Callable[[], str], every: float = 10) -> Iterator[None]:
+    """Prints lines while the code inside works, also while it waits for one long call.
+
+    Args:
+        line: returns the next line; called in another thread.
+        every: seconds between two lines.
+    """
+    ended = threading.Event()
+
+    def report() -> None:
+        while not ended.wait(every):
+            say(line())
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def work_seconds() -> float:

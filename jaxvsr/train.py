@@ -1,6 +1,5 @@
 """Trains a model by a config, and scores the best checkpoint."""
 
-import functools
 import pathlib
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -10,13 +9,13 @@ import jax
 import ml_collections
 
 from jaxvsr import evaluate
-from jaxvsr.data.sources import ClipSource
+from jaxvsr.console import say
 from jaxvsr.evaluation import scoring
-from jaxvsr.evaluation.protocol import degradation_of, warn_of_other_degradation
+from jaxvsr.evaluation.protocol import degradation_of, set_name, warn_of_other_degradation
 from jaxvsr.evaluation.reports import Evaluation
 from jaxvsr.evaluation.restoring import Restorer, make_restorer
 from jaxvsr.locks import locked
-from jaxvsr.preflight import preflight
+from jaxvsr.preflight import Opened, preflight
 from jaxvsr.training import loop
 from jaxvsr.training.summaries import Summaries, make_workdir
 
@@ -44,7 +43,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
     warn_of_other_degradation(trained_on, scored, config.eval.dataset)
     make_workdir(workdir)
     restore = make_restorer(opened.model, config.eval.space, config.eval.self_ensemble)
-    score = functools.partial(_score, restore, opened.eval_source, config)
+    score = _Scorer(config, opened, restore)
     # All processes of a run write into one folder.
     first = jax.process_index() == 0
     with locked(workdir / ".lock", f"training in {workdir}") if first else nullcontext():
@@ -52,25 +51,37 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
             loop.training_loop(
                 config, workdir, opened.model, opened.source, score, trained_on, signals
             )
-        return evaluate.score_best(config, workdir, opened, restore)
+        return evaluate.score_best(config, workdir, opened, restore, score.last)
 
 
-def _score(
-    restore: Restorer,
-    source: ClipSource,
-    config: ml_collections.ConfigDict,
-    variables: Any,
-    step: int,
-    summaries: Summaries,
-    stop: Callable[[], bool],
-) -> float | None:
-    """Scores and logs a step, as `loop.Score`."""
-    name = config.model.name
-    try:
-        result = scoring.evaluate(restore, source, config.eval, variables, name=name, stop=stop)
-    except scoring.Stopped:
-        return None
-    scores = {metric: result.mean(name, metric) for metric in result.scores[name]}
-    summaries.scalars(step, {f"eval/{metric}": score for metric, score in scores.items()})
-    summaries.image(step, "eval", result.picture)
-    return scores["psnr"]
+class _Scorer:
+    """Scores and logs a step, as `loop.Score`.
+
+    Attributes:
+        last: the last step that was scored by this process, and its scores.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict, opened: Opened, restore: Restorer):
+        self.last: evaluate.Scored | None = None
+        self._config, self._opened, self._restore = config, opened, restore
+
+    def __call__(
+        self, variables: Any, step: int, summaries: Summaries, stop: Callable[[], bool]
+    ) -> float | None:
+        """Returns the PSNR in dB; None if it was stopped."""
+        known = self.last.result if self.last else None
+        try:
+            result = evaluate.scores_of(
+                self._config, self._opened, self._restore, variables, known=known, stop=stop
+            )
+        except scoring.Stopped:
+            return None
+        self.last = evaluate.Scored(step, result)
+        evaluate.log_scores(result, self._config, step, summaries)
+        for kind in ("frame", "profile"):
+            if kind in result.drawn:
+                evaluate.log_picture(result.drawn[kind], kind, self._config, step, summaries)
+        name = self._config.model.name
+        means = [f"{metric} {result.mean(name, metric):.4f}" for metric in result.scores[name]]
+        say(f"step {step} on {set_name(self._config.eval)}: {', '.join(means)}")
+        return result.mean(name, "psnr")

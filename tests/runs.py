@@ -66,10 +66,9 @@ def finish(process, code=0):
 def reports(workdir):
     """step -> what was reported of it, the times aside."""
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-    times = ("steps_per_second", "mfu", "time/data", "time/compute", "time/checkpoint")
     merged = {}
     for line in lines:
-        values = {k: v for k, v in line.items() if k not in times}
+        values = {k: v for k, v in line.items() if not k.startswith("time/")}
         merged.setdefault(line["step"], {}).update(values)
     return merged
 

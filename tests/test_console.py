@@ -1,5 +1,7 @@
 """Lines on the terminal."""
 
+import threading
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,3 +102,18 @@ def test_a_program_that_does_not_compile_is_not_said_to_be_compiled(capsys):
 )
 def test_clock(seconds, text):
     assert console.clock(seconds) == text
+
+
+def test_lines_are_printed_while_one_call_takes_long(capsys):
+    came = threading.Event()
+
+    def line():
+        came.set()
+        return "so far"
+
+    with console.reporting(line, every=0.001):
+        assert came.wait(60)
+    assert capsys.readouterr().out.startswith("so far\n")
+    with console.reporting(line):  # it ends at once
+        pass
+    assert not capsys.readouterr().out

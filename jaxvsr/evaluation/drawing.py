@@ -1,5 +1,7 @@
 """Pictures of an evaluation: frames side by side, a temporal profile, masks."""
 
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -13,40 +15,121 @@ from jaxvsr.distributed.mesh import make_mesh, replicate_here
 from jaxvsr.evaluation import mask_areas, mask_pictures, pictures
 
 FILM_FRAMES = 32  # largest number of frames in the video of masks
+NEAR = 16  # frames kept of those with the scores nearest to the median
+Panels = Mapping[str, np.ndarray]  # title -> (h, w, 3) uint8
 
 
-def comparison(
-    scale: int,
-    t: int,
-    lq: np.ndarray,
-    gt: np.ndarray,
-    sr: np.ndarray,
-    computed: np.ndarray | None,
-) -> np.ndarray:
-    """Draws frame t of a clip: input, bicubic, sr, gt, and the fraction of blocks per token."""
-    upsampled = {"bicubic": imresize(lq[t], scale)} if scale > 1 else {}
-    panels = {"input": pictures.repeat_pixels(lq[t], scale), **upsampled, "sr": sr[t], "gt": gt[t]}
-    if computed is not None:
-        share = pictures.repeat_pixels(computed[t], scale)
-        panels[f"computed: {computed[t].mean():.0%}"] = pictures.heat(share, panels["input"])
-    return pictures.side_by_side(panels)
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """A frame of a restored clip.
+
+    Attributes:
+        lq, gt, sr: (h, w, 3) and (H, W, 3) uint8.
+        computed: (h, w), fraction of blocks that computed each token, or None.
+    """
+
+    lq: np.ndarray
+    gt: np.ndarray
+    sr: np.ndarray
+    computed: np.ndarray | None
+
+    def panels(self, scale: int) -> Panels:
+        """Draws input, bicubic, sr, gt, and the fraction of blocks per token."""
+        lq, computed = self.lq, self.computed
+        upsampled = {"bicubic": imresize(lq, scale)} if scale > 1 else {}
+        given = pictures.repeat_pixels(lq, scale)
+        panels = {"input": given, **upsampled, "sr": self.sr, "gt": self.gt}
+        if computed is not None:
+            fraction = pictures.repeat_pixels(computed, scale)
+            panels[f"computed: {computed.mean():.0%}"] = pictures.heat(fraction, given)
+        return panels
+
+
+class Gallery:
+    """Keeps the frames of an evaluation to be drawn, in the memory of a few frames.
+
+    Attributes:
+        drawn: once a clip was added, "frame", the middle frame of the first clip, and its
+            "profile".
+    """
+
+    def __init__(self, scale: int) -> None:
+        """Starts without frames, for outputs `scale` times as large as the inputs."""
+        self.drawn: dict[str, Panels] = {}
+        self._scale, self._scores = scale, np.zeros(0)
+        self._kept: dict[float, Frame] = {}
+
+    def add(
+        self,
+        lq: np.ndarray,
+        gt: np.ndarray,
+        sr: np.ndarray,
+        computed: np.ndarray | None,
+        scored: Sequence[int],
+        psnr: np.ndarray,
+    ) -> None:
+        """Keeps the best, the worst and the middle frames so far.
+
+        Args:
+            lq, gt, sr, computed: a clip, as `Frame` with the axis t in front.
+            scored: indices of the scored frames.
+            psnr: their scores.
+        """
+
+        def frame(t: int) -> Frame:
+            copies = (None if x is None else x[t].copy() for x in (lq, gt, sr, computed))
+            return Frame(*copies)  # type: ignore[arg-type]
+
+        if not self.drawn:
+            self.drawn["frame"] = frame(len(gt) // 2).panels(self._scale)
+            self.drawn["profile"] = {"profile": temporal_profile(self._scale, lq, gt, sr)}
+        new = dict(zip(map(float, psnr), scored, strict=True))
+        self._scores = np.sort(np.concatenate([self._scores, psnr]))
+        near = sorted({*self._kept, *new}, key=self._from_median)[:NEAR]
+        self._kept = {
+            score: self._kept[score] if score in self._kept else frame(new[score])
+            for score in (self._scores[-1], self._scores[0], *near)
+        }
+
+    def _from_median(self, score: float) -> float:
+        return abs(score - self._scores[len(self._scores) // 2])
+
+    def panels(self) -> dict[str, Panels]:
+        """Draws "best", "median" and "worst" by the score, beside what is in `drawn`.
+
+        The median is exact for up to NEAR frames, else the nearest of the frames kept.
+        """
+        if not self._kept:
+            return {}
+        chosen = {
+            "best": self._scores[-1],
+            "median": min(self._kept, key=self._from_median),
+            "worst": self._scores[0],
+        }
+        return {
+            **self.drawn,
+            **{kind: self._kept[score].panels(self._scale) for kind, score in chosen.items()},
+        }
 
 
 def temporal_profile(scale: int, lq: np.ndarray, gt: np.ndarray, sr: np.ndarray) -> np.ndarray:
     """Draws the middle column of the frames over time, where flicker makes lines ragged."""
     column = gt.shape[2] // 2
+    # Bicubic interpolation needs two input pixels to each side of the column.
+    left = max(column // scale - 2, 0)
+    around = lq[:, :, left : column // scale + 3]
     marked = gt[len(gt) // 2].copy()
     marked[:, column - 1 : column + 1] = (255, 60, 0)
     # Pixels per frame, which together are half as wide as the frame.
     wide = -(-marked.shape[1] // (2 * len(gt)))
     unrestored = "bicubic" if scale > 1 else "input"
-    clips = {unrestored: imresize(lq, scale), "sr": sr, "gt": gt}
+    columns = {unrestored: imresize(around, scale)[:, :, column - scale * left]}
+    columns |= {"sr": sr[:, :, column], "gt": gt[:, :, column]}
     return pictures.side_by_side(
         {
             f"column {column}": marked,
             **{
-                name: clip[:, :, column].swapaxes(0, 1).repeat(wide, axis=1)
-                for name, clip in clips.items()
+                name: pixels.swapaxes(0, 1).repeat(wide, axis=1) for name, pixels in columns.items()
             },
         }
     )

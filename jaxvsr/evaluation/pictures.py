@@ -7,29 +7,47 @@ from PIL import Image, ImageDraw, ImageFont
 
 BAND = 22  # height of a title, pixels
 GAP = 4
+WIDE = 640  # smallest width of a panel that is shown by itself, pixels
 COLORS = ("red", "blue", "black", "green", "purple", "orange")
 
 
-def side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
+def side_by_side(panels: Mapping[str, np.ndarray], band: int = BAND) -> np.ndarray:
     """Draws panels of one height side by side, with titles.
 
     Args:
         panels: name to (h, w_i, 3) uint8.
+        band: height of the titles, pixels.
 
     Returns:
         (h + band, sum of w_i + gaps, 3) uint8.
     """
     height = next(iter(panels.values())).shape[0]
     width = sum(panel.shape[1] + GAP for panel in panels.values()) - GAP
-    canvas = Image.new("RGB", (width, height + BAND), "white")
+    canvas = Image.new("RGB", (width, height + band), "white")
     draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(size=14)
+    font = ImageFont.load_default(size=band * 14 // BAND)
     left = 0
     for name, panel in panels.items():
-        canvas.paste(Image.fromarray(panel), (left, BAND))
+        canvas.paste(Image.fromarray(panel), (left, band))
         draw.text((left + 4, 2), name, fill="black", font=font)
         left += panel.shape[1] + GAP
     return np.asarray(canvas)
+
+
+def one_by_one(panels: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Draws panels of one size as pictures of their own, with titles; small ones are enlarged.
+
+    The titles are large, since TensorBoard shows the pictures at a third of their size or less.
+
+    Args:
+        panels: name to (h, w, 3) uint8.
+
+    Returns:
+        (n, h', w', 3) uint8.
+    """
+    factor = -(-WIDE // next(iter(panels.values())).shape[1])
+    large = {name: repeat_pixels(panel, factor) for name, panel in panels.items()}
+    return np.stack([side_by_side({n: panel}, panel.shape[1] // 10) for n, panel in large.items()])
 
 
 def repeat_pixels(frame: np.ndarray, factor: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxvsr import metrics
 from jaxvsr.console import say
 from jaxvsr.data.degradations import parse_degradation
+from jaxvsr.data.opening import short_name
 from jaxvsr.data.sources import ClipSource
 from jaxvsr.errors import InputError
 
@@ -28,6 +29,11 @@ def degradation_of(source: ClipSource, section: ml_collections.ConfigDict) -> st
     if parse_degradation(section.degradation).of_gt:
         return section.degradation
     return f"{source.degradation}, {section.degradation}"
+
+
+def set_name(section: ml_collections.ConfigDict) -> str:
+    """Returns the name of a data set in tags and names of files, such as "reds_reds4"."""
+    return f"{short_name(section.dataset)}_{section.split}"
 
 
 def warn_of_other_degradation(trained_on: str, scored: str, dataset: str) -> None:

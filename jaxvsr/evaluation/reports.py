@@ -22,14 +22,13 @@ class Evaluation:
     Attributes:
         protocol: the settings of the evaluation, JSON values by name.
         scores: method -> metric -> clip -> score of each scored frame (tOF: except the first).
-        picture: (h, w, 3) uint8, a frame of the first clip: input, bicubic, sr, gt, and the
-            fraction of blocks that computed each token if the model has masks.
+        drawn: pictures by name, each of panels: title -> (h, w, 3) uint8.
         kind_of: the kind of each clip, such as "tripod"; {} if the data set has no kinds.
     """
 
     protocol: dict[str, Any]
     scores: dict[str, dict[str, dict[str, np.ndarray]]]
-    picture: np.ndarray
+    drawn: Mapping[str, Mapping[str, np.ndarray]]
     kind_of: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property

@@ -121,6 +121,7 @@ def restore_clips(
     overlap: tiles.Triple = (0, 0, 0),
     multiple: tiles.Triple = (1, 1, 1),
     space: int = 1,
+    done: Callable[[float], None] = lambda fraction: None,
 ) -> Iterator[tuple[Item, np.ndarray, np.ndarray | None]]:
     """Restores clips, or tiles of clips, one per device of this host at a time.
 
@@ -135,6 +136,7 @@ def restore_clips(
         multiple: axes without tiles are padded to multiples of these by mirroring at the end; the
             output is cropped.
         space: as in `make_restorer`.
+        done: called with the fraction of a clip's tiles that are restored.
 
     Yields:
         For each clip: its item, sr (t, H, W, 3) uint8, or float32 if not rounded, and the fraction
@@ -162,7 +164,7 @@ def restore_clips(
         for lq, item in clips:
             given = as_input(lq, rule)
             padded = tiles.mirror_ends(given, whole)
-            outputs = tiles.by_tiles(restore_together, padded, tile, overlap, at_once)
+            outputs = tiles.by_tiles(restore_together, padded, tile, overlap, at_once, done)
             outputs = [tiles.crop_ends(x, padded.shape, given.shape) for x in outputs]
             sr, *computed = (as_output(output, rule) for output in outputs)
             sr = to_integers(sr) if rounded else sr

@@ -1,6 +1,6 @@
 """Scores of a model over a data set."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -9,10 +9,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxvsr.config import plain
-from jaxvsr.console import counted
+from jaxvsr.console import reporting
 from jaxvsr.data.degradations import add_noise, imresize, parse_degradation, with_noise_map
 from jaxvsr.data.sources import ClipSource
-from jaxvsr.evaluation.drawing import comparison, temporal_profile
+from jaxvsr.evaluation.drawing import Gallery
+from jaxvsr.evaluation.progress import ClipProgress
 from jaxvsr.evaluation.protocol import degradation_of, scorers
 from jaxvsr.evaluation.reports import Evaluation
 from jaxvsr.evaluation.restoring import Restorer, restore_clips
@@ -32,6 +33,7 @@ def evaluate(
     name: str = "model",
     dtype: str = "",
     baseline: bool = False,
+    known: Mapping[str, Any] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """Scores a model. Clips are divided among the hosts, and there among the devices.
@@ -44,10 +46,11 @@ def evaluate(
         name: of the model.
         dtype: of the model's computation, for the report; "": not reported.
         baseline: whether bicubic upsampling (at scale 1, the input) is scored too.
+        known: scores of an earlier `Evaluation` by the same protocol, whose baseline is copied.
         stop: called after each clip; True ends the evaluation.
 
     Returns:
-        The scores of all clips, on every host; the picture is that of the first host.
+        The scores of all clips, on every host, and pictures of this host's clips.
 
     Raises:
         Stopped: `stop` returned True.
@@ -55,12 +58,11 @@ def evaluate(
     clips = range(protocol.clips or len(source.clips))[: len(source.clips)]
     own = clips[jax.process_index() :: jax.process_count()]
     unrestored = "bicubic" if source.scale > 1 else "input"
-    methods = dict.fromkeys((unrestored, name) if baseline else (name,))
+    copied = {m: known[m] for m in (unrestored,) if m != name and known and m in known}
+    methods = dict.fromkeys((unrestored, name) if baseline and not copied else (name,))
     metrics = scorers(protocol)
     scores: dict = {method: {metric: {} for metric in metrics} for method in methods}
-    scored = list(protocol.frames) or slice(None)
-    picture = np.zeros((0, 0, 3), np.uint8)
-    restored = restored_clips(restore, source, protocol, variables, own, protocol.rounded)
+    gallery = Gallery(source.scale)
 
     def upsample(lq: np.ndarray) -> np.ndarray:
         return imresize(lq if protocol.rounded else lq / np.float32(255), source.scale)
@@ -68,25 +70,30 @@ def evaluate(
     def compiling() -> float:  # once for each size of clips
         return getattr(restore, "compile_seconds", 0.0)
 
-    for i, lq, gt, sr, computed in counted(restored, len(own), "clips", excluded=compiling):
-        for method in methods:
-            output = sr if method == name else upsample(lq)
-            for metric, score in metrics.items():
-                scores[method][metric][source.clips[i].name] = score(output[scored], gt[scored])
-        if not picture.size:
+    progress = ClipProgress([source.clips[i] for i in own], compiling)
+    restored = restored_clips(restore, source, protocol, variables, own, progress.restored)
+    with reporting(progress.line):
+        for i, lq, gt, sr, computed in restored:
+            scored, clip = list(protocol.frames) or range(len(gt)), source.clips[i].name
+            for method in methods:
+                output = sr if method == name else upsample(lq)
+                for metric, score in metrics.items():
+                    scores[method][metric][clip] = score(output[scored], gt[scored])
             shown = sr if protocol.rounded else to_integers(sr)
-            picture = comparison(source.scale, len(gt) // 2, lq, gt, shown, computed)
-        if stop():
-            raise Stopped
+            gallery.add(lq, gt, shown, computed, scored, scores[name]["psnr"][clip])
+            progress.finished()
+            if stop():
+                raise Stopped
     if jax.process_count() > 1:
         scores = _of_all_hosts(scores, [source.clips[i].name for i in clips])
+    scores = {**copied, **scores}
     fields = plain(protocol).items()
     said = {key: value for key, value in fields if key not in ("every", "space")}
     said |= {"degradation": degradation_of(source, protocol), "dtype": dtype}
     whole = f"part of {protocol.dataset} ({len(source.clips)} clips)"
     said["part"] = source.part or (whole if len(clips) < len(source.clips) else "")
     kind_of = {source.clips[i].name: source.clips[i].kind for i in clips if source.clips[i].kind}
-    return Evaluation(said, scores, picture, kind_of)
+    return Evaluation(said, scores, gallery.panels(), kind_of)
 
 
 def _of_all_hosts(scores: dict, names: list[str]) -> dict:
@@ -117,9 +124,14 @@ def restored_clips(
     protocol: ml_collections.ConfigDict,
     variables: Any,
     clips: Iterable[int],
-    rounded: bool = True,
+    done: Callable[[float], None] = lambda fraction: None,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]]:
     """Restores clips by a protocol.
+
+    Args:
+        restore, source, protocol, variables: as for `evaluate`.
+        clips: their indices.
+        done: as for `restore_clips`.
 
     Yields:
         For each clip: its index, lq, gt and sr (t, h, w, 3) uint8, and the fraction of blocks
@@ -153,45 +165,12 @@ def restored_clips(
         variables,
         map(read, clips),
         rule=protocol.input,
-        rounded=rounded,
+        rounded=protocol.rounded,
         tile=tuple(protocol.tile),
         overlap=tuple(protocol.overlap),
         multiple=tuple(protocol.multiple),
         space=protocol.space,
+        done=done,
     )
     for (i, frames), sr, computed in restored:
         yield i, frames["lq"], frames["gt"], sr, computed
-
-
-def draw(
-    restore: Restorer,
-    source: ClipSource,
-    protocol: ml_collections.ConfigDict,
-    variables: Any,
-    psnr: dict[str, np.ndarray],
-) -> dict[str, np.ndarray]:
-    """Draws the frames with the best, median and worst score, and a temporal profile.
-
-    Args:
-        restore, source, protocol, variables: as in `evaluate`.
-        psnr: clip -> score of each scored frame.
-
-    Returns:
-        "best", "median", "worst" and "profile": (h, w, 3) uint8.
-    """
-    names = [clip.name for clip in source.clips]
-    ranked = sorted(
-        (float(score), names.index(clip), protocol.frames[i] if protocol.frames else i)
-        for clip, frames in psnr.items()
-        for i, score in enumerate(frames)
-    )
-    chosen = {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
-    clips = sorted({clip for _, clip, _ in chosen.values()})
-    drawn = {}
-    for i, lq, gt, sr, computed in restored_clips(restore, source, protocol, variables, clips):
-        for kind, (_, clip, frame) in chosen.items():
-            if clip == i:
-                drawn[kind] = comparison(source.scale, frame, lq, gt, sr, computed)
-        if chosen["median"][1] == i:
-            drawn["profile"] = temporal_profile(source.scale, lq, gt, sr)
-    return {kind: drawn[kind] for kind in (*chosen, "profile")}

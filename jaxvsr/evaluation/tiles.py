@@ -67,6 +67,7 @@ def by_tiles(
     tile: Triple,
     overlap: Triple,
     at_once: int = 1,
+    done: Callable[[float], None] = lambda fraction: None,
 ) -> list[np.ndarray]:
     """Applies a function to the tiles of a clip and averages outputs where tiles overlap.
 
@@ -79,6 +80,7 @@ def by_tiles(
         tile: frames, height and width of a tile; 0, or more than there are: all.
         overlap: of neighboring tiles, likewise.
         at_once: largest number of tiles in a call of the function.
+        done: called with the fraction of tiles that are done.
 
     Returns:
         For each array of the function: (t, s*h, s*w, c) float32.
@@ -109,6 +111,7 @@ def by_tiles(
                 total[_window(axes, place, side, s)] += (
                     piece * rows[:, None, None] * columns[:, None]
                 )
+        done(min(at + at_once, len(places)) / len(places))
     for total in sums:
         s = total.shape[1] // size[1]
         time = _times_kept(axes[0], size[0], side[0], 0, 1)

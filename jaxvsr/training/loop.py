@@ -6,6 +6,7 @@ import pathlib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -67,6 +68,7 @@ def training_loop(
         FloatingPointError: the loss or a gradient is not finite.
         SystemExit: after SIGTERM or Ctrl-C, once everything is saved.
     """
+    begin = time.perf_counter()
     checkpoints = Checkpoints(workdir, config.train.keep, degradation)
     done, steps = checkpoints.latest_step() or 0, config.train.steps
 
@@ -96,8 +98,10 @@ def training_loop(
         process_count=jax.process_count(),
     )
     summaries = Summaries(workdir, done)
+    summaries.describe(done, config)
     work, peak = step_flops(config, model, state), flops.peak() * jax.device_count()
-    progress = Progress(done, steps, names_of_finite(state), work, peak)
+    names = names_of_finite(state)
+    progress = Progress(done, steps, names, work, peak, begin, summaries.earlier)
     if "spynet" not in state.weights.params:
         rates.pop("spynet", None)
     count = sum(leaf.size for leaf in jax.tree.leaves(state.weights.params))
@@ -116,31 +120,36 @@ def training_loop(
     ):
 
         def scores() -> float | None:
-            with progress.paused():
+            with progress.spent("evaluation"):
                 return score(state.weights.variables, done, summaries, lambda: bool(signals))
 
         if due(done) and not checkpoints.scored(done):  # it was stopped in the middle of that
             checkpoints.add_score(done, scores())
         while done < steps and not (signals or checkpoints.preempted(done)):
             trace_at(done, state)
-            with progress.waiting("data"):
+            with progress.spent("data"):
                 batch = next(batches)
             state, measured = step(state, to_devices(batch, mesh))
             progress.add(measured)
             done, position = done + 1, position + config.data.batch
             if done % config.train.log_every == 0 or done == steps:
                 values = progress.report()
-                values |= {f"lr/{group}": float(rate(done - 1)) for group, rate in rates.items()}
+                values |= {
+                    f"train/lr/{group}": float(rate(done - 1)) for group, rate in rates.items()
+                }
                 summaries.scalars(done, values)
                 say(progress.line(values))
             if due(done) or done % config.train.checkpoint_every == 0:
                 progress.read()  # raises if not finite: such a state is neither scored nor saved
                 psnr = scores() if due(done) else None
-                with progress.waiting("checkpoint"):
+                with progress.spent("checkpoints"):
                     checkpoints.save(state, position, psnr)
         trace_at(done, state)
         progress.read()
-        checkpoints.save(state, position)
+        with progress.spent("checkpoints"):
+            checkpoints.save(state, position)
+        summaries.scalars(done, progress.totals())
+    say(progress.summary())
     if done < steps or signals:
         number = signals[0] if signals else signal.SIGTERM
         name = "interrupted" if number == signal.SIGINT else "SIGTERM"

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,10 +12,13 @@ import numpy as np
 from jaxvsr.console import clock, say
 
 WAITING = 0.2  # fraction of time spent waiting for data that is worth a warning
+# What a run spends its time on; the first three are compared in each report.
+KINDS = ("steps", "data", "checkpoints", "evaluation", "compilation", "restarts")
+TOTAL = "time/total/"  # prefix of the seconds of a run by kind
 
 
 class Progress:
-    """Collects the metrics of steps and raises if they are not finite.
+    """Collects the metrics of steps and raises if they are not finite; accounts for the time.
 
     Metrics are read one step late: while the host reads those of a step, the devices compute the
     next one.
@@ -28,6 +31,8 @@ class Progress:
         names: Sequence[str],
         step_flops: float,
         peak_flops: float,
+        begin: float,
+        earlier: Mapping[str, float] | None = None,
     ) -> None:
         """Starts before the first step of this process.
 
@@ -37,15 +42,18 @@ class Progress:
             names: of the entries of the metric "finite".
             step_flops: FLOPs of a step.
             peak_flops: FLOP/s of all devices together.
+            begin: `time.perf_counter()` at which the training began in this process.
+            earlier: of `earlier_seconds`.
         """
         self._done, self._steps, self._names = done, steps, names
         self._step_flops, self._peak_flops = step_flops, peak_flops
         self._unread: tuple[int, Mapping[str, jax.Array]] | None = None
         self._interval: list[dict[str, Any]] = []
-        # The clock starts after the first step, which includes compilation.
-        self._clock: tuple[int, float] | None = None
-        self._begin = time.perf_counter()
-        self._waited = dict.fromkeys(("data", "checkpoint"), 0.0)
+        self._seconds = dict.fromkeys(KINDS, 0.0) | dict(earlier or {})
+        self._mark = begin  # time up to which `_seconds` accounts
+        self._charge("restarts" if done else "compilation")
+        # Step and times at the last report; None before the first step, which includes compilation.
+        self._reported: tuple[int, dict[str, float]] | None = None
         self._warned = False
 
     def add(self, metrics: Mapping[str, jax.Array]) -> None:
@@ -57,11 +65,12 @@ class Progress:
         self.read()
         self._done += 1
         self._unread = self._done, metrics
-        if self._clock is None:
+        if self._reported is None:
             self.read()
-            self._clock = self._done, time.perf_counter()
-            self._waited = dict.fromkeys(self._waited, 0.0)
-            say(f"compiled the step in {self._clock[1] - self._begin:.0f} s")
+            begin = self._mark
+            self._charge("compilation")
+            self._reported = self._done, dict(self._seconds)
+            say(f"compiled the step in {self._mark - begin:.0f} s")
 
     def read(self) -> None:
         """Reads the metrics of the last step, waiting for the devices.
@@ -89,58 +98,97 @@ class Progress:
         """Averages the metrics since the last report.
 
         Returns:
-            The means; "steps_per_second"; "mfu", model FLOP/s over the peak of the devices; and the
-            fractions of time spent waiting: "time/data", "time/checkpoint", "time/compute".
+            The means, "train/<metric>"; "time/steps_per_second"; "time/mfu", model FLOP/s over the
+            peak of the devices; the fractions of the time between evaluations: "time/steps",
+            "time/data", "time/checkpoints"; and what `totals` returns.
         """
         self.read()
         keys = self._interval[0].keys()
-        means = {key: float(np.mean([m[key] for m in self._interval])) for key in keys}
+        means = {f"train/{key}": float(np.mean([m[key] for m in self._interval])) for key in keys}
         self._interval = []
-        step, since = self._clock or (self._done, 0.0)
-        now = time.perf_counter()
+        totals = self.totals()
+        step, before = self._reported or (self._done, self._seconds)
+        spent = {kind: self._seconds[kind] - before[kind] for kind in KINDS[:3]}
+        whole = sum(spent.values())
         if self._done > step:
-            rate = (self._done - step) / (now - since)
-            means["steps_per_second"] = rate
-            means["mfu"] = rate * self._step_flops / self._peak_flops
-            shares = {what: waited / (now - since) for what, waited in self._waited.items()}
-            shares["compute"] = 1 - sum(shares.values())
-            means |= {f"time/{what}": share for what, share in shares.items()}
-            self._clock = self._done, now
-            self._waited = dict.fromkeys(self._waited, 0.0)
-            if shares["data"] > WAITING and not self._warned:
+            rate = (self._done - step) / whole
+            means["time/steps_per_second"] = rate
+            means["time/mfu"] = rate * self._step_flops / self._peak_flops
+            means |= {f"time/{kind}": seconds / whole for kind, seconds in spent.items()}
+            self._reported = self._done, dict(self._seconds)
+            if spent["data"] > WAITING * whole and not self._warned:
                 self._warned = True
                 say(
-                    f"warning: the devices wait for data {shares['data']:.0%} of the time: raise "
-                    f"data.workers, the reading processes ({os.cpu_count()} cores here), or put "
-                    "the data set on a faster disk"
+                    f"warning: the devices wait for data {spent['data'] / whole:.0%} of the time: "
+                    f"raise data.workers, the reading processes ({os.cpu_count()} cores here), or "
+                    "put the data set on a faster disk"
                 )
-        return means
+        return means | totals
 
     @contextlib.contextmanager
-    def waiting(self, what: str) -> Iterator[None]:
-        """Measures the time spent waiting for "data" or a "checkpoint"."""
-        begin = time.perf_counter()
+    def spent(self, kind: str) -> Iterator[None]:
+        """Accounts the time of the code inside to "data", "checkpoints" or "evaluation"."""
+        self._charge(self._otherwise)
         yield
-        self._waited[what] += time.perf_counter() - begin
+        self._charge(kind)
 
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Stops the clock."""
-        begin = time.perf_counter()
-        yield
-        if self._clock:
-            self._clock = self._clock[0], self._clock[1] + time.perf_counter() - begin
+    @property
+    def _otherwise(self) -> str:
+        """What time is spent on outside of `spent`."""
+        return "steps" if self._reported else "compilation"
+
+    def _charge(self, kind: str) -> None:
+        """Accounts the time since the last call to a kind."""
+        now = time.perf_counter()
+        self._seconds[kind] += now - self._mark
+        self._mark = now
+
+    def totals(self) -> dict[str, float]:
+        """Returns the seconds of the run, earlier processes included: "time/total/<kind>"."""
+        self._charge(self._otherwise)
+        return {TOTAL + kind: seconds for kind, seconds in self._seconds.items()}
+
+    def summary(self) -> str:
+        """Formats the fractions of the run's time by kind."""
+        seconds = self.totals().values()
+        whole = sum(seconds) or 1.0
+        parts = [f"{kind} {x / whole:.0%}" for kind, x in zip(KINDS, seconds, strict=True)]
+        return f"time {clock(whole)}: {', '.join(parts)}"
 
     def line(self, values: Mapping[str, float]) -> str:
         """Formats a report for the terminal."""
-        parts = [f"step {self._done}/{self._steps}", f"loss {values['loss']:.5f}"]
-        parts.append(f"psnr {values['psnr']:.2f}")
-        if values["keep_ratio"] < 1:
-            parts.append(f"keep {values['keep_ratio']:.0%}")
+        parts = [f"step {self._done}/{self._steps}", f"loss {values['train/loss']:.5f}"]
+        parts.append(f"psnr {values['train/psnr']:.2f}")
+        if values["train/keep_ratio"] < 1:
+            parts.append(f"keep {values['train/keep_ratio']:.0%}")
         if values.get("time/data", 0) > WAITING:
             parts.append(f"waiting for data {values['time/data']:.0%}")
-        rate = values.get("steps_per_second")
+        rate = values.get("time/steps_per_second")
         if rate:
             parts.append(f"{rate:.2f} steps/s" if rate >= 1 else f"{1 / rate:.1f} s/step")
             parts.append(f"{clock((self._steps - self._done) / rate)} left")
         return "  ".join(parts)
+
+
+def earlier_seconds(lines: Iterable[Mapping[str, Any]], step: int) -> dict[str, float]:
+    """Adds up what earlier processes of a run spent their time on.
+
+    Time spent on steps after the checkpoint, which are lost, counts as "restarts". What a process
+    did after its last report is not known and not counted.
+
+    Args:
+        lines: of metrics.jsonl, in order.
+        step: of the checkpoint to resume from.
+
+    Returns:
+        Seconds by kind.
+    """
+    kept, last = dict.fromkeys(KINDS, 0.0), 0.0
+    for line in lines:
+        if not all(isinstance(line.get(TOTAL + kind), int | float) for kind in KINDS):
+            continue
+        found = {kind: float(line[TOTAL + kind]) for kind in KINDS}
+        last = sum(found.values())
+        if line["step"] <= step:
+            kept = found
+    return kept | {"restarts": kept["restarts"] + last - sum(kept.values())}

@@ -4,17 +4,21 @@ import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scored import Source, protocol, repeat_pixels, score
 
 from jaxvsr import models
-from jaxvsr.evaluation import drawing
+from jaxvsr.data.degradations import imresize
+from jaxvsr.evaluation import drawing, pictures
 
 
 def test_the_picture_shows_the_middle_frame_side_by_side():
     def with_masks(variables, lq):
         return repeat_pixels(variables, lq)[0], jnp.full(lq.shape[:4], 0.25)
 
-    plain, masked = score().picture, score(with_masks).picture
+    plain, masked = (
+        pictures.side_by_side(result.drawn["frame"]) for result in (score(), score(with_masks))
+    )
     assert plain.dtype == np.uint8
     gap = 4
     assert plain.shape[1] == 4 * 64 + 3 * gap and masked.shape[1] == 5 * 64 + 4 * gap
@@ -23,6 +27,15 @@ def test_the_picture_shows_the_middle_frame_side_by_side():
     panel = plain[height:, 3 * (64 + gap) :]
     np.testing.assert_array_equal(panel, frames["gt"][1])
     np.testing.assert_array_equal(plain[height:, :64][::4, ::4], frames["lq"][1])
+
+
+def test_panels_one_by_one_are_large_and_have_titles():
+    panels = score().drawn["frame"]
+    shown = pictures.one_by_one(panels)
+    assert shown.shape == (4, 64 + 10 * 48, 640, 3)
+    np.testing.assert_array_equal(shown[3, 64::10, ::10], panels["gt"])
+    large = {"sr": np.zeros((3, 1280, 3), np.uint8)}
+    assert pictures.one_by_one(large).shape == (1, 128 + 3, 1280, 3)
 
 
 def test_masks_are_drawn_of_the_first_clip_or_a_tile_of_it(monkeypatch):
@@ -73,6 +86,17 @@ def test_masks_are_drawn_of_a_clip_with_a_still_camera_beside_its_motion(monkeyp
     motion = picture[22 : 22 + height, width + 4 :].astype(int)
     red = motion[..., 0] - motion[..., 2] > 100
     assert red[:, : width // 2].all() and not red[:, width // 2 :].any()
+
+
+@pytest.mark.parametrize("width", [8, 24, 40])
+def test_the_bicubic_column_of_a_profile_is_that_of_whole_frames(width, monkeypatch):
+    lq = np.random.default_rng(0).integers(0, 256, (2, 4, width // 4, 3), np.uint8)
+    gt = np.zeros((2, 16, width, 3), np.uint8)
+    seen = {}
+    monkeypatch.setattr(drawing.pictures, "side_by_side", seen.update)
+    drawing.temporal_profile(4, lq, gt, gt)
+    column = imresize(lq, 4)[:, :, width // 2].swapaxes(0, 1)
+    np.testing.assert_array_equal(seen["bicubic"][:, :: seen["bicubic"].shape[1] // 2], column)
 
 
 def test_a_profile_is_a_column_over_time():

@@ -3,14 +3,13 @@
 import dataclasses
 import json
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from scored import Source, protocol, repeat_pixels, score
+from scored import Source, score
 
 from jaxvsr import metrics
 from jaxvsr.data.degradations import h264, imresize
-from jaxvsr.evaluation import scoring
+from jaxvsr.evaluation import drawing, scoring
 
 
 def test_scores_are_those_of_the_metrics():
@@ -80,17 +79,48 @@ def test_it_can_be_stopped():
         score(stop=lambda: True)
 
 
-def test_the_drawn_frames_are_the_best_the_median_and_the_worst(monkeypatch):
-    chosen = {}
+def test_a_known_baseline_is_not_scored_again(monkeypatch):
+    first = score(baseline=True)
+    monkeypatch.delattr(scoring, "imresize")
+    monkeypatch.setattr(drawing, "imresize", lambda lq, scale: lq.repeat(4, -3).repeat(4, -2))
+    again = score(baseline=True, known=first.scores)
+    assert list(again.scores) == ["bicubic", "model"]
+    assert again.scores["bicubic"] is first.scores["bicubic"]
+    assert again.table() == first.table()
 
-    def keep(scale, t, lq, gt, sr, computed):
-        chosen[float(metrics.psnr(sr[[t]], gt[[t]])[0])] = t
-        return gt[t]
 
-    psnr = score().scores["model"]["psnr"]
-    monkeypatch.setattr(scoring, "comparison", keep)
-    variables = {"params": jnp.zeros(())}
-    drawn = scoring.draw(repeat_pixels, Source(), protocol(), variables, psnr)
-    assert list(drawn) == ["best", "median", "worst", "profile"]
-    ranked = sorted(np.concatenate(list(psnr.values())))
-    assert sorted(chosen) == [ranked[0], ranked[4], ranked[-1]]
+@pytest.mark.parametrize("near", [1, 2, drawing.NEAR])
+def test_the_drawn_frames_are_the_best_the_median_and_the_worst(monkeypatch, near):
+    """Without restoring any clip again. With few frames kept, the median is about right."""
+    monkeypatch.setattr(drawing, "NEAR", near)
+    result = score()
+    assert list(result.drawn) == ["frame", "profile", "best", "median", "worst"]
+    ranked = np.sort(np.concatenate(list(result.scores["model"]["psnr"].values())))
+    shown = {
+        kind: metrics.psnr(result.drawn[kind]["sr"][None], result.drawn[kind]["gt"][None])[0]
+        for kind in ("best", "median", "worst")
+    }
+    assert shown["best"] == ranked[-1] and shown["worst"] == ranked[0]
+    if near == drawing.NEAR > 1 and near >= len(ranked):
+        assert shown["median"] == ranked[len(ranked) // 2]
+    assert ranked[0] < shown["median"] < ranked[-1]
+    first = Source().read(0, range(3))["gt"]
+    np.testing.assert_array_equal(result.drawn["frame"]["gt"], first[1])
+
+
+def test_progress_is_said_within_a_clip(monkeypatch):
+    lines = []
+
+    class Heard(scoring.ClipProgress):
+        def restored(self, fraction):
+            super().restored(fraction)
+            lines.append(self.line())
+
+    monkeypatch.setattr(scoring, "ClipProgress", Heard)
+    score(protocol={"tile": (0, 6, 0)})
+    heard = [line.split("  ")[:2] for line in lines if "restored" in line]
+    assert heard[:2] == [
+        ["scoring clip 1/3, a", "50% restored"],
+        ["scoring clip 1/3, a", "100% restored"],
+    ]
+    assert heard[-1] == ["scoring clip 3/3, c", "100% restored"]

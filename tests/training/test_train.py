@@ -27,6 +27,8 @@ from jaxvsr.training.optimizer import make_optimizer
 from jaxvsr.training.state import initial_state
 from jaxvsr.weights.spynet import builtin_spynet
 
+SCORES = "eval/dead_leaves_test_val"
+
 
 @pytest.fixture(scope="module")
 def whole(data_dir, tmp_path_factory):
@@ -42,11 +44,15 @@ def test_a_run_leaves_what_was_promised(whole):
     assert json.loads((workdir / "config.json").read_text())["train"]["steps"] == STEPS
     values = reports(workdir)
     assert list(values) == list(range(1, STEPS + 1))
-    assert {"loss", "psnr", "keep_ratio", "grad_norm", "lr/rest"} <= values[1].keys()
-    assert "eval/psnr" in values[6] and "eval/ssim" in values[STEPS]
-    curves = f"-m tensorboard.main --logdir={workdir}"
-    for word in ("| bicubic", "| swrn", "picture, median: ", curves, "0:00:00"):
+    for name in ("loss", "psnr", "keep_ratio", "grad_norm", "lr/rest"):
+        assert f"train/{name}" in values[1]
+    assert f"{SCORES}/psnr" in values[6] and f"{SCORES}/ssim" in values[STEPS]
+    curves = f"-m tensorboard.main --logdir={workdir.parent}"
+    for word in ("| bicubic", "| swrn", "picture, median: ", curves, "0:00:00", "restarts 0%"):
         assert word in output
+    assert {"bicubic", "eval"} <= set(os.listdir(workdir))
+    best = Checkpoints(workdir).best_step()
+    assert (f"scoring step {best}" in output) == (best != STEPS)  # the last scores are at hand
     assert "Traceback" not in output
 
 
@@ -135,7 +141,7 @@ def test_a_stop_while_scoring_leaves_the_score_to_the_next_start(data_dir, tmp_p
         checkpoints = Checkpoints(tmp_path)
         assert checkpoints.latest_step() == step and not checkpoints.scored(step)
     train.train(config, tmp_path)
-    scores = {step: values["eval/psnr"] for step, values in reports(tmp_path).items()}
+    scores = {step: values[f"{SCORES}/psnr"] for step, values in reports(tmp_path).items()}
     assert list(scores) == [1, 2]
     assert Checkpoints(tmp_path).best_step() == max(scores, key=scores.get)
 
@@ -163,9 +169,11 @@ def test_four_devices_give_the_losses_of_one(data_dir, tmp_path):
     one, four = (reports(tmp_path / str(devices)) for devices in (1, 4))
     for step, values in one.items():
         for name in ("loss", "pixel_loss", "psnr", "keep_ratio"):
-            assert four[step][name] == pytest.approx(values[name], rel=1e-5), (step, name)
+            tag = f"train/{name}"
+            assert four[step][tag] == pytest.approx(values[tag], rel=1e-5), (step, name)
     # One clip on four devices is scored as on one.
-    assert four[3]["eval/psnr"] == pytest.approx(one[3]["eval/psnr"], rel=1e-5)
+    psnr = f"{SCORES}/psnr"
+    assert four[3][psnr] == pytest.approx(one[3][psnr], rel=1e-5)
 
 
 def test_a_finished_run_is_scored_again(whole, data_dir):
