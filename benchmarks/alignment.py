@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.common import machine, make_parser
 from jaxvsr import models
 from jaxvsr.data.degradations import imresize
-from jaxvsr.evaluation.reports import markdown
+from jaxvsr.evaluation.markdown import markdown
 from tfds_builders.dead_leaves import render
 
 

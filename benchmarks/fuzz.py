@@ -35,7 +35,7 @@ from jaxvsr import prepare
 from jaxvsr.config import differences, load_config, save_config
 from jaxvsr.data.sources import TFDSClips
 from jaxvsr.errors import InputError
-from jaxvsr.evaluation.reports import markdown
+from jaxvsr.evaluation.markdown import markdown
 from jaxvsr.preflight import create_model
 from jaxvsr.shipped import folder as shipped_folder
 from jaxvsr.training.checkpoints import Checkpoints, load_best

@@ -25,7 +25,7 @@ from benchmarks.common import machine, make_parser
 from jaxvsr.data import pipeline, records, transforms
 from jaxvsr.data.degradations import imresize
 from jaxvsr.data.sources import TFDSClips
-from jaxvsr.evaluation.reports import markdown
+from jaxvsr.evaluation.markdown import markdown
 from tfds_builders.dead_leaves import render
 
 try:

@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.common import machine, make_parser
 from configs.mobile_rows import ROWS
 from jaxvsr import models, weights
-from jaxvsr.evaluation.reports import markdown
+from jaxvsr.evaluation.markdown import markdown
 from tests.golden import golden
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "tests" / "golden"

@@ -32,7 +32,7 @@ from benchmarks.common import machine, make_parser
 from configs.mobile import NETWORKS
 from configs.mobile_rows import ROWS
 from jaxvsr import cli, flops, models
-from jaxvsr.evaluation.reports import markdown
+from jaxvsr.evaluation.markdown import markdown
 from jaxvsr.exporting import litert, quantization
 from jaxvsr.exporting.clips import moving_texture
 from jaxvsr.exporting.phone_file import quantize_int8

@@ -35,7 +35,7 @@ from benchmarks.common import forked, machine, make_parser
 from jaxvsr import cli, prepare, upscale
 from jaxvsr import main as train_command
 from jaxvsr.config import load_config
-from jaxvsr.evaluation.reports import markdown
+from jaxvsr.evaluation.markdown import markdown
 from jaxvsr.preflight import create_model
 from jaxvsr.training.checkpoints import load_best
 

@@ -25,7 +25,7 @@ from benchmarks.common import make_parser
 from jaxvsr import models
 from jaxvsr.distributed import spatial_sharding
 from jaxvsr.distributed.mesh import make_mesh, placed, split_batch
-from jaxvsr.evaluation.reports import markdown
+from jaxvsr.evaluation.markdown import markdown
 
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "basicvsrpp": {},

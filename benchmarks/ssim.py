@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from benchmarks.common import machine, make_parser
-from jaxvsr.evaluation.reports import markdown
+from jaxvsr.evaluation.markdown import markdown
 from jaxvsr.metrics import ssim
 
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks.common import make_parser
-from jaxvsr.evaluation.reports import markdown
+from jaxvsr.evaluation.markdown import markdown
 
 # The networks, those that compile fastest first.
 NETWORKS = {

@@ -27,7 +27,7 @@ SAME_WEIGHTS = (
 BUILTIN = "builtin"  # value of train.spynet_weights
 PATHS = (
     *("data.dir", "train.init_from", "train.spynet_weights", "train.edvr_weights"),
-    *("eval.niqe_parameters", "loss.vgg_weights"),
+    *("eval.niqe_parameters", "eval.lpips_weights", "eval.dists_weights", "loss.vgg_weights"),
 )
 # Fields that hold weights by names; a config may name others than the defaults do.
 OPEN = ("loss.terms", "loss.vgg_layers")
@@ -124,8 +124,12 @@ def defaults() -> ml_collections.ConfigDict:
     evaluation.gt_frames = ()  # indices of the target frames
     evaluation.degradation = ""  # as data.degradation: "h264(crf=25)" compresses the inputs
     evaluation.noise = 0.0  # level of Gaussian noise added to the input, on 0..255
-    evaluation.metrics = ("psnr", "ssim")  # also "gmsd", "niqe", "tof"
+    evaluation.metrics = ("psnr", "ssim")  # of jaxvsr.evaluation.protocol.METRICS
+    evaluation.best = "psnr"  # metric that chooses the best checkpoint
     evaluation.niqe_parameters = ""  # NIQE's statistics of pristine images: .npz or .mat
+    # Files of torchvision's AlexNet or VGG16, and of the authors' weights for that network.
+    evaluation.lpips_weights = ("", "")
+    evaluation.dists_weights = ("", "")  # likewise: VGG16; alpha and beta
     evaluation.rounded = True  # PSNR and SSIM of 8-bit outputs; False: not rounded
     evaluation.self_ensemble = False  # mean of the outputs for 8 flips and transposes of the input
     evaluation.input = "plain"  # "mirror", "repeat": see evaluation.restoring.as_input
@@ -170,7 +174,9 @@ def load_config(name: str, overrides: Mapping[str, str] | None = None) -> ml_col
     _score_own_clips(config, overrides or {})
     for name in PATHS:
         section, _, field = name.partition(".")
-        config[section][field] = os.path.expanduser(config[section][field])
+        path = config[section][field]
+        expand = os.path.expanduser
+        config[section][field] = expand(path) if isinstance(path, str) else (*map(expand, path),)
     return config
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib.util
 import pathlib
 import shutil
 
@@ -183,24 +182,21 @@ def check_protocol(protocol: ml_collections.ConfigDict) -> None:
         raise InputError(f"eval.tile and eval.overlap: {error}") from error
     if len(protocol.multiple) != 3 or min(protocol.multiple) < 1:
         raise InputError(f"eval.multiple={protocol.multiple} must be three integers >= 1")
-    unknown = [metric for metric in protocol.metrics if metric not in METRICS]
-    if unknown or "psnr" not in protocol.metrics:
+    if "psnr" not in protocol.metrics or protocol.best not in protocol.metrics:
         raise InputError(
-            f"eval.metrics={protocol.metrics} must contain 'psnr' and may contain: "
-            f"{', '.join(METRICS)}"
+            f"eval.metrics={protocol.metrics} must contain 'psnr' and eval.best={protocol.best!r}"
         )
-    if "niqe" in protocol.metrics and not protocol.niqe_parameters:
-        raise InputError("NIQE needs eval.niqe_parameters, a file of pristine images' statistics")
-    if "tof" in protocol.metrics and (protocol.frames or protocol.gt_frames):
-        raise InputError("tOF compares neighboring frames and needs all of them: eval.frames=()")
-    if "tof" in protocol.metrics and not importlib.util.find_spec("cv2"):
-        raise InputError("tOF needs OpenCV: pip install 'jaxvsr[metrics]'")
+    scorers(protocol)  # reads the files of metrics
+    if protocol.frames or protocol.gt_frames:
+        for metric in (METRICS[name] for name in protocol.metrics if METRICS[name].pairs):
+            raise InputError(
+                f"{metric.name} compares neighboring frames and needs all of them: eval.frames=()"
+            )
     if protocol.gt_frames and (protocol.input != "plain" or any(protocol.tile) or protocol.frames):
         raise InputError(
             "eval.gt_frames needs whole clips, all output frames scored: eval.input='plain', "
             "eval.tile=(0, 0, 0), eval.frames=()"
         )
-    scorers(protocol)  # reads eval.niqe_parameters
 
 
 def check_batch(config: ml_collections.ConfigDict) -> None:

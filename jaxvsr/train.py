@@ -11,7 +11,12 @@ import ml_collections
 from jaxvsr import evaluate
 from jaxvsr.console import say
 from jaxvsr.evaluation import scoring
-from jaxvsr.evaluation.protocol import degradation_of, set_name, warn_of_other_degradation
+from jaxvsr.evaluation.protocol import (
+    best_score,
+    degradation_of,
+    set_name,
+    warn_of_other_degradation,
+)
 from jaxvsr.evaluation.reports import Evaluation
 from jaxvsr.evaluation.restoring import Restorer, make_restorer
 from jaxvsr.locks import locked
@@ -68,7 +73,7 @@ class _Scorer:
     def __call__(
         self, variables: Any, step: int, summaries: Summaries, stop: Callable[[], bool]
     ) -> float | None:
-        """Returns the PSNR in dB; None if it was stopped."""
+        """Returns the score by `eval.best`, of which higher is better; None if it was stopped."""
         known = self.last.result if self.last else None
         try:
             result = evaluate.scores_of(
@@ -82,6 +87,7 @@ class _Scorer:
             if kind in result.drawn:
                 evaluate.log_picture(result.drawn[kind], kind, self._config, step, summaries)
         name = self._config.model.name
-        means = [f"{metric} {result.mean(name, metric):.4f}" for metric in result.scores[name]]
-        say(f"step {step} on {set_name(self._config.eval)}: {', '.join(means)}")
-        return result.mean(name, "psnr")
+        means = {metric: result.mean(name, metric) for metric in result.scores[name]}
+        texts = [f"{metric} {mean:.4f}" for metric, mean in means.items()]
+        say(f"step {step} on {set_name(self._config.eval)}: {', '.join(texts)}")
+        return best_score(self._config.eval, means)

@@ -33,7 +33,7 @@ from jaxvsr.config import chosen_config, plain, shared_fields
 from jaxvsr.console import be_silent, say
 from jaxvsr.distributed import hosts
 from jaxvsr.errors import InputError
-from jaxvsr.evaluation.reports import markdown
+from jaxvsr.evaluation.markdown import markdown
 from jaxvsr.training.state import initial_weights
 from jaxvsr.upscaling.pipeline import upscale_file
 from jaxvsr.upscaling.request import (

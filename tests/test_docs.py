@@ -27,7 +27,7 @@ LINK = re.compile(r"\]\(([^()\s]+)\)|^\[[^\]]+\]: (\S+)", re.M)
 
 # The module whose function `command` describes `python -m jaxvsr.NAME`.
 MODULES = {"main": "jaxvsr.main"} | cli.COMMANDS
-EXAMPLES = ("configs/nearest.py",)  # files that a reader is to write
+EXAMPLES = ("configs/nearest.py", "mine.py")  # files that a reader is to write
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 

@@ -86,7 +86,15 @@ def tiny(**changes):
             "niqe_parameters.*no.npz",
         ),
         ({"eval.metrics": ("psnr", "tof"), "eval.frames": (1,)}, "tOF compares neighboring frames"),
-        ({"eval.metrics": ("psnr", "lpips")}, "may contain: psnr, ssim, gmsd"),
+        ({"eval.metrics": ("psnr", "lpip")}, "unknown metric 'lpip'.*; did you mean 'lpips'"),
+        ({"eval.metrics": ("psnr", "lpips")}, "eval.lpips_weights must name two files"),
+        (
+            {"eval.metrics": ("psnr", "dists"), "eval.dists_weights": ("a.npz", "b.npz")},
+            "eval.dists_weights=.*no file of weights a.npz",
+        ),
+        ({"eval.best": "gmsd"}, "must contain 'psnr' and eval.best='gmsd'"),
+        ({"loss.terms.fff": 0.1}, "unknown term 'fff' in loss.terms; did you mean 'fft'"),
+        ({"optim.name": "adm"}, "unknown optim.name='adm'; did you mean 'adam'"),
         ({"eval.space": 3}, "eval.space=3 must divide the number of devices"),
         (
             {"eval.lq_frames": (0,), "eval.gt_frames": (1,), "eval.input": "mirror"},

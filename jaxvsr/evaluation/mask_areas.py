@@ -16,9 +16,9 @@ import numpy as np
 from jaxvsr.console import work_seconds
 from jaxvsr.data.sources import ClipSource
 from jaxvsr.distributed.mesh import make_mesh, replicate_here
+from jaxvsr.evaluation.markdown import markdown
 from jaxvsr.evaluation.mask_pictures import masks_by_block
 from jaxvsr.evaluation.protocol import scorers
-from jaxvsr.evaluation.reports import markdown
 from jaxvsr.files import json_text, write_text
 from jaxvsr.pixels import to_integers
 

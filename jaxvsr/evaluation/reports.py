@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxvsr.evaluation.markdown import markdown
+from jaxvsr.evaluation.protocol import METRICS
 from jaxvsr.files import json_text, write_text
-
-# Table headings of the metrics; an arrow down: lower is better.
-HEADS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "gmsd": "GMSD ↓", "niqe": "NIQE ↓", "tof": "tOF ↓"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Evaluation:
 
     Attributes:
         protocol: the settings of the evaluation, JSON values by name.
-        scores: method -> metric -> clip -> score of each scored frame (tOF: except the first).
+        scores: method -> metric -> clip -> score of each scored frame, or pair of neighbors.
         drawn: pictures by name, each of panels: title -> (h, w, 3) uint8.
         kind_of: the kind of each clip, such as "tripod"; {} if the data set has no kinds.
     """
@@ -162,7 +161,7 @@ class Evaluation:
         return next(iter(self.scores.values()))
 
     def _heads(self) -> list[str]:
-        return [HEADS[metric] for metric in self._any_method()]
+        return [METRICS[metric].heading for metric in self._any_method()]
 
     def _cells(self, method: str, clip: str | None = None, kind: str = "") -> list[str]:
         by_metric = self.scores[method]
@@ -179,22 +178,3 @@ def _mean(scores: Sequence[float] | np.ndarray) -> float:
 
 def _cell(score: float) -> str:
     return "none" if np.isnan(score) else f"{score:.4f}"
-
-
-def markdown(heads: list[str], rows: list[list[str]]) -> str:
-    """Formats a table in Markdown, with columns that are aligned in plain text."""
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    lines = [heads, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "| "
-        + " | ".join(
-            cell.rjust(width) if _is_number(cell) else cell.ljust(width)
-            for cell, width in zip(line, widths, strict=True)
-        )
-        + " |"
-        for line in lines
-    )
-
-
-def _is_number(cell: str) -> bool:
-    return cell.replace(",", "").replace(".", "", 1).lstrip("-").isdigit()

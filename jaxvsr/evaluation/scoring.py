@@ -88,7 +88,7 @@ def evaluate(
         scores = _of_all_hosts(scores, [source.clips[i].name for i in clips])
     scores = {**copied, **scores}
     fields = plain(protocol).items()
-    said = {key: value for key, value in fields if key not in ("every", "space")}
+    said = {key: value for key, value in fields if key not in ("every", "space", "best")}
     said |= {"degradation": degradation_of(source, protocol), "dtype": dtype}
     whole = f"part of {protocol.dataset} ({len(source.clips)} clips)"
     said["part"] = source.part or (whole if len(clips) < len(source.clips) else "")

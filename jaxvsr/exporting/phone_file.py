@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict
 
 from jaxvsr.console import say
 from jaxvsr.errors import InputError
-from jaxvsr.evaluation.reports import markdown
+from jaxvsr.evaluation.markdown import markdown
 from jaxvsr.exporting import flatbuffer, litert, quantization
 from jaxvsr.exporting.clips import Clip, moving_texture, read_clips
 from jaxvsr.exporting.distillation import distil

@@ -45,15 +45,16 @@ def check_clips(*clips: Shaped[np.ndarray, "*n h w c"]) -> None:
 
 
 def by_frame(
-    score: Callable[..., float], *clips: Shaped[np.ndarray, "*n h w c"]
+    score: Callable[..., float], *clips: Shaped[np.ndarray, "*n h w c"], threads: int = THREADS
 ) -> Float64[np.ndarray, "*n"]:
-    """Scores each frame independently, in one thread per core, at most THREADS.
+    """Scores each frame independently, in one thread per core, at most `threads`.
 
     Only the frames being scored are held in float64, so that memory does not grow with the clip.
 
     Args:
         score: a function of one frame (h, w, c) of each clip; threads run in parallel in NumPy.
         *clips: (..., h, w, c): sr and gt, or sr alone for a metric without a reference.
+        threads: 1 for a score that uses all cores itself.
 
     Returns:
         (...) float64.
@@ -63,6 +64,6 @@ def by_frame(
     """
     check_clips(*clips)
     frames = (clip.reshape(-1, *clip.shape[-3:]) for clip in clips)
-    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(threads, os.cpu_count() or 1)) as pool:
         scores = list(pool.map(score, *frames))
     return np.array(scores, np.float64).reshape(clips[0].shape[:-3])

@@ -39,21 +39,27 @@ def tof(sr: Frames, gt: Frames) -> Float64[np.ndarray, " pairs"]:
 
 def _flows(frames: np.ndarray) -> Iterator[np.ndarray]:
     """Flows (h, w, 2) float32 from each frame of (t, h, w, 3) to the next one, pixels."""
+    return itertools.starmap(farneback, itertools.pairwise(frames))
+
+
+def farneback(now: np.ndarray, then: np.ndarray) -> np.ndarray:
+    """Farneback's flow (h, w, 2) float32 from a frame (h, w, 3) to another one, pixels."""
     try:
         import cv2
     except ImportError as error:
-        raise ImportError("tOF needs OpenCV: pip install 'jaxvsr[metrics]'") from error
-    gray = (cv2.cvtColor(convert(frame, "rgb"), cv2.COLOR_RGB2GRAY) for frame in frames)
-    for now, then in itertools.pairwise(gray):
-        yield cv2.calcOpticalFlowFarneback(
-            now,
-            then,
-            np.empty((*now.shape, 2), np.float32),
-            pyr_scale=0.5,
-            levels=3,
-            winsize=15,
-            iterations=3,
-            poly_n=5,
-            poly_sigma=1.2,
-            flags=0,
-        )
+        raise ImportError("motion needs OpenCV: pip install 'jaxvsr[metrics]'") from error
+    first, second = (
+        cv2.cvtColor(convert(frame, "rgb"), cv2.COLOR_RGB2GRAY) for frame in (now, then)
+    )
+    return cv2.calcOpticalFlowFarneback(
+        first,
+        second,
+        np.empty((*first.shape, 2), np.float32),
+        pyr_scale=0.5,
+        levels=3,
+        winsize=15,
+        iterations=3,
+        poly_n=5,
+        poly_sigma=1.2,
+        flags=0,
+    )

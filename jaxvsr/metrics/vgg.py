@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 VGG16, VGG19 = (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)
 CHANNELS = (64, 128, 256, 512, 512)
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's images
-Layers = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> kernel (3, 3, i, o), bias (o,)
+Weights = np.ndarray | jax.Array
+Layers = dict[str, tuple[Weights, Weights]]  # name -> kernel (k, k, i, o), bias (o,)
 
 
 def vgg_layers(tensors: Mapping[str, np.ndarray], counts: Sequence[int]) -> Layers:
@@ -27,7 +28,8 @@ def vgg_layers(tensors: Mapping[str, np.ndarray], counts: Sequence[int]) -> Laye
     Raises:
         ValueError: the weights are of another network.
     """
-    layers, index, inputs = {}, 0, 3
+    layers: Layers = {}
+    index, inputs = 0, 3
     for stage, (count, outputs) in enumerate(zip(counts, CHANNELS, strict=True), start=1):
         for i in range(1, count + 1):
             name = f"features.{index}"
@@ -68,8 +70,7 @@ def vgg_features(
     if min(frames.shape[1:3]) < 16:
         height, width = frames.shape[1:3]
         raise ValueError(f"frames of {height}x{width} are too small; VGG expects at least 16x16")
-    x = (frames - jnp.array(MEAN)) / jnp.array(DEVIATION)
-    features = {}
+    x, features = normalized(frames), {}
     for name, (kernel, bias) in layers.items():
         if name.endswith("_1") and name != "conv1_1":
             x = pool(x) if pool else max_pool(x, 2, 2)
@@ -78,15 +79,18 @@ def vgg_features(
     return features
 
 
+def normalized(frames: jax.Array) -> jax.Array:
+    """Shifts and scales RGB in [0, 1] as ImageNet's images."""
+    return (frames - jnp.array(MEAN)) / jnp.array(DEVIATION)
+
+
 def convolve(
-    x: jax.Array, kernel: np.ndarray, bias: np.ndarray, stride: int = 1, padding: int = 1
+    x: jax.Array, kernel: Weights, bias: Weights, stride: int = 1, padding: int = 1
 ) -> jax.Array:
     """Convolves (n, h, w, i) with (k, k, i, o), zeros beyond the border."""
-    dimensions = ("NHWC", "HWIO", "NHWC")
+    axes, weights = ("NHWC", "HWIO", "NHWC"), jnp.asarray(kernel)
     strides, pads = (stride, stride), ((padding, padding),) * 2
-    return (
-        jax.lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=dimensions) + bias
-    )
+    return jax.lax.conv_general_dilated(x, weights, strides, pads, dimension_numbers=axes) + bias
 
 
 def max_pool(x: jax.Array, size: int, stride: int) -> jax.Array:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxvsr.evaluation.reports import markdown
+from jaxvsr.evaluation.markdown import markdown
 from jaxvsr.flops import data_sheet
 from jaxvsr.profiling.measuring import STREAM_RATE, Profile, grouped
 from jaxvsr.profiling.topologies import Fit

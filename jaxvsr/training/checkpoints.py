@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 from orbax.checkpoint.path import atomicity
 
-from jaxvsr.config import differences
+from jaxvsr.config import differences, saved_fields
 from jaxvsr.console import say
 from jaxvsr.distributed.mesh import make_mesh, placed
 from jaxvsr.errors import InputError
@@ -36,15 +36,22 @@ LEAST_KEPT = 2  # latest checkpoints, so that a damaged one has one before it
 
 
 class Checkpoints:
-    """The checkpoints of a run: the best by PSNR, and the latest. Damaged ones do not count."""
+    """The checkpoints of a run: the best, and the latest. Damaged ones do not count."""
 
-    def __init__(self, workdir: pathlib.Path, keep: int = 1, degradation: str = "unknown") -> None:
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        keep: int = 1,
+        degradation: str = "unknown",
+        metric: str = "psnr",
+    ) -> None:
         """Opens the checkpoints in the folder of a run and verifies them.
 
         Args:
             workdir: of the run.
             keep: number of latest checkpoints to keep, beside the best; at least LEAST_KEPT are.
             degradation: name of the degradation of the training inputs; "" if unknown.
+            metric: whose scores choose the best; those of others do not count.
 
         Raises:
             InputError: a checkpoint cannot be read.
@@ -54,10 +61,11 @@ class Checkpoints:
         steps = steps_in(self._folder)
         reasons = {step: _damage(self._folder / str(step)) for step in steps}
         self._damaged = {step: reason for step, reason in reasons.items() if reason}
-        self._psnr = _scores(self._folder, [step for step in steps if step not in self._damaged])
+        whole = [step for step in steps if step not in self._damaged]
+        self._metric, self._scores = metric, _scores(self._folder, whole, metric)
         options = ocp.CheckpointManagerOptions(
-            best_fn=lambda metrics: metrics["psnr"],
-            preservation_policy=_LatestAndBest(max(keep, LEAST_KEPT), self._psnr),
+            best_fn=lambda metrics: metrics.get(metric, -math.inf),
+            preservation_policy=_LatestAndBest(max(keep, LEAST_KEPT), self._scores),
             cleanup_tmp_directories=True,  # of a run that was killed while saving
             temporary_path_class=_CheckedFolder,
             lightweight_initialize=True,  # notes of damaged checkpoints cannot be read
@@ -79,8 +87,9 @@ class Checkpoints:
         return max(whole, default=None)
 
     def best_step(self) -> int | None:
-        """Returns the step of the checkpoint with the best PSNR; if none has one, the latest."""
-        best = _best({step: self._psnr[step] for step in self._whole() if step in self._psnr})
+        """Returns the step with the highest score; if none has one, the latest."""
+        scores = self._scores
+        best = _best({step: scores[step] for step in self._whole() if step in scores})
         return self.latest_step() if best is None else best
 
     def _whole(self) -> list[int]:
@@ -89,7 +98,7 @@ class Checkpoints:
     def reject(self, step: int, reason: str) -> None:
         """Counts a checkpoint as damaged."""
         self._damaged[step] = reason
-        self._psnr.pop(step, None)
+        self._scores.pop(step, None)
 
     def remove_damaged(self) -> None:
         """Removes damaged checkpoints, once another one has been loaded, and names them."""
@@ -102,13 +111,13 @@ class Checkpoints:
             self._manager.delete(step)
             del self._damaged[step]
 
-    def save(self, state: TrainState, position: int, psnr: float | None = None) -> None:
+    def save(self, state: TrainState, position: int, score: float | None = None) -> None:
         """Starts to write a checkpoint, unless this step has one.
 
         Args:
             state: to be saved.
             position: number of samples drawn.
-            psnr: score in dB; None if the state was not scored.
+            score: higher is better; None if the state was not scored.
 
         Raises:
             FloatingPointError: a tensor of the state is not finite; nothing is written.
@@ -126,33 +135,33 @@ class Checkpoints:
         )
         with self._failed_writes_explained():
             metrics = None
-            if psnr is not None and math.isfinite(psnr):
-                metrics = {"psnr": float(psnr)}
-                self._psnr[step] = float(psnr)
+            if score is not None and math.isfinite(score):
+                metrics = {self._metric: float(score)}
+                self._scores[step] = float(score)
             self._manager.save(step, args=args, metrics=metrics)
 
     def scored(self, step: int) -> bool:
-        """Whether a checkpoint has a PSNR."""
-        return step in self._psnr
+        """Whether a checkpoint has a score."""
+        return step in self._scores
 
-    def add_score(self, step: int, psnr: float | None) -> None:
+    def add_score(self, step: int, score: float | None) -> None:
         """Adds the score to a complete checkpoint that was saved without one.
 
         Args:
             step: of the checkpoint.
-            psnr: score in dB; None if the state could not be scored, which changes nothing.
+            score: higher is better; None if the state could not be scored, which changes nothing.
 
         Raises:
             InputError: the disk is full or cannot be written.
         """
-        if psnr is None or not math.isfinite(psnr):
+        if score is None or not math.isfinite(score):
             return
-        self._psnr[step] = float(psnr)
+        self._scores[step] = float(score)
         if jax.process_index() == 0:
             path = self._folder / str(step) / SCORES
             with self._failed_writes_explained():
                 path.parent.mkdir(exist_ok=True)
-                write_text(path, json_text({"psnr": float(psnr)}))
+                write_text(path, json_text({self._metric: float(score)}))
                 checksums.add_checksum(path.parents[1], path)
 
     def save_weights(self, weights: Weights) -> None:
@@ -250,14 +259,14 @@ class _CheckedFolder(atomicity.AtomicRenameTemporaryPath):
 class _LatestAndBest(PreservationPolicy):
     """Preserves the latest checkpoints and the best."""
 
-    def __init__(self, latest: int, psnr: Mapping[int, float]) -> None:
+    def __init__(self, latest: int, scores: Mapping[int, float]) -> None:
         """Sets the number of latest checkpoints, and the scores by step, which may change."""
-        self._latest, self._psnr = latest, psnr
+        self._latest, self._scores = latest, scores
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """Says of each checkpoint whether to preserve it."""
         steps = [info.step for info in checkpoints]
-        scores = {step: self._psnr[step] for step in steps if step in self._psnr}
+        scores = {step: self._scores[step] for step in steps if step in self._scores}
         kept = {*sorted(steps)[-self._latest :], _best(scores)}
         return [step in kept for step in steps]
 
@@ -291,7 +300,8 @@ def load_best(
     if not steps:
         raise InputError(f"{workdir} holds no checkpoint yet")
     scored = [step for step in steps if not _damage(folder / str(step), ("metrics",))]
-    best = _best(_scores(folder, scored))
+    metric = saved_fields(workdir / "config.json").get("eval.best", "psnr")
+    best = _best(_scores(folder, scored, metric))
     unusable: dict[int, str] = {}
     for step in sorted(steps, key=lambda step: (step == best, step), reverse=True):
         reason = _damage(folder / str(step), ("weights", "data"))
@@ -350,16 +360,16 @@ def _list(reasons: Mapping[int, str]) -> str:
     return "; ".join(f"step {step}: {reason}" for step, reason in sorted(reasons.items()))
 
 
-def _scores(folder: pathlib.Path, steps: Iterable[int]) -> dict[int, float]:
-    """Reads the PSNR of checkpoints by step, of those that have a finite one."""
+def _scores(folder: pathlib.Path, steps: Iterable[int], metric: str) -> dict[int, float]:
+    """Reads the scores of checkpoints by step, of those that have a finite one."""
     scores = {}
     for step in steps:
         try:
-            psnr = float(json.loads((folder / str(step) / SCORES).read_text())["psnr"])
+            score = float(json.loads((folder / str(step) / SCORES).read_text())[metric])
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        if math.isfinite(psnr):
-            scores[step] = psnr
+        if math.isfinite(score):
+            scores[step] = score
     return scores
 
 

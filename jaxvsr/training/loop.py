@@ -37,8 +37,8 @@ from jaxvsr.weights import edvr_from_torch, from_file, spynet_from_torch
 from jaxvsr.weights.files import read
 from jaxvsr.weights.spynet import builtin_spynet
 
-# Scores variables at a step and logs the scores. Returns the PSNR in dB, or None if its last
-# argument, a function, returned True, which means to stop.
+# Scores variables at a step and logs the scores. Returns the score by `eval.best`, of which higher
+# is better, or None if its last argument, a function, returned True, which means to stop.
 Score = Callable[[Any, int, Summaries, Callable[[], bool]], float | None]
 
 
@@ -69,7 +69,7 @@ def training_loop(
         SystemExit: after SIGTERM or Ctrl-C, once everything is saved.
     """
     begin = time.perf_counter()
-    checkpoints = Checkpoints(workdir, config.train.keep, degradation)
+    checkpoints = Checkpoints(workdir, config.train.keep, degradation, config.eval.best)
     done, steps = checkpoints.latest_step() or 0, config.train.steps
 
     def due(step: int) -> bool:
@@ -141,9 +141,9 @@ def training_loop(
                 say(progress.line(values))
             if due(done) or done % config.train.checkpoint_every == 0:
                 progress.read()  # raises if not finite: such a state is neither scored nor saved
-                psnr = scores() if due(done) else None
+                best = scores() if due(done) else None
                 with progress.spent("checkpoints"):
-                    checkpoints.save(state, position, psnr)
+                    checkpoints.save(state, position, best)
         trace_at(done, state)
         progress.read()
         with progress.spent("checkpoints"):

@@ -1,10 +1,18 @@
-"""Names of degradations, and warnings before an evaluation."""
+"""Names of degradations, warnings before an evaluation, and the table of metrics."""
 
+import jax.numpy as jnp
 import ml_collections
 import pytest
-from scored import Source
+from scored import Source, protocol, repeat_pixels
 
-from jaxvsr.evaluation.protocol import degradation_of, warn_of_other_degradation
+from jaxvsr.evaluation import scoring
+from jaxvsr.evaluation.protocol import (
+    METRICS,
+    Metric,
+    best_score,
+    degradation_of,
+    warn_of_other_degradation,
+)
 
 
 def test_another_degradation_is_warned_of(capsys):
@@ -27,3 +35,20 @@ def test_another_degradation_is_warned_of(capsys):
 )
 def test_a_degradation_replaces_or_follows_that_of_the_data_set(chosen, name):
     assert degradation_of(Source(), ml_collections.ConfigDict({"degradation": chosen})) == name
+
+
+def test_the_best_checkpoint_has_the_best_score_of_the_metric_that_is_named():
+    means = {"psnr": 30.0, "lpips": 0.25}
+    for best, score in (("psnr", 30.0), ("lpips", -0.25)):
+        assert best_score(ml_collections.ConfigDict({"best": best}), means) == score
+
+
+def test_a_metric_is_one_line_of_the_table(monkeypatch):
+    def darkness(sr, gt):
+        return (gt / 255.0 - sr / 255.0).mean((1, 2, 3))
+
+    monkeypatch.setitem(METRICS, "darkness", Metric("darkness", lambda p: darkness, lower=True))
+    settings = protocol(metrics=("psnr", "darkness"), clips=1)
+    result = scoring.evaluate(repeat_pixels, Source(), settings, {"params": jnp.zeros(())})
+    assert " darkness ↓ " in result.table() and ",psnr,darkness\n" in result.csv()
+    assert '"darkness"' in result.json({})

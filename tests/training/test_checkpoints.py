@@ -59,15 +59,29 @@ def test_what_is_saved_comes_back(Checkpoints, tmp_path):
 def test_the_latest_and_the_best_are_kept(Checkpoints, tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
     for step, psnr in enumerate([20.0, 30.0, None, 25.0, 24.0, None], start=1):
-        checkpoints.save(make_state(step), position=step, psnr=psnr)
+        checkpoints.save(make_state(step), position=step, score=psnr)
     checkpoints.close()
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["2", "5", "6"]
     again = Checkpoints(tmp_path, keep=2)
     assert (again.latest_step(), again.best_step()) == (6, 2)
     for step in (7, 8):
-        again.save(make_state(step), position=step, psnr=21.0)
+        again.save(make_state(step), position=step, score=21.0)
     again.close()
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["2", "7", "8"]
+
+
+def test_scores_of_another_metric_do_not_count(Checkpoints, tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step, psnr in ((1, 30.0), (2, 20.0)):
+        checkpoints.save(make_state(step), position=step, score=psnr)
+    checkpoints.close()
+    again = Checkpoints(tmp_path, keep=2, metric="lpips")
+    assert again.best_step() == 2 and not again.scored(2)
+    for step, lpips in ((3, 0.2), (4, 0.3), (5, 0.4)):
+        again.save(make_state(step), position=step, score=-lpips)
+    again.close()
+    assert Checkpoints(tmp_path, keep=2, metric="lpips").best_step() == 3
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["3", "4", "5"]
 
 
 def test_without_scores_the_latest_is_the_best(Checkpoints, tmp_path):
@@ -169,8 +183,8 @@ def files_of(folder):
 def two(tmp_path):
     """A run with checkpoints of steps 1 (the best) and 2."""
     checkpoints = module.Checkpoints(tmp_path)
-    checkpoints.save(make_state(1, 1.0), position=10, psnr=30.0)
-    checkpoints.save(make_state(2, 2.0), position=20, psnr=20.0)
+    checkpoints.save(make_state(1, 1.0), position=10, score=30.0)
+    checkpoints.save(make_state(2, 2.0), position=20, score=20.0)
     checkpoints.close()
     return tmp_path
 
@@ -280,6 +294,6 @@ def test_a_state_that_is_not_finite_is_not_saved(Checkpoints, tmp_path, part, va
 def test_a_score_that_is_not_finite_is_no_best(Checkpoints, tmp_path):
     checkpoints = Checkpoints(tmp_path)
     for step, psnr in enumerate([30.0, np.inf, np.nan], start=1):
-        checkpoints.save(make_state(step), position=step, psnr=psnr)
+        checkpoints.save(make_state(step), position=step, score=psnr)
     checkpoints.close()
     assert Checkpoints(tmp_path).best_step() == 1

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import classifiers
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -125,22 +126,9 @@ def test_a_loss_is_the_weighted_sum_of_its_terms_and_logs_each(loss):
 SMALL = (4, 6, 6, 6, 6)  # channels of a small VGG
 
 
-def vgg19():
-    """Weights as torchvision's, of few channels."""
-    rng, tensors, index, inputs = np.random.default_rng(0), {}, 0, 3
-    for count, outputs in zip(VGG19, SMALL, strict=True):
-        for _ in range(count):
-            kernel = rng.standard_normal((outputs, inputs, 3, 3), np.float32)
-            tensors[f"features.{index}.weight"] = kernel / np.sqrt(4.5 * inputs)
-            tensors[f"features.{index}.bias"] = rng.standard_normal(outputs, np.float32)
-            index, inputs = index + 2, outputs
-        index += 1
-    return tensors
-
-
 def test_the_perceptual_term_compares_features_before_their_relu(tmp_path, loss, monkeypatch):
     monkeypatch.setattr("jaxvsr.metrics.vgg.CHANNELS", SMALL)
-    tensors = vgg19()
+    tensors = classifiers.vgg(VGG19, SMALL)
     loss.terms, loss.vgg_layers = {"vgg": 1.0}, {"conv1_1": 0.5, "conv1_2": 2.0}
     loss.peak = 255.0
     loss.vgg_weights = str(tmp_path / "vgg19.safetensors")
