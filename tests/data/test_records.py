@@ -287,6 +287,7 @@ def test_a_build_shows_frames_rate_and_time_left(tmp_path, monkeypatch, capsys):
     assert "6 frames, 0.0 GB before compression" in lines
     assert "3/6 frames  6.0 s each  0:00:18 left" in lines
     assert "5/6 frames  6.0 s each  0:00:06 left" in lines  # of both splits together
+    assert lines.count("sorting and compressing the tiles of 3 frames") == 2
 
 
 def test_free_space(tmp_path, monkeypatch):
