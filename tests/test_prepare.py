@@ -107,6 +107,8 @@ def test_what_cannot_be_prepared_is_explained(dataset, settings, message, tmp_pa
     with pytest.raises(InputError, match=message):
         prepare.prepare(dataset, data_dir=str(tmp_path / "a" / "b" / "c"), **settings)
     assert not trees.left_behind(tmp_path)
+    folders = {path.name for path in tmp_path.glob("a/b/c/*/*")}
+    assert folders <= {".config", "extracted"}  # TFDS's own; none of the data set
 
 
 def test_make_data_is_jaxvsr_data():

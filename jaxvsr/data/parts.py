@@ -100,7 +100,8 @@ def command_for(dataset: str, data_dir: str = "") -> str:
     name, _, config = dataset.partition("/")
     words = dataset
     if name == "frames":
-        fields = f'{{"name": "{config or "mine"}", "gt": "/folder/of/your/clips"}}'
+        where = '"gt": "/folder/of/your/clips", "val": ["one_of_them"]'
+        fields = f'{{"name": "{config or "mine"}", {where}}}'
         words = f"frames --config='{fields}'"
     elif name in BY_HAND:
         whole, clips = flag_of(config)

@@ -11,6 +11,7 @@ lie in ArrayRecord files, ordered by clip, group of frames, row of tiles, and co
 """
 
 import abc
+import contextlib
 import dataclasses
 import errno
 import itertools
@@ -244,11 +245,16 @@ class ClipBuilder(
     def download_and_prepare(self, **kwargs: Any) -> None:
         """Builds the data set unless it exists; raises InputError if another process builds it."""
         path = pathlib.Path(self.data_dir)
-        if not path.exists():
+        if path.exists():
+            return
+        try:
             with locked(path.with_name(f".{path.name}.lock"), f"preparing {self.info.full_name}"):
                 for killed in path.parent.glob(f"incomplete.*_{path.name}"):  # builds
                     shutil.rmtree(killed)
                 super().download_and_prepare(**kwargs)
+        finally:
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()  # nothing was built, and no other version is there
 
     @property
     def layout(self) -> Layout:
