@@ -36,7 +36,7 @@ _DEGRADATIONS = {"blur_bicubic": "blur_bicubic", "bicubic|BIx4|LR7frames": "bicu
 
 def is_lmdb(dataset: str) -> bool:
     """Whether a data set of a config is a pair of LMDB folders."""
-    return dataset.endswith(SUFFIX)
+    return dataset.rstrip("/").endswith(SUFFIX)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ class LmdbClips:
         scale: of the targets over the inputs.
         degradation: of the inputs, by the name of their folder; "unknown" for other names.
         has_flow: False.
-        part: of which data set the clips are a part, where the split is a list of names.
+        part: as `ClipSource`'s, where the split is a list of names; else "".
     """
 
     has_flow = False
@@ -129,7 +129,7 @@ class LmdbClips:
 
 
 def _split_pair(dataset: str) -> list[pathlib.Path]:
-    pair = re.split(rf"(?<={re.escape(SUFFIX)}),", dataset)
+    pair = re.split(rf"(?<={re.escape(SUFFIX)})/*,", dataset)
     if len(pair) != 2:
         raise InputError(
             f"LMDB folders are given as a pair, GT.lmdb,LQ.lmdb: targets and inputs; got {dataset}"

@@ -1,4 +1,4 @@
-"""Parts of a data set: some of its clips, under a name that says so.
+"""Parts of a data set: some of its clips, as a data set with a name of its own.
 
 The first eight clips of "reds/sharp_bicubic" are the data set "reds/sharp_bicubic-first8"; clips
 000 and 011 are "reds/sharp_bicubic-000+011". `info.metadata["part"]` names the whole and counts the
@@ -67,7 +67,7 @@ def parse_clips(text: str) -> Clips:
     Raises:
         InputError: it is neither, or no clip.
     """
-    if re.fullmatch(r"[1-9]\d*", text.strip()):
+    if re.fullmatch(r"[1-9][0-9]{0,8}", text.strip()):
         return int(text)
     names = list(dict.fromkeys(filter(None, (name.strip() for name in text.split(",")))))
     if not names or text.strip() == "0":

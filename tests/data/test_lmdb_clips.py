@@ -69,6 +69,9 @@ def test_frames_are_those_of_the_images(reds):
     np.testing.assert_array_equal(window["lq"], frames["lq"][:1, 1:4, 2:6])
     with pytest.raises(IndexError, match="clip 011 has 3 frames of 4x6"):
         source.read(1, [3])
+    completed = reds.replace(",", "/,") + "/"  # as a shell completes the names of folders
+    assert open_clips(completed, "reds4").clips == source.clips
+    assert short_name(completed) == short_name(reds)
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ class Builder(records.ClipBuilder):
 
 
 def _places(part: str, name: str) -> list[str]:
-    """Where the frames may be: as in the zip files, without train/, or each zip file by itself.
+    """Where the frames may be: as in the zip files, without train/, or one folder per zip file.
 
     Args:
         part: "train" or "val".
