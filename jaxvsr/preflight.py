@@ -8,6 +8,7 @@ import shutil
 import flax.linen as nn
 import jax
 import ml_collections
+import numpy as np
 
 from jaxvsr import models
 from jaxvsr.config import BUILTIN, differences
@@ -26,6 +27,8 @@ from jaxvsr.training.losses import check_terms
 from jaxvsr.training.optimizer import check_optimizer, make_optimizer
 from jaxvsr.training.state import initial_state
 from jaxvsr.training.tracing import trace_steps
+
+TRIED = 192  # height and width of frames on which metrics are tried, without a border
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +79,9 @@ def create_model(config: ml_collections.ConfigDict) -> nn.Module:
     try:
         model = models.create(**config.model)
     except ValueError as error:
-        raise InputError(str(error)) from error
+        own = config.model.name not in models.MODELS
+        hint = "; a config file that registers it must be given as --config" if own else ""
+        raise InputError(f"{error}{hint}") from error
     check_prunable(model)
     return model
 
@@ -86,7 +91,7 @@ def check_settings(config: ml_collections.ConfigDict) -> None:
     check_minimums(config)
     check_degradations(config)
     check_chosen_frames(config)
-    check_terms(config.loss)
+    check_terms(config.loss, config.data.crop)
     check_optimizer(config.optim, config.train.steps)
     check_training_settings(config)
     check_protocol(config.eval)
@@ -318,18 +323,44 @@ def check_clips(protocol: ml_collections.ConfigDict, source: ClipSource, model: 
             f"eval.frames, eval.lq_frames and eval.gt_frames name frame {max(used)}, but clip "
             f"{shortest.name!r} has {shortest.length} frames"
         )
-    height, width = (
-        min(sides) // source.scale
-        for sides in zip(*((clip.height, clip.width) for clip in source.clips), strict=True)
-    )
+    least_height = min(clip.height for clip in source.clips)
+    least_width = min(clip.width for clip in source.clips)
+    check_scores(protocol, least_height, least_width)
+    size = least_height // source.scale, least_width // source.scale
     if protocol.gt_frames:
-        check_frames_of_model(protocol, "eval", model, (height, width))
+        check_frames_of_model(protocol, "eval", model, size)
         return
     try:
-        lq = models.example(model, 1, height, width)
+        lq = models.example(model, 1, *size)
         jax.eval_shape(model.init, jax.random.key(0), lq)
     except ValueError as error:
         raise InputError(f"the data set {protocol.dataset!r} cannot be scored: {error}") from error
+
+
+def check_scores(protocol: ml_collections.ConfigDict, height: int, width: int) -> None:
+    """Raises InputError unless each metric scores frames, by trying it on two small ones.
+
+    Args:
+        protocol: the `eval` section of a config.
+        height, width: of the smallest clip's targets.
+    """
+    height, width = (min(side, TRIED + 2 * protocol.crop) for side in (height, width))
+    gt = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8)
+    sr = gt[::-1] if protocol.rounded else gt[::-1] / np.float32(255)
+    for name, score in scorers(protocol).items():
+        expected = (1,) if METRICS[name].pairs else (2,)
+        try:
+            shape = np.shape(score(sr, gt))
+        except Exception as error:  # a metric of the user's own may raise anything
+            raise InputError(
+                f"eval.metrics: {name} cannot score frames of {height}x{width}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if shape != expected:
+            raise InputError(
+                f"eval.metrics: {name} must return scores of the shape {expected} for two frames; "
+                f"got {shape}"
+            )
 
 
 def check_scale(dataset: str, source: ClipSource, scale: int) -> None:

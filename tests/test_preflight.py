@@ -11,6 +11,7 @@ from jaxvsr import models
 from jaxvsr.config import defaults, save_config
 from jaxvsr.data.sources import Clip
 from jaxvsr.errors import InputError
+from jaxvsr.evaluation.protocol import METRICS, Metric
 from jaxvsr.preflight import (
     check_batch,
     check_clips,
@@ -19,6 +20,7 @@ from jaxvsr.preflight import (
     check_protocol,
     check_run,
     check_samples,
+    check_scores,
     check_settings,
     create_model,
 )
@@ -258,3 +260,20 @@ def test_a_disk_without_space_for_the_checkpoints(tmp_path, monkeypatch):
         (tmp_path / "checkpoints" / str(step)).mkdir(parents=True)
     free = (needed / 4 + 1) * 2**20
     check_disk(config, model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [
+        (lambda sr, gt: sr.mean() - gt.mean(), r"own must return scores of the shape \(2,\)"),
+        (lambda sr, gt: gt[:, 10, 12], "own cannot score frames of 48x11: IndexError"),
+        (lambda sr: sr, "own cannot score frames of 48x11: TypeError"),
+    ],
+)
+def test_metrics_are_tried_before_any_work(monkeypatch, score, message):
+    monkeypatch.setitem(METRICS, "own", Metric("own", lambda eval_: score))
+    with pytest.raises(InputError, match=message):
+        check_scores(protocol(metrics=("psnr", "own")), 48, 11)
+    with pytest.raises(InputError, match="ssim cannot score frames of 48x10: .* at least 11x11"):
+        check_scores(protocol(), 48, 10)
+    check_scores(protocol(crop=100, rounded=False), 720, 1280)

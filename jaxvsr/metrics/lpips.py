@@ -134,7 +134,7 @@ def _alex_layers(tensors: Mapping[str, np.ndarray]) -> Layers:
 
 
 def _alex_features(layers: Layers, frames: jax.Array) -> dict[str, jax.Array]:
-    """Computes what AlexNet's convolutions give, before their ReLU.
+    """Computes the outputs of AlexNet's convolutions, before their ReLU.
 
     Source: Krizhevsky, "One weird trick for parallelizing convolutional neural networks".
     """

@@ -51,7 +51,7 @@ def vgg_features(
     frames: Float[Array, "n h w 3"],
     pool: Callable[[jax.Array], jax.Array] | None = None,
 ) -> dict[str, jax.Array]:
-    """Computes what the convolutions of a VGG network give, before their ReLU.
+    """Computes the outputs of the convolutions of a VGG network, before their ReLU.
 
     Args:
         layers: of `vgg_layers`.

@@ -98,7 +98,7 @@ def test_a_term_uses_the_batch_and_what_the_network_sowed(seen, loss, monkeypatc
 
     monkeypatch.setitem(losses.TERMS, "end_point_error", end_point_error)
     loss.terms = {"end_point_error": 1.0, "l1": 0.0}
-    losses.check_terms(loss)
+    losses.check_terms(loss, 64)
     assert losses.values(seen, loss) == {"end_point_error": 2.0}
 
 
@@ -133,7 +133,7 @@ def test_the_perceptual_term_compares_features_before_their_relu(tmp_path, loss,
     loss.peak = 255.0
     loss.vgg_weights = str(tmp_path / "vgg19.safetensors")
     save_file(tensors, loss.vgg_weights)
-    losses.check_terms(loss)
+    losses.check_terms(loss, 64)
     sr, gt = np.random.default_rng(0).random((2, 1, 2, 16, 16, 3))
     value = values(losses.Seen(255 * sr, 255 * gt, {}, {}), loss)["vgg"]
 
@@ -153,11 +153,16 @@ def test_the_perceptual_term_compares_features_before_their_relu(tmp_path, loss,
     assert float(value) == pytest.approx(expected, rel=1e-4)
     loss.vgg_layers = {"conv5_5": 1.0}
     with pytest.raises(InputError, match="unknown layer 'conv5_5'.*did you mean 'conv5_4'"):
-        losses.check_terms(loss)
+        losses.check_terms(loss, 64)
+    with pytest.raises(InputError, match="data.crop=8 must be at least 16 for the term vgg"):
+        losses.check_terms(loss, 8)
+    loss.vgg_layers = {}
+    with pytest.raises(InputError, match="loss.vgg_layers has no layer with a weight"):
+        losses.check_terms(loss, 64)
     save_file({"weight": np.zeros(2, np.float32)}, tmp_path / "other.safetensors")
     loss.vgg_weights = str(tmp_path / "other.safetensors")
     with pytest.raises(InputError, match=r"vgg_weights.*other.safetensors.*torchvision's VGG19"):
-        losses.check_terms(loss)
+        losses.check_terms(loss, 64)
 
 
 @pytest.mark.parametrize(
@@ -167,10 +172,10 @@ def test_the_perceptual_term_compares_features_before_their_relu(tmp_path, loss,
         ({"l1": float("nan")}, "loss.terms.l1=nan must be finite"),
         ({"l1": 0.0}, "loss.terms has no term with a weight"),
         ({}, "loss.terms has no term with a weight"),
-        ({"vgg": 0.1}, "loss.vgg_weights, for the term vgg: expected a file"),
+        ({"vgg": 0.1}, "the term vgg needs loss.vgg_weights, a file"),
     ],
 )
 def test_terms_that_cannot_be_computed_are_refused(loss, terms, message):
     loss.terms = terms
     with pytest.raises(InputError, match=message):
-        losses.check_terms(loss)
+        losses.check_terms(loss, 64)

@@ -20,13 +20,13 @@ from jaxvsr.training.losses.pixel import charbonnier, l1, mse
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """What a term of the loss can use.
+    """The inputs of a term of the loss.
 
     Attributes:
         sr: (b, t, h, w, 3) float32, the output of the network times `loss.peak`.
         gt: the target, likewise.
-        batch: the whole batch: "lq" and "gt" uint8, and what else the data have.
-        aux: what the network sowed; `layers.sown.sown(aux, name)` finds values by name.
+        batch: the whole batch: "lq" and "gt" uint8, and other arrays of the data.
+        aux: the collection of the network's sown values; `layers.sown.sown(aux, name)` finds them.
     """
 
     sr: jax.Array
@@ -35,8 +35,8 @@ class Seen:
     aux: Any
 
 
-# Each term is a function of what it can use and of the section `loss` of the config. It returns a
-# value per frame (b, t), or an array of any other shape, whose mean counts.
+# Each term is a function of `Seen` and of the section `loss` of the config. It returns a value per
+# frame (b, t), or an array of any other shape, whose mean counts.
 TERMS: dict[str, Callable[[Seen, ml_collections.ConfigDict], jax.Array]] = {
     "charbonnier": lambda seen, loss: charbonnier(seen.sr, seen.gt, loss.eps),
     "l1": lambda seen, loss: l1(seen.sr, seen.gt),
@@ -54,7 +54,7 @@ def values(seen: Seen, loss: ml_collections.ConfigDict) -> dict[str, jax.Array]:
     """Computes the terms of a loss, not weighted: name -> () float32.
 
     Args:
-        seen: what the terms can use.
+        seen: inputs of the terms.
         loss: the section of a config. With `sum_frames`, values of frames are added.
     """
 
@@ -66,11 +66,12 @@ def values(seen: Seen, loss: ml_collections.ConfigDict) -> dict[str, jax.Array]:
     return {name: mean(TERMS[name](seen, loss)) for name, weight in loss.terms.items() if weight}
 
 
-def check_terms(loss: ml_collections.ConfigDict) -> None:
+def check_terms(loss: ml_collections.ConfigDict, crop: int) -> None:
     """Raises InputError for a term that is unknown or cannot be computed.
 
     Args:
         loss: the section of a config.
+        crop: height and width of the targets.
     """
     for name, weight in loss.terms.items():
         if name not in TERMS:
@@ -79,15 +80,24 @@ def check_terms(loss: ml_collections.ConfigDict) -> None:
             raise InputError(f"loss.terms.{name}={weight} must be finite")
     if not any(loss.terms.values()):
         raise InputError("loss.terms has no term with a weight: set loss.terms.charbonnier=1.0")
-    if not loss.terms.get("vgg"):
-        return
+    if loss.terms.get("vgg"):
+        _check_vgg(loss, crop)
+
+
+def _check_vgg(loss: ml_collections.ConfigDict, crop: int) -> None:
+    """Raises InputError unless the term vgg can be computed."""
+    if crop < 16:
+        raise InputError(f"data.crop={crop} must be at least 16 for the term vgg")
+    if not loss.vgg_weights:
+        raise InputError("the term vgg needs loss.vgg_weights, a file of torchvision's VGG19")
     try:
-        vgg_layers = loss.vgg_layers
-        if not loss.vgg_weights:
-            raise InputError("expected a file of torchvision's VGG19 weights")
         known = read_vgg(loss.vgg_weights)
     except InputError as error:
-        raise InputError(f"loss.vgg_weights, for the term vgg: {error}") from error
-    for layer in vgg_layers:
+        raise InputError(f"loss.vgg_weights: {error}") from error
+    for layer in loss.vgg_layers:
         if layer not in known:
             raise InputError(f"unknown layer {layer!r} in loss.vgg_layers{suggest(layer, known)}")
+    if not any(loss.vgg_layers.values()):
+        raise InputError(
+            "loss.vgg_layers has no layer with a weight: set loss.vgg_layers.conv5_4=1"
+        )
