@@ -32,6 +32,9 @@ from flax import serialization, struct
 from benchmarks import clip_pool, render_pairs
 from jaxvsr import presets
 from jaxvsr.models.spynet import LEVELS, SpyNet
+from jaxvsr.training.losses.flow import HIDDEN, POWER, level_errors
+from jaxvsr.training.photometric import photometric_changes
+from jaxvsr.weights.spynet import motion_spynet
 from tfds_builders.dead_leaves import render
 
 SAVE_EVERY, SAY_EVERY = 30.0, 10.0  # seconds
@@ -60,8 +63,8 @@ class Recipe:
     lr: float = 4e-4
     lr_end: float = 1e-6
     warmup: float = 0.03
-    hidden: float = 0.2
-    power: float = 0.7
+    hidden: float = HIDDEN
+    power: float = POWER
     decay: float = 0.999
     clip_norm: float = 1.0
     seed: int = 0
@@ -129,123 +132,10 @@ def _turned(x: jax.Array, flips: jax.Array) -> jax.Array:
     return jnp.where(flips[2], x.swapaxes(0, 1), x)
 
 
-def augment(ref: jax.Array, supp: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Changes brightness, contrast and color, blurs and adds noise.
-
-    Most of a change is shared by the two frames; a little of it is their own.
-
-    Args:
-        ref, supp: (b, h, w, 3) in [0, 1].
-        key: draws everything.
-
-    Returns:
-        The same, clipped to [0, 1].
-    """
-    frames = jnp.stack([ref, supp], axis=1)  # (b, 2, h, w, 3)
-    b = len(ref)
-    keys = jax.random.split(key, 9)
-    normal, uniform = jax.random.normal, jax.random.uniform
-
-    def drawn(shared: jax.Array, own: jax.Array, channels: int, both: float, one: float):
-        """Normal, (b, 2, 1, 1, channels)."""
-        x = both * normal(shared, (b, 1, 1, 1, channels))
-        return x + one * normal(own, (b, 2, 1, 1, channels))
-
-    contrast = jnp.exp(drawn(keys[0], keys[1], 1, 0.2, 0.01))
-    color = jnp.exp(drawn(keys[2], keys[3], 3, 0.08, 0.005))
-    brightness = drawn(keys[4], keys[5], 1, 0.1, 0.005)
-    mean = frames.mean((1, 2, 3, 4), keepdims=True)
-    frames = (frames - mean) * contrast * color + mean + brightness
-
-    # A blur by (a, 1 - 2a, a) in each direction, of half of the samples.
-    a = uniform(keys[6], (b, 1, 1, 1, 1), maxval=0.3)
-    a = jnp.where(a < 0.15, 0.0, 2 * (a - 0.15))
-    for axis in (2, 3):
-        pads = [(0, 0)] * axis + [(1, 1)] + [(0, 0)] * (4 - axis)
-        padded = jnp.pad(frames, pads, mode="edge")
-        size = frames.shape[axis]
-        before, after = (jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i in (0, 2))
-        frames = (1 - 2 * a) * frames + a * (before + after)
-
-    level = jnp.maximum(uniform(keys[7], (b, 1, 1, 1, 1), minval=-0.04, maxval=0.04), 0)
-    frames = jnp.clip(frames + level * normal(keys[8], frames.shape), 0, 1)
-    return frames[:, 0], frames[:, 1]
-
-
 def end_point_errors(flow: jax.Array, true: jax.Array, visible: jax.Array) -> jax.Array:
     """Mean end-point errors of a flow and of the zero flow where visible is 1, in pixels, (2,)."""
     squares = jnp.stack([((x - true) ** 2).sum(-1) for x in (flow, jnp.zeros_like(flow))])
     return (jnp.sqrt(squares) * visible).sum((1, 2, 3)) / visible.sum()
-
-
-def level_errors(flows: list[jax.Array], flow: jax.Array, weight: jax.Array, power: float):
-    """The multi-scale end-point error.
-
-    Args:
-        flows: of each level, coarse to fine, (b, c / 2**i, c / 2**i, 2) in pixels of the level.
-        flow: (b, c, c, 2), true, in pixels.
-        weight: (b, c, c) of each pixel.
-        power: of the error.
-
-    Returns:
-        () float32, the sum over levels.
-    """
-    total = jnp.zeros(())
-    for level, estimate in enumerate(reversed(flows)):
-        if level:
-            flow, weight = _half(flow, weight)
-        squares = ((estimate - flow) ** 2).sum(-1)
-        error = (squares + 1e-4) ** (power / 2)
-        total += (error * weight).sum() / (weight.sum() + 1e-6)
-    return total
-
-
-def _half(flow: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Weighted means of 2x2 pixels, the flow in pixels of the half size."""
-
-    def pooled(x: jax.Array) -> jax.Array:
-        b, h, w, *rest = x.shape
-        return x.reshape(b, h // 2, 2, w // 2, 2, *rest).mean((2, 4))
-
-    mean = pooled(weight)
-    return pooled(flow * weight[..., None]) / (2 * mean[..., None] + 1e-6), mean
-
-
-def motion_energy(level: Any) -> Any:
-    """First weights of a pyramid level, from which it learns at once.
-
-    From random weights it would first learn to ignore the frames, since their difference is small
-    beside what they show. Here the first layer adds and subtracts the derivative of the frames
-    along 8 directions and their difference in time; the last but one is given the absolute values,
-    of which one exceeds the other by the direction of motion.
-
-    Args:
-        level: parameters of FlowRefinement, random.
-
-    Returns:
-        Parameters of the same shapes.
-
-    Source: Adelson and Bergen, "Spatiotemporal energy models for the perception of motion", 1985.
-    """
-    y, x = np.mgrid[-3:4, -3:4]
-    gauss = np.exp(-(x**2 + y**2) / 3)
-    gauss /= gauss.sum()
-    kernels = [0.3 * np.array(level[f"conv_{i}"]["kernel"]) for i in range(4)]
-    kernels[0] -= kernels[0].mean((0, 1))
-    for j in range(8):
-        slope = -2 / 3 * (x * np.cos(np.pi * j / 8) + y * np.sin(np.pi * j / 8)) * gauss
-        for i, (along, ahead) in enumerate(((1, 1), (-1, -1), (1, -1), (-1, 1))):
-            for frame, sign in ((slice(0, 3), -1), (slice(3, 6), 1)):
-                # Means of three colors; the difference in time is that of 2 frames.
-                kernel = (along * slope / 2 + 2 * sign * ahead * gauss) / 3
-                kernels[0][:, :, frame, 4 * j + i] += kernel[:, :, None]
-            kernels[3][:, :, 4 * j + i, 2 * j + i // 2] += gauss
-    for kernel in kernels[1:3]:
-        kernel[3, 3, :32, :32] += np.eye(32)
-    rest = {f"conv_{i}": {"bias": level[f"conv_{i}"]["bias"] * 0} for i in range(4)}
-    return level | {
-        k: v | {"kernel": jnp.asarray(kernels[i])} for i, (k, v) in enumerate(rest.items())
-    }
 
 
 class Trainer:
@@ -258,9 +148,7 @@ class Trainer:
 
     def initial(self) -> State:
         """Fresh weights."""
-        frame = jnp.zeros((1, 32, 32, 3))
-        params = self.model.init(jax.random.key(self.recipe.seed), frame, frame)["params"]
-        params = {name: motion_energy(level) for name, level in params.items()}
+        params = motion_spynet(self.recipe.seed)
         average = jax.tree.map(jnp.copy, params)
         return State(params, average, self.optimizer.init(params), jnp.zeros((), jnp.int32), 0.0)
 
@@ -281,14 +169,15 @@ class Trainer:
         key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
         draw, change = jax.random.split(key)
         batch = sample(clips, filled, draw, recipe.batch, recipe.crop)
-        ref, supp = augment(batch["ref"], batch["supp"], change)
+        pairs = photometric_changes(jnp.stack([batch["ref"], batch["supp"]], axis=1), change)
+        ref, supp = pairs[:, 0], pairs[:, 1]
         weight = recipe.hidden + (1 - recipe.hidden) * batch["visible"]
 
         def loss(params: Any) -> tuple[jax.Array, jax.Array]:
             flow, sown = self.model.apply({"params": params}, ref, supp, mutable=["intermediates"])
             flows = list(sown["intermediates"]["level"])
             errors = end_point_errors(flow, batch["flow"], batch["visible"])
-            return level_errors(flows, batch["flow"], weight, recipe.power), errors
+            return level_errors(flows[::-1], batch["flow"], weight, recipe.power), errors
 
         (value, errors), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
         updates, optimizer = self.optimizer.update(gradient, state.optimizer)

@@ -24,7 +24,7 @@ SAME_WEIGHTS = (
     *("dtype", "remat", "unroll", "drop_path"),
     *("use_mask", "gating", "threshold", "keep_share", "window_masks", "mask_start"),
 )
-BUILTIN = "builtin"  # value of train.spynet_weights
+BUILTIN, MOTION = "builtin", "motion"  # values of train.spynet_weights
 PATHS = (
     *("data.dir", "train.init_from", "train.spynet_weights", "train.edvr_weights"),
     *("eval.niqe_parameters", "eval.lpips_weights", "eval.dists_weights", "loss.vgg_weights"),
@@ -57,6 +57,8 @@ def defaults() -> ml_collections.ConfigDict:
     # Made of the targets while reading: "compressed(crf=(18, 35))", or any other degradation that
     # `parse_degradation` reads; "": the data set's own inputs.
     data.degradation = ""
+    data.photometric = False  # change brightness, contrast, color, sharpness and noise, for flow
+    data.flow = False  # read the true flow, for the term "epe" of the loss
     data.noise = ()  # range of Gaussian noise levels, on 0..255; (): no noise
     data.batch = 24  # samples per step, over all devices
     data.workers = 8  # data loading processes per host; 0: threads of the main process
@@ -102,7 +104,8 @@ def defaults() -> ml_collections.ConfigDict:
     train.accumulate = 1  # gradient accumulation: parts per batch
     train.init_from = ""  # initial weights: a run's folder, or a file
     # Initial weights of SpyNet, for networks that have one: "builtin", a file of official weights,
-    # or "" for zero flow. Ignored with init_from.
+    # the folder of a run of configs/spynet.py, "motion" for filters that respond to motion, from
+    # which it learns, or "" for zero flow. Ignored with init_from.
     train.spynet_weights = BUILTIN
     train.edvr_weights = ""  # likewise of EDVR's feature extractor in IconVSR; "": random
     train.prune = 0.0  # fraction of each kernel's initial values that becomes and stays zero

@@ -4,7 +4,8 @@ import contextlib
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -14,11 +15,12 @@ import ml_collections
 from jaxvsr.config import plain
 from jaxvsr.console import say
 from jaxvsr.errors import InputError
-from jaxvsr.evaluation import mask_areas, scoring
+from jaxvsr.evaluation import flow_errors, mask_areas, scoring
 from jaxvsr.evaluation.drawing import Panels, draw_masks
+from jaxvsr.evaluation.flow_errors import FlowReport
 from jaxvsr.evaluation.mask_areas import MaskReport
 from jaxvsr.evaluation.pictures import one_by_one, side_by_side
-from jaxvsr.evaluation.protocol import degradation_of, set_name, warn_of_other_degradation
+from jaxvsr.evaluation.protocol import EPE, degradation_of, set_name, warn_of_other_degradation
 from jaxvsr.evaluation.reports import Evaluation
 from jaxvsr.evaluation.restoring import Restorer, make_restorer
 from jaxvsr.files import replacing
@@ -94,14 +96,18 @@ def score_best(
     masks, film = draw_masks(model, source, protocol, variables)
     drawn = {kind: result.drawn[kind] for kind in REPORTED if kind in result.drawn}
     drawn |= {kind: {kind: picture} for kind, picture in masks.items()}
-    report = None
-    measurable = masks and source.has_flow and mask_areas.whole_clips(protocol)
-    if measurable and jax.process_index() == 0:  # which alone prints it
-        report = mask_areas.measure(model, source, protocol, variables)
+    reports: dict[str, MaskReport | FlowReport] = {}
+    measurable = source.has_flow and mask_areas.whole_clips(protocol)
+    if measurable and jax.process_index() == 0:  # which alone prints them
+        if masks:
+            reports["masks"] = mask_areas.measure(model, source, protocol, variables)
+        if protocol.best == EPE:
+            estimate, name = flow_errors.make_estimator(model), config.model.name
+            reports["flow"] = flow_errors.measure(estimate, source, protocol, variables, name)
     with contextlib.closing(Summaries(workdir, None)) as summaries:
         if describe:
             summaries.describe(step, config)
-        publish(result, drawn, config, step, workdir, summaries, report)
+        publish(result, drawn, config, step, workdir, summaries, reports)
     if film and jax.process_index() == 0:
         path = workdir / "images" / f"{set_name(protocol)}_masks_{step:08d}.mp4"
         try:
@@ -177,7 +183,7 @@ def publish(
     step: int,
     workdir: pathlib.Path,
     summaries: Summaries,
-    masks: MaskReport | None = None,
+    reports: Mapping[str, MaskReport | FlowReport] = MappingProxyType({}),
 ) -> None:
     """Prints scores, and writes them and the pictures into a run's folder and to TensorBoard.
 
@@ -187,16 +193,17 @@ def publish(
         config: of the run.
         step: of the checkpoint.
         workdir, summaries: of the run.
-        masks: of `mask_areas.measure`, if the network has masks and the clips have true flow.
+        reports: by name, where the clips have true flow: "masks" of `mask_areas.measure`, "flow" of
+            `flow_errors.measure`.
     """
     title = set_name(config.eval)
     if len(result.clips) <= 40:
         say(f"\n{result.table_of_clips()}")
     say(f"\n{result.table()}\n")
-    if masks is not None:
-        say(f"{masks.table()}\n")
+    for report in reports.values():
+        say(f"{report.table()}\n")
     log_scores(result, config, step, summaries)
-    tables = [result.table(), *([masks.table()] if masks else [])]
+    tables = [result.table(), *(report.table() for report in reports.values())]
     # A table in Markdown needs an empty line before it.
     texts = [table.replace("\n|", "\n\n|", 1) for table in tables]
     summaries.text(step, f"eval/{title}/scores", "\n\n".join(texts))
@@ -204,8 +211,8 @@ def publish(
         origin = {"checkpoint": f"step {step} of {workdir}", "config": plain(config)}
         path = result.save(workdir / "eval", f"{title}_{step:08d}", origin)
         say(f"scores: {path}.md, .csv, .json")
-        if masks is not None:
-            say(f"masks: {masks.save(path.with_name(path.name + '_masks'))}.md, .json")
+        for kind, report in reports.items():
+            say(f"{kind}: {report.save(path.with_name(f'{path.name}_{kind}'))}.md, .json")
     for kind, panels in drawn.items():
         say(f"picture, {kind}: {log_picture(panels, kind, config, step, summaries)}")
     say(f"curves: {sys.executable} -m tensorboard.main --logdir={workdir.parent}")

@@ -11,16 +11,17 @@ import ml_collections
 import numpy as np
 
 from jaxvsr import models
-from jaxvsr.config import BUILTIN, differences
+from jaxvsr.config import BUILTIN, MOTION, differences
 from jaxvsr.console import say
 from jaxvsr.data.degradations import parse_degradation
 from jaxvsr.data.opening import open_clips
 from jaxvsr.data.sources import ClipSource
 from jaxvsr.distributed.mesh import check_devices_per_frame
 from jaxvsr.errors import InputError
-from jaxvsr.evaluation import tiles
-from jaxvsr.evaluation.protocol import METRICS, scorers
+from jaxvsr.evaluation import mask_areas, tiles
+from jaxvsr.evaluation.protocol import EPE, METRICS, scorers
 from jaxvsr.evaluation.restoring import INPUTS
+from jaxvsr.models.spynet import LEVELS
 from jaxvsr.training.channels import check_prunable
 from jaxvsr.training.checkpoints import LEAST_KEPT
 from jaxvsr.training.losses import check_terms
@@ -29,6 +30,7 @@ from jaxvsr.training.state import initial_state
 from jaxvsr.training.tracing import trace_steps
 
 TRIED = 192  # height and width of frames on which metrics are tried, without a border
+FLOW_MULTIPLE = 2 ** (LEVELS - 1)  # of the inputs' height and width, for the levels of SpyNet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +72,7 @@ def preflight(config: ml_collections.ConfigDict, workdir: pathlib.Path, *, train
     eval_source = open_clips(config.eval.dataset, config.eval.split, config.data.dir)
     check_clips(config.eval, eval_source, model)
     if train:
+        check_true_flow(config.eval.best == EPE, config.eval.dataset, eval_source)
         check_disk(config, model, workdir)
     return Opened(model, eval_source, source)
 
@@ -148,12 +151,40 @@ def check_training_settings(config: ml_collections.ConfigDict) -> None:
     if noise and not (len(noise) == 2 and 0 <= noise[0] <= noise[1]):
         raise InputError(f"data.noise={noise} must be two levels, the lower one first, or ()")
     trace_steps(train.profile_steps)
+    check_flow(config)
     for field in ("spynet_weights", "edvr_weights"):
-        if train.init_from and train[field] not in ("", BUILTIN):
+        if train.init_from and train[field] not in ("", BUILTIN, MOTION):
             raise InputError(
                 f"train.init_from contains these weights: set it or train.{field}, not both"
             )
     check_compression(config)
+
+
+def check_flow(config: ml_collections.ConfigDict) -> None:
+    """Raises InputError for a training on the true flow that is impossible."""
+    data, crop = config.data, config.data.crop // config.model.get("scale", 1)
+    trained = bool(config.loss.terms.get("epe"))
+    if (trained or config.eval.best == EPE) and config.model.name != "spynet":
+        raise InputError("loss.terms.epe and eval.best='epe' need model.name='spynet'")
+    if config.eval.best == EPE and not mask_areas.whole_clips(config.eval):
+        raise InputError(
+            "eval.best='epe' needs whole clips as they are: leave eval.tile, eval.input, "
+            "eval.noise, eval.degradation, eval.gt_frames and eval.space at their defaults"
+        )
+    if not trained:
+        return
+    if not data.flow:
+        raise InputError("loss.terms.epe needs data.flow=True")
+    if tuple(data.intervals) != (1,) or data.frames < 2 or data.mirror or data.lq_frames:
+        raise InputError(
+            "loss.terms.epe needs neighboring frames: data.frames of at least 2, data.intervals="
+            "(1,), data.mirror=False and data.lq_frames=()"
+        )
+    if crop % FLOW_MULTIPLE:
+        raise InputError(
+            f"loss.terms.epe needs inputs of a multiple of {FLOW_MULTIPLE} pixels, not {crop}: "
+            "choose data.crop accordingly"
+        )
 
 
 def check_compression(config: ml_collections.ConfigDict) -> None:
@@ -187,7 +218,10 @@ def check_protocol(protocol: ml_collections.ConfigDict) -> None:
         raise InputError(f"eval.tile and eval.overlap: {error}") from error
     if len(protocol.multiple) != 3 or min(protocol.multiple) < 1:
         raise InputError(f"eval.multiple={protocol.multiple} must be three integers >= 1")
-    if "psnr" not in protocol.metrics or protocol.best not in protocol.metrics:
+    if "psnr" not in protocol.metrics or protocol.best not in (
+        *protocol.metrics,
+        EPE,
+    ):
         raise InputError(
             f"eval.metrics={protocol.metrics} must contain 'psnr' and eval.best={protocol.best!r}"
         )
@@ -229,7 +263,11 @@ def check_given_weights(
     if (workdir / "config.json").exists():
         return
     parts = {  # place in the parameters: name, value, values that are no file
-        "spynet": ("SpyNet", train.spynet_weights, {BUILTIN: "built-in", "": "zero flow"}),
+        "spynet": (
+            "SpyNet",
+            train.spynet_weights,
+            {BUILTIN: "built-in", MOTION: "filters of motion", "": "zero flow"},
+        ),
         "edvr": ("EDVR", train.edvr_weights, {"": "random"}),
     }
     for part, (title, path, others) in parts.items():
@@ -237,6 +275,7 @@ def check_given_weights(
             continue
         if not pathlib.Path(path).exists():
             also = ", or ".join(f"{value!r} ({meaning})" for value, meaning in others.items())
+            also += ", or the folder of a run with SpyNet" if part == "spynet" else ""
             raise InputError(
                 f"train.{part}_weights={path!r} must be a file of official weights, or {also}"
             )
@@ -296,6 +335,7 @@ def check_samples(data: ml_collections.ConfigDict, source: ClipSource, model: nn
                 f"clip {clip.name!r} of {data.dataset!r} is {clip.height}x{clip.width}, smaller "
                 f"than the crop of {data.crop}x{data.crop}: lower data.crop"
             )
+    check_true_flow(data.flow, data.dataset, source)
     longest = max(clip.length for clip in source.clips)
     if longest < data.frames * max(data.intervals):
         apart = f", {max(data.intervals)} apart" if max(data.intervals) > 1 else ""
@@ -361,6 +401,12 @@ def check_scores(protocol: ml_collections.ConfigDict, height: int, width: int) -
                 f"eval.metrics: {name} must return scores of the shape {expected} for two frames; "
                 f"got {shape}"
             )
+
+
+def check_true_flow(needed: bool, dataset: str, source: ClipSource) -> None:
+    """Raises InputError for clips without the true flow that is needed."""
+    if needed and not source.has_flow:
+        raise InputError(f"the data set {dataset!r} has no true flow: use one of dead_leaves")
 
 
 def check_scale(dataset: str, source: ClipSource, scale: int) -> None:

@@ -10,8 +10,9 @@ import ml_collections
 
 from jaxvsr import evaluate
 from jaxvsr.console import say
-from jaxvsr.evaluation import scoring
+from jaxvsr.evaluation import flow_errors, scoring
 from jaxvsr.evaluation.protocol import (
+    EPE,
     best_score,
     degradation_of,
     set_name,
@@ -69,6 +70,8 @@ class _Scorer:
     def __init__(self, config: ml_collections.ConfigDict, opened: Opened, restore: Restorer):
         self.last: evaluate.Scored | None = None
         self._config, self._opened, self._restore = config, opened, restore
+        flow = config.eval.best == EPE
+        self._estimate = flow_errors.make_estimator(opened.model) if flow else None
 
     def __call__(
         self, variables: Any, step: int, summaries: Summaries, stop: Callable[[], bool]
@@ -88,6 +91,11 @@ class _Scorer:
                 evaluate.log_picture(result.drawn[kind], kind, self._config, step, summaries)
         name = self._config.model.name
         means = {metric: result.mean(name, metric) for metric in result.scores[name]}
+        if self._estimate:
+            protocol, source = self._config.eval, self._opened.eval_source
+            report = flow_errors.measure(self._estimate, source, protocol, variables, name)
+            summaries.scalars(step, {f"eval/{set_name(protocol)}/epe": report.mean})
+            means[EPE] = report.mean
         texts = [f"{metric} {mean:.4f}" for metric, mean in means.items()]
         say(f"step {step} on {set_name(self._config.eval)}: {', '.join(texts)}")
         return best_score(self._config.eval, means)

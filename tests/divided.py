@@ -41,6 +41,7 @@ MODELS = {
     "rvrt": CLIPS | {"num_blocks": (1, 1, 1), "deform_groups": 2},
     "rvrt_light": CLIPS | {"num_blocks": (1, 1, 1)},
     "sort": {},
+    "spynet": {},
     "swat": {},
     "swrn": {},
     "vrt": {

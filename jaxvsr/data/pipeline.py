@@ -116,6 +116,7 @@ class SampleReader:
         mirror: whether the reversed sample is appended to it.
         chosen: for "lq" and "gt", the indices of the sample's frames that are kept; (): all.
         degradation: by which lq is made; None: that of the data set.
+        flow: whether the true flow is read, too.
     """
 
     source: ClipSource
@@ -123,9 +124,16 @@ class SampleReader:
     mirror: bool
     chosen: Mapping[str, Sequence[int]]
     degradation: Degradation | None = None
+    flow: bool = False
 
     def __call__(self, sample: Sample) -> dict:
-        """Reads a sample: "lq" (t, h, w, 3) uint8, "gt" (t, H, W, 3) uint8, "key" str."""
+        """Reads a sample: "lq" (t, h, w, 3) uint8, "gt" (t, H, W, 3) uint8, "key" str.
+
+        With `flow` also "flow_forward" and "flow_backward" (t, h, w, 2) float32, from each frame to
+        the one before and after it in the sample, in input pixels, and "visible_forward" and
+        "visible_backward" (t, h, w) uint8. The first forward and the last backward flow lead out of
+        the sample.
+        """
         size = self.crop // self.source.scale
         window = self.source.read(sample.clip, sample.frames, sample.top, sample.left, (size, size))
         if self.degradation:
@@ -137,6 +145,22 @@ class SampleReader:
             x = transforms.augment(x, sample.hflip, sample.vflip, sample.transpose)
             x = transforms.contiguous(x)
             out[key] = transforms.mirror(x) if self.mirror else x
+        return out | (self._flows(sample) if self.flow else {})
+
+    def _flows(self, sample: Sample) -> dict[str, np.ndarray]:
+        size = self.crop // self.source.scale
+        window = self.source.read_flow(
+            sample.clip, sample.frames, sample.top, sample.left, (size, size)
+        )
+        turns = sample.hflip, sample.vflip, sample.transpose
+        reverse = sample.frames.step < 0
+        out = {}
+        for way, back in (("forward", "backward"), ("backward", "forward")):
+            source = back if reverse else way
+            flow = transforms.augment_flow(window[f"flow_{source}"], *turns)
+            visible = transforms.augment(window[f"visible_{source}"][..., None], *turns)
+            out[f"flow_{way}"] = np.ascontiguousarray(flow)
+            out[f"visible_{way}"] = np.ascontiguousarray(visible[..., 0])
         return out
 
 
@@ -156,14 +180,15 @@ def training_batches(
 
     Args:
         data: `frames`, `crop`, `intervals`, `reverse`, `mirror`, `lq_frames`, `gt_frames`,
-            `degradation`, `batch` (of all hosts together) and `workers`.
+            `degradation`, `flow`, `batch` (of all hosts together) and `workers`.
         source: of the clips, checked by `preflight.check_samples`.
         seed: of the order and of all draws.
         position: number of samples drawn before, by all hosts together.
         process_index, process_count: of this host; each host gets an equal part of every batch.
 
     Yields:
-        {"lq" (b, t, h, w, 3) uint8, "gt" (b, t, H, W, 3) uint8, "key" (b,) str}.
+        {"lq" (b, t, h, w, 3) uint8, "gt" (b, t, H, W, 3) uint8, "key" (b,) str}, and what
+        `SampleReader` reads with `data.flow`.
     """
     degrading = data.degradation
     degradation = parse_degradation(degrading, source.scale) if degrading else None
@@ -173,7 +198,8 @@ def training_batches(
     samples = grain.MapDataset.range(len(sampler)).seed(seed).shuffle().repeat().random_map(sampler)
     own = samples[position + process_index :: process_count]
     chosen = {name: tuple(data.get(f"{name}_frames", ())) for name in ("lq", "gt")}
-    read = SampleReader(source, data.crop, data.mirror, chosen, degradation)
+    flow = bool(data.get("flow"))
+    read = SampleReader(source, data.crop, data.mirror, chosen, degradation, flow)
     # For Grain the endless data set has a length, which it would round up beyond the largest int.
     batches = own.map(read).batch(data.batch // process_count, drop_remainder=True)
     # Whole batches are prefetched: more than a few would fill the memory.

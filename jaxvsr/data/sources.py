@@ -63,8 +63,15 @@ class ClipSource(Protocol):
     ) -> dict[str, UInt8[np.ndarray, "t _ _ 3"]]:
         """Reads a window of frames of a clip, as `TFDSClips.read`."""
 
-    def read_flow(self, clip: int) -> dict[str, np.ndarray]:
-        """Reads the true flow of a whole clip, as `TFDSClips.read_flow`."""
+    def read_flow(
+        self,
+        clip: int,
+        frames: Sequence[int] | None = None,
+        top: int = 0,
+        left: int = 0,
+        size: tuple[int, int] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Reads the true flow of a window of frames of a clip, as `TFDSClips.read_flow`."""
 
 
 class TFDSClips:
@@ -209,69 +216,100 @@ class TFDSClips:
             IndexError: a frame or the window is outside of the clip.
             InputError: a file of the data set is damaged.
         """
-        known, side = self.clips[clip], self._side // self.scale
-        low = known.height // self.scale, known.width // self.scale
-        height, width = check_window(known, self.scale, frames, top, left, size)
+        numbers, chosen, (height, width) = self._tiles(clip, frames, top, left, size)
+        side = self._side // self.scale
         scales = {"gt": self.scale} | ({} if self.degradation == "none" else {"lq": 1})
-        rows = np.arange(top // side, tile_codec.count_tiles(top + height, side))
-        columns = np.arange(left // side, tile_codec.count_tiles(left + width, side))
-        groups, within = np.divmod(frames, self._group)
-        groups, place = np.unique(groups, return_inverse=True)
-        down, across = tile_codec.count_tiles(low[0], side), tile_codec.count_tiles(low[1], side)
-        numbers = (groups[:, None, None] * down + rows[:, None]) * across + columns
-        shape = len(groups) * self._group, len(rows) * side
+        shape = len(numbers) * self._group, numbers.shape[1] * side
         canvas = {
             name: np.empty((3, shape[0], shape[1] * scale, width * scale), np.uint8)
             for name, scale in scales.items()
         }
         # One by one, so that a record is still in the processor's cache when it is copied.
         with self._whole():
-            for (i, j, k), number in np.ndenumerate(self._first[clip] + numbers):
-                data = self._records[self._parts[clip]][int(number)]
-                record = tf_example_pb2.Example.FromString(data).features.feature
+            for (i, j, k), number in np.ndenumerate(numbers):
+                record = self._record(clip, int(number))
                 for name, scale in scales.items():
                     corner = j * side * scale, (k * side - left % side) * scale
                     _put(canvas[name], record, name, i * self._group, *corner)
-        chosen = place * self._group + within
-        if (np.diff(chosen) == 1).all():
-            chosen = slice(chosen[0], chosen[-1] + 1)  # a view, not a copy
         out = {}
         for name, scale in scales.items():
             rest = side * scale, top % side * scale, height * scale
             out[name] = tile_codec.decode(canvas[name], *rest)[chosen]
         return {"lq": out["gt"], **out}
 
-    def read_flow(self, clip: int) -> dict[str, np.ndarray]:
-        """Reads the true flow of a whole clip; only if `has_flow`.
+    def read_flow(
+        self,
+        clip: int,
+        frames: Sequence[int] | None = None,
+        top: int = 0,
+        left: int = 0,
+        size: tuple[int, int] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Reads the true flow of a window of frames of a clip; only if `has_flow`.
 
         Args:
-            clip: index into `clips`.
+            clip, top, left, size: as in `read`.
+            frames: frame indices; None: all.
 
         Returns:
             "flow_forward", "flow_backward" (t, h, w, 2) float32 and "visible_forward",
-            "visible_backward" (t, h, w) uint8, as `records.features` describes them.
+            "visible_backward" (t, h, w) uint8, as `records.features` describes them: to the
+            previous and the next frame of the clip.
+
+        Raises:
+            IndexError, InputError: as `read`.
+        """
+        frames = range(self.clips[clip].length) if frames is None else frames
+        numbers, chosen, (height, width) = self._tiles(clip, frames, top, left, size)
+        side = self._side // self.scale
+        tile_shape = self._group, side, side
+        shape = [count * length for count, length in zip(numbers.shape, tile_shape, strict=True)]
+        canvas = {name: np.empty((*shape, 2), np.float32) for name in FLOWS}
+        canvas |= {name: np.empty(shape, np.uint8) for name in VISIBLE}
+        with self._whole():
+            for place, number in np.ndenumerate(numbers):
+                record = self._record(clip, int(number))
+                for name, array in canvas.items():
+                    (data,) = record[f"{name}/value"].bytes_list.value
+                    sides = record[f"{name}/shape"].int64_list.value
+                    corner = [i * length for i, length in zip(place, tile_shape, strict=True)]
+                    window = tuple(
+                        slice(first, first + length)
+                        for first, length in zip(corner, sides[:3], strict=True)
+                    )
+                    array[window] = np.frombuffer(data, array.dtype).reshape(sides)
+        y, x = top % side, left % side
+        return {
+            name: array[chosen][:, y : y + height, x : x + width] for name, array in canvas.items()
+        }
+
+    def _tiles(
+        self, clip: int, frames: Sequence[int], top: int, left: int, size: tuple[int, int] | None
+    ) -> tuple[np.ndarray, np.ndarray | slice, tuple[int, int]]:
+        """Finds the tiles that a window touches, given as for `read`.
+
+        Returns:
+            The indices of the tiles among the clip's records, by group of frames, row and column;
+            the indices of the frames in these groups; and (h, w) of the window.
         """
         known, side = self.clips[clip], self._side // self.scale
-        height, width = known.height // self.scale, known.width // self.scale
-        shape = known.length, height, width
-        counts = [
-            tile_codec.count_tiles(length, tile)
-            for length, tile in zip(shape, (self._group, side, side), strict=True)
-        ]
-        out = {name: np.empty((*shape, 2), np.float32) for name in FLOWS}
-        out |= {name: np.empty(shape, np.uint8) for name in VISIBLE}
-        for number, place in enumerate(np.ndindex(*counts)):
-            data = self._records[self._parts[clip]][int(self._first[clip] + number)]
-            record = tf_example_pb2.Example.FromString(data).features.feature
-            window = tuple(
-                slice(i * length, (i + 1) * length)
-                for i, length in zip(place, (self._group, side, side), strict=True)
-            )
-            for name, array in out.items():
-                (tile,) = record[f"{name}/value"].bytes_list.value
-                sides = record[f"{name}/shape"].int64_list.value
-                array[window] = np.frombuffer(tile, array.dtype).reshape(sides)
-        return out
+        low = known.height // self.scale, known.width // self.scale
+        height, width = check_window(known, self.scale, frames, top, left, size)
+        rows = np.arange(top // side, tile_codec.count_tiles(top + height, side))
+        columns = np.arange(left // side, tile_codec.count_tiles(left + width, side))
+        groups, within = np.divmod(frames, self._group)
+        groups, place = np.unique(groups, return_inverse=True)
+        down, across = tile_codec.count_tiles(low[0], side), tile_codec.count_tiles(low[1], side)
+        numbers = (groups[:, None, None] * down + rows[:, None]) * across + columns
+        chosen = place * self._group + within
+        if (np.diff(chosen) == 1).all():
+            return numbers, slice(chosen[0], chosen[-1] + 1), (height, width)  # views, not copies
+        return numbers, chosen, (height, width)
+
+    def _record(self, clip: int, number: int) -> Mapping:
+        """Reads the features of a record of a clip, by its index among the clip's records."""
+        data = self._records[self._parts[clip]][self._first[clip] + number]
+        return tf_example_pb2.Example.FromString(data).features.feature
 
 
 def check_window(

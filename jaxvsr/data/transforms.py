@@ -1,7 +1,7 @@
 """Augmentations of a sample's frames, equal for all of them: flips, transpose, mirror."""
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float32, Shaped
 
 
 def augment(
@@ -16,6 +16,15 @@ def augment(
     if vflip:
         frames = frames[:, ::-1]
     return frames.swapaxes(1, 2) if transpose else frames
+
+
+def augment_flow(
+    flow: Float32[np.ndarray, "t h w 2"], hflip: bool, vflip: bool, transpose: bool
+) -> Float32[np.ndarray, "t _ _ 2"]:
+    """Augments the flow (dx, dy) between frames as `augment` does the frames."""
+    signs = np.array([-1 if hflip else 1, -1 if vflip else 1], np.float32)
+    flow = augment(flow * signs, hflip, vflip, transpose)
+    return flow[..., ::-1] if transpose else flow
 
 
 def mirror(frames: Shaped[np.ndarray, "t h w c"]) -> Shaped[np.ndarray, "2*t h w c"]:

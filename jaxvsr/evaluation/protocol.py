@@ -101,6 +101,8 @@ def _of_motion(score: Scorer) -> Callable[[ml_collections.ConfigDict], Scorer]:
     return make
 
 
+# Value of `eval.best` beside the metrics: the end-point error of a flow, of `flow_errors.measure`.
+EPE = "epe"
 METRICS: dict[str, Metric] = {
     "psnr": Metric("PSNR (dB)", _psnr),
     "ssim": Metric("SSIM", _ssim),
@@ -169,5 +171,5 @@ def scorers(protocol: ml_collections.ConfigDict) -> dict[str, Scorer]:
 
 def best_score(protocol: ml_collections.ConfigDict, means: Mapping[str, float]) -> float:
     """Returns the mean of the metric `eval.best`, negated where lower is better."""
-    mean = means[protocol.best]
-    return -mean if METRICS[protocol.best].lower else mean
+    lower = protocol.best == EPE or METRICS[protocol.best].lower
+    return -means[protocol.best] if lower else means[protocol.best]

@@ -27,6 +27,7 @@ from jaxvsr.models.mobile.vsr import VSR
 from jaxvsr.models.psrt import PSRT
 from jaxvsr.models.rvrt import RVRT
 from jaxvsr.models.rvrt_light import RVRTLight
+from jaxvsr.models.spynet import ClipSpyNet
 from jaxvsr.models.vrt import VRT
 
 MODELS: dict[str, type[nn.Module]] = {
@@ -44,6 +45,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "rvrt": RVRT,
     "rvrt_light": RVRTLight,
     "sort": SORT,
+    "spynet": ClipSpyNet,
     "swat": SWAT,
     "swrn": SWRN,
     "vrt": VRT,

@@ -3,6 +3,8 @@
 Source: Ranjan and Black, "Optical Flow Estimation using a Spatial Pyramid Network", CVPR 2017.
 """
 
+from typing import Any, ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,8 @@ from jaxvsr.distributed import spatial_sharding
 from jaxvsr.layers.blocks import Conv, torch_uniform
 from jaxvsr.layers.upsample import resize
 from jaxvsr.layers.warp import flow_warp
+from jaxvsr.models.bicubic import Bicubic
+from jaxvsr.models.inputs import AnyArray, check_lq
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet
 STD = (0.229, 0.224, 0.225)
@@ -103,6 +107,47 @@ class SpyNet(nn.Module):
         return flows
 
 
+class ClipSpyNet(nn.Module):
+    """SpyNet by itself, as a network for clips: for its training and for its errors.
+
+    Its output is each frame as SpyNet predicts it: the previous frame (for the first one, the next)
+    warped along the flow, and upsampled. The collection "aux" receives "flows_forward" and
+    "flows_backward" (b, t-1, h, w, 2), as `clip_flows` returns them, and "flow_levels", as
+    `clip_pyramid` does.
+
+    Attributes:
+        scale: upsampling factor, that of the data set.
+    """
+
+    scale: int = 4
+
+    dtype: ClassVar[Any] = jnp.float32
+    lookahead: ClassVar[int | None] = 1
+    min_frames: ClassVar[int] = 2
+
+    @nn.compact
+    def __call__(
+        self, lq: Float[AnyArray, "b t h w 3"], train: bool = False
+    ) -> Float32[Array, "b t {self.scale}*h {self.scale}*w 3"]:
+        """Predicts frames (b, t, h, w, 3) in [0, 1] as (b, t, scale*h, scale*w, 3)."""
+        lq = check_lq(lq)
+        levels = clip_pyramid(SpyNet(name="spynet"), lq, LEVELS)
+        forward, backward = levels[0][:, 0], levels[0][:, 1]
+        if not self.is_initializing():
+            self.sow("aux", "flows_forward", forward)
+            self.sow("aux", "flows_backward", backward)
+            for level in levels:
+                self.sow("aux", "flow_levels", level)
+        neighbors = jnp.concatenate([lq[:, 1:2], lq[:, :-1]], axis=1)
+        flows = jnp.concatenate([backward[:, :1], forward], axis=1)
+        flat = flow_warp(
+            neighbors.reshape(-1, *lq.shape[2:]),
+            flows.reshape(-1, *flows.shape[2:]),
+            padding="border",
+        )
+        return Bicubic(self.scale)(flat.reshape(lq.shape))
+
+
 def clip_flows(
     spynet: SpyNet, lq: Float[Array, "b t h w 3"]
 ) -> tuple[Float32[Array, "b t-1 h w 2"], Float32[Array, "b t-1 h w 2"]]:
@@ -116,12 +161,28 @@ def clip_flows(
         flows_forward, current to previous, and flows_backward, current to next, each
         (b, t-1, h, w, 2).
     """
+    flows = clip_pyramid(spynet, lq, 1)[0]
+    return flows[:, 0], flows[:, 1]
+
+
+def clip_pyramid(
+    spynet: SpyNet, lq: Float[Array, "b t h w 3"], scales: int
+) -> list[Float32[Array, "b 2 t-1 _ _ 2"]]:
+    """Estimates the flows of `clip_flows` at several scales.
+
+    Args:
+        spynet, lq: as in `clip_flows`.
+        scales: as in `SpyNet.pyramid`.
+
+    Returns:
+        (b, 2, t-1, h // 2**i, w // 2**i, 2) for each scale i, forward and backward.
+    """
     b, t, h, w, _ = lq.shape
     early, late = lq[:, :-1], lq[:, 1:]
     ref, supp = jnp.concatenate([late, early], axis=1), jnp.concatenate([early, late], axis=1)
     merged = (2 * b * (t - 1), h, w, 3)
-    flows = spynet(ref.reshape(merged), supp.reshape(merged)).reshape(b, 2, t - 1, h, w, 2)
-    return flows[:, 0], flows[:, 1]
+    flows = spynet.pyramid(ref.reshape(merged), supp.reshape(merged), scales)
+    return [flow.reshape(b, 2, t - 1, *flow.shape[1:]) for flow in flows]
 
 
 def validate_size(height: int, width: int) -> None:

@@ -179,7 +179,7 @@ def training(
     ema = config.optim.ema
     init = functools.partial(initial_state, model, optimizer, config.train.seed, bool(ema))
     batch = batch_shapes(config.data, model.scale, size, split_batch(mesh))
-    loss = make_loss(model, config.loss, config.data.noise)
+    loss = make_loss(model, config.loss, config.data.noise, config.data.photometric)
     step = make_step(loss, optimizer, config.train.accumulate, ema)
     state = placed(jax.eval_shape(init), mesh)
     return jax.jit(step, donate_argnums=0).trace(state, batch)

@@ -17,7 +17,7 @@ import ml_collections
 import optax
 
 from jaxvsr import flops, models
-from jaxvsr.config import BUILTIN, save_config, saved_fields
+from jaxvsr.config import BUILTIN, MOTION, load_config, save_config, saved_fields
 from jaxvsr.console import say
 from jaxvsr.data import pipeline
 from jaxvsr.data.sources import ClipSource
@@ -35,7 +35,7 @@ from jaxvsr.training.summaries import Summaries
 from jaxvsr.training.telemetry import Progress
 from jaxvsr.weights import edvr_from_torch, from_file, spynet_from_torch
 from jaxvsr.weights.files import read
-from jaxvsr.weights.spynet import builtin_spynet
+from jaxvsr.weights.spynet import builtin_spynet, motion_spynet
 
 # Scores variables at a step and logs the scores. Returns the score by `eval.best`, of which higher
 # is better, or None if its last argument, a function, returned True, which means to stop.
@@ -85,7 +85,7 @@ def training_loop(
     done = int(state.step)
     if jax.process_index() == 0:
         save_config(config, workdir)
-    loss = make_loss(model, config.loss, config.data.noise)
+    loss = make_loss(model, config.loss, config.data.noise, config.data.photometric)
     optimizer = keep_compressed(optimizer, config.train.prune, config.train.clusters)
     step = make_step(loss, optimizer, config.train.accumulate, config.optim.ema)
     step = jax.jit(step, donate_argnums=0)
@@ -206,7 +206,7 @@ def _given_variables(config: ml_collections.ConfigDict, model: nn.Module, params
     """
     if config.train.init_from:
         return _whole_network(config, model)
-    parts = _given_spynet(config.train.spynet_weights) if "spynet" in params else {}
+    parts = _given_spynet(config) if "spynet" in params else {}
     if path := config.train.edvr_weights:
         say(f"EDVR starts from {path}")
         try:
@@ -216,18 +216,32 @@ def _given_variables(config: ml_collections.ConfigDict, model: nn.Module, params
     return {"params": parts} if parts else {}
 
 
-def _given_spynet(path: str) -> dict:
+def _given_spynet(config: ml_collections.ConfigDict) -> dict:
     """Reads SpyNet's initial weights: {"spynet": parameters}, or {} for zero flow."""
+    path = config.train.spynet_weights
     if not path:
         say("SpyNet has no initial weights and estimates zero flow: see train.spynet_weights")
         return {}
     say(f"SpyNet starts from {'built-in weights' if path == BUILTIN else path}")
-    if path == BUILTIN:
-        return {"spynet": builtin_spynet()}
     try:
-        return {"spynet": spynet_from_torch(read(path, say=say))}
+        return {"spynet": _spynet(path, config.train.seed)}
     except InputError as error:
         raise InputError(f"train.spynet_weights: {error}") from error
+
+
+def _spynet(path: str, seed: int) -> Any:
+    """Reads or makes the parameters of SpyNet that `train.spynet_weights` names."""
+    if path == BUILTIN:
+        return builtin_spynet()
+    if path == MOTION:
+        return motion_spynet(seed)
+    if not pathlib.Path(path).is_dir():
+        return spynet_from_torch(read(path, say=say))
+    run = load_config(path)
+    _, variables, _ = load_best(run, models.create(**run.model), pathlib.Path(path))
+    if "spynet" not in variables["params"]:
+        raise InputError(f"the network in {path} has no SpyNet: name a run of configs/spynet.py")
+    return variables["params"]["spynet"]
 
 
 def _whole_network(config: ml_collections.ConfigDict, model: nn.Module) -> dict:

@@ -15,6 +15,7 @@ from jaxvsr.data.degradations import device
 from jaxvsr.layers.sown import cost_of_still_tokens, keep_ratio
 from jaxvsr.models import network_input
 from jaxvsr.training import losses
+from jaxvsr.training.photometric import photometric_changes
 from jaxvsr.training.state import TrainState, Weights, all_finite, floats, variables
 
 LEAST_ERROR = 1e-10  # mean square error of the highest PSNR, 100 dB
@@ -23,7 +24,10 @@ Metrics = dict[str, jax.Array]
 
 
 def make_loss(
-    model: nn.Module, loss: ml_collections.ConfigDict, noise: Sequence[float] = ()
+    model: nn.Module,
+    loss: ml_collections.ConfigDict,
+    noise: Sequence[float] = (),
+    photometric: bool = False,
 ) -> Callable:
     """Makes the loss function of a model.
 
@@ -32,9 +36,11 @@ def make_loss(
         loss: the section of a config.
         noise: range of levels, on 0..255, of Gaussian noise added to lq, drawn uniformly per
             sample; (): no noise.
+        photometric: whether brightness, contrast, color and sharpness of lq are changed.
 
     Returns:
-        A function of params, batch_stats, batch ("lq", "gt" uint8) and rng. It returns the loss ()
+        A function of params, batch_stats, batch ("lq", "gt" uint8, and what else a term of the loss
+        needs) and rng. It returns the loss ()
         and, as auxiliary output, the new batch_stats and the metrics: "pixel_loss" is the weighted
         sum of `loss.terms`, each of which is a metric, too, not weighted.
     """
@@ -47,6 +53,9 @@ def make_loss(
             level = jax.random.uniform(level_rng, (len(lq), 1), minval=low, maxval=high)
             level = jnp.broadcast_to(level, lq.shape[:2])
             lq = device.with_noise_map(device.add_noise(lq, level, noise_rng), level)
+        if photometric:
+            rng, photometric_rng = jax.random.split(rng)
+            lq = photometric_changes(lq, photometric_rng)
         rngs = dict(zip(("gumbel", "droppath"), jax.random.split(rng), strict=True))
         mutable = ["aux", "batch_stats"]
         seen = network_input(model, lq)
@@ -120,7 +129,8 @@ def step_flops(config: ml_collections.ConfigDict, model: nn.Module, state: Train
     """Counts the FLOPs of a step, without the recomputation of `remat`."""
     if hasattr(model, "remat"):
         model = model.clone(remat=False)
-    loss, weights = make_loss(model, config.loss, config.data.noise), state.weights
+    loss = make_loss(model, config.loss, config.data.noise, config.data.photometric)
+    weights = state.weights
     batch = batch_shapes(config.data, model.scale)
     gradient = jax.grad(loss, has_aux=True)
     return flops.count(gradient, weights.params, weights.batch_stats, batch, state.rng)
@@ -141,11 +151,18 @@ def batch_shapes(
         sharding: of the arrays.
 
     Returns:
-        "lq" (b, t, h, w, 3) and "gt" (b, t', scale*h, scale*w, 3), uint8.
+        "lq" (b, t, h, w, 3) and "gt" (b, t', scale*h, scale*w, 3), uint8; with `data.flow` the
+        flows and masks of `pipeline.SampleReader`.
     """
     height, width = size or (data.crop // scale, data.crop // scale)
     whole = data.frames * (2 if data.mirror else 1)
-    return {
+    clip = data.batch, whole, height, width
+    flows = {
+        f"{name}_{way}": jax.ShapeDtypeStruct((*clip, *rest), dtype, sharding=sharding)
+        for name, rest, dtype in (("flow", (2,), np.float32), ("visible", (), np.uint8))
+        for way in ("forward", "backward")
+    }
+    return (flows if data.flow else {}) | {
         key: jax.ShapeDtypeStruct(
             (data.batch, frames, factor * height, factor * width, 3), np.uint8, sharding=sharding
         )

@@ -31,21 +31,6 @@ def test_flows_turn_with_their_frames():
     np.testing.assert_allclose(warped[inside], drawn["ref"][inside], atol=1e-5)
 
 
-def test_the_multi_scale_error_of_the_true_flow_is_least():
-    flow = jax.random.normal(jax.random.key(0), (2, 32, 32, 2))
-    weight = jnp.ones((2, 32, 32))
-    sizes = (1, 2, 4, 8, 16, 32)
-
-    def error(scale):
-        levels = [
-            scale * size / 32 * jax.image.resize(flow, (2, size, size, 2), "linear")
-            for size in sizes
-        ]
-        return train_spynet.level_errors(levels, flow, weight, 1.0)
-
-    assert error(1.0) < error(0.5) < error(0.0)
-
-
 def test_a_training_of_a_preset_writes_what_loads(tmp_path, monkeypatch):
     pytest.importorskip("av")
     for name, value in {"RENDERED": {64: 1.0}, "SIZE": 64, "FRAMES": 3}.items():

@@ -28,6 +28,45 @@ class Numbered:
         return {"gt": gt, "lq": gt[:, ::4, ::4]}
 
 
+class Moving:
+    """A clip of noise that moves by (2, 1) pixels, later by (-1, 3), with its flow."""
+
+    scale = 1
+    clips = (Clip("a", 5, 40, 40),)
+    places = np.cumsum([(4, 0), (2, 1), (2, 1), (-1, 3), (-1, 3)], axis=0)
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+
+    def read(self, clip, frames, top, left, size):
+        lq = [self.noise[16 - y :, 16 - x :][:40, :40] for x, y in self.places[list(frames)]]
+        lq = np.stack(lq)[:, top : top + size[0], left : left + size[1]]
+        return {"gt": lq, "lq": lq}
+
+    def read_flow(self, clip, frames, top, left, size):
+        out = {}
+        for way, step in (("forward", -1), ("backward", 1)):
+            ends = np.clip(np.array(frames) + step, 0, 4)
+            flow = (self.places[ends] - self.places[list(frames)]).astype(np.float32)
+            out[f"flow_{way}"] = np.tile(flow[:, None, None], (1, *size, 1))
+            out[f"visible_{way}"] = np.full((len(frames), *size), 1 + ends[:, None, None], np.uint8)
+        return out
+
+
+@pytest.mark.parametrize("turns", list(itertools.product((False, True), repeat=3)))
+@pytest.mark.parametrize("frames", [range(1, 5), range(4, 0, -1)])
+def test_flows_turn_with_their_frames(frames, turns):
+    """Flipped, transposed and reversed, they still lead from each frame to its neighbors."""
+    read = pipeline.SampleReader(Moving(), 24, False, {"gt": (), "lq": ()}, flow=True)
+    sample = read(pipeline.Sample(0, frames, 3, 5, *turns))
+    inner = np.mgrid[4:20, 4:20]
+    for way, step in (("forward", -1), ("backward", 1)):
+        for t in range(max(0, -step), min(4, 4 - step)):
+            dx, dy = sample[f"flow_{way}"][t][0, 0].astype(int)
+            y, x = inner + np.array([dy, dx])[:, None, None]
+            assert (dx, dy) != (0, 0)
+            np.testing.assert_array_equal(sample["lq"][t + step][y, x], sample["lq"][t][*inner])
+            assert (sample[f"visible_{way}"][t] == 1 + frames[t + step]).all()
+
+
 def settings(**changes):
     fields = {
         "dataset": "numbered",

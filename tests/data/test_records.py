@@ -157,6 +157,12 @@ def test_the_flow_of_a_clip_is_read_whole(tmp_path):
         for name, array in flow.items():
             assert array.dtype == frames[0][name].dtype
             np.testing.assert_array_equal(array, [frame[name] for frame in frames])
+    part = source.read_flow(0, [5, 1, 2], 6, 15, (13, 18))
+    for name, array in part.items():
+        expected = np.stack([clips["a"][t][name][6:19, 15:33] for t in (5, 1, 2)])
+        np.testing.assert_array_equal(array, expected)
+    with pytest.raises(IndexError, match="clip a has 6 frames of 20x35"):
+        source.read_flow(0, [6])
 
 
 def test_a_split_too_large_for_memory_keeps_its_order(tmp_path, monkeypatch):

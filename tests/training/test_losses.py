@@ -43,6 +43,67 @@ def values(seen, loss):
     return compute(seen.sr, seen.gt)
 
 
+def levels_of(flow):
+    """A pyramid of three levels of a flow (..., 8, 8, 2), by means."""
+    *batch, _, _, _ = flow.shape
+    return [
+        flow.reshape(*batch, 8 // n, n, 8 // n, n, 2).mean((-4, -2)) / np.float32(n)
+        for n in (1, 2, 4)
+    ]
+
+
+def test_the_multi_scale_end_point_error_is_least_for_the_true_flow():
+    flow = np.random.default_rng(0).normal(size=(2, 8, 8, 2)).astype(np.float32)
+    errors = [
+        losses.flow.level_errors(levels_of(scale * flow), flow, np.ones((2, 8, 8)), 1.0)
+        for scale in (1.0, 0.5, 0.0)
+    ]
+    assert errors[0] == pytest.approx(3 * 0.01, rel=1e-3)  # of three levels, smoothed near zero
+    assert errors[0] < errors[1] < errors[2]
+
+
+def test_the_end_point_error_compares_flows_with_the_neighbors_in_the_sample(loss):
+    """The first forward and the last backward flow lead out of it; hidden pixels count less."""
+    rng = np.random.default_rng(0)
+    batch = {f"flow_{way}": rng.normal(size=(1, 3, 8, 8, 2)) for way in ("forward", "backward")}
+    batch |= {f"visible_{way}": np.ones((1, 3, 8, 8)) for way in ("forward", "backward")}
+    flow = np.stack([batch["flow_forward"][:, 1:], batch["flow_backward"][:, :-1]], 1)
+    wrong = flow.copy()
+    wrong[..., :4, :, :] += 3.0
+    loss.terms = {"epe": 1.0}
+
+    def error(flow, **changes):
+        sown = {"flow_levels": tuple(map(jnp.float32, levels_of(flow)))}
+        seen = losses.Seen(jnp.zeros(1), jnp.zeros(1), batch | changes, sown)
+        return float(losses.values(seen, loss)["epe"])
+
+    hidden = {"visible_forward": np.ones((1, 3, 8, 8))}
+    hidden["visible_forward"][..., :4, :] = 0
+    hidden["visible_backward"] = hidden["visible_forward"]
+    assert error(flow) < error(wrong, **hidden) < error(wrong)
+    for way, frame in (("forward", 0), ("backward", -1)):
+        outside = batch[f"flow_{way}"].copy()
+        outside[:, frame] += 9
+        assert error(flow, **{f"flow_{way}": outside}) == error(flow)
+
+
+def test_the_end_point_error_needs_flows(loss):
+    loss.terms = {"epe": 1.0}
+    flow = jnp.zeros((1, 2, 1, 48, 48, 2))
+    flows = {
+        f"{name}_{way}": jnp.zeros((1, 2, 48, 48, 2)[: 5 - (name == "visible")])
+        for name in ("flow", "visible")
+        for way in ("forward", "backward")
+    }
+    for aux, batch, message in (
+        ({}, flows, "a network that sows flow_levels"),
+        ({"flow_levels": (flow,)}, {}, "needs true flows: set data.flow=True"),
+        ({"flow_levels": (flow,) * 6}, flows, "inputs of 48x48 must be multiples of 32"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            losses.values(losses.Seen(flow, flow, batch, aux), loss)
+
+
 @pytest.mark.parametrize("eps", [1e-12, 1e-6, 1e-2])
 def test_charbonnier_is_the_mean_over_pixels_of_each_frame(eps):
     rng = np.random.default_rng(0)
@@ -66,7 +127,7 @@ def test_charbonnier_is_computed_in_float32():
 
 
 def test_terms_are_their_definitions(seen, loss):
-    loss.terms = dict.fromkeys(losses.TERMS.keys() - {"vgg"}, 0.5)
+    loss.terms = dict.fromkeys(losses.TERMS.keys() - {"vgg", "epe"}, 0.5)
     loss.eps = 1e-6
     error = np.float64(seen.sr) - seen.gt
     spectra = [np.fft.fft2(np.float64(x), axes=(2, 3)) for x in (seen.sr, seen.gt)]

@@ -12,7 +12,9 @@ import jax
 import ml_collections
 
 from jaxvsr.errors import InputError, suggest
+from jaxvsr.layers.sown import sown
 from jaxvsr.training.losses.edges import sobel
+from jaxvsr.training.losses.flow import end_point_error
 from jaxvsr.training.losses.frequency import fft, fft_amplitude
 from jaxvsr.training.losses.perceptual import read_vgg, vgg
 from jaxvsr.training.losses.pixel import charbonnier, l1, mse
@@ -44,6 +46,7 @@ TERMS: dict[str, Callable[[Seen, ml_collections.ConfigDict], jax.Array]] = {
     "fft": lambda seen, loss: fft(seen.sr, seen.gt),
     "fft_amplitude": lambda seen, loss: fft_amplitude(seen.sr, seen.gt),
     "sobel": lambda seen, loss: sobel(seen.sr, seen.gt),
+    "epe": lambda seen, loss: end_point_error(sown(seen.aux, "flow_levels"), seen.batch),
     "vgg": lambda seen, loss: vgg(
         seen.sr / loss.peak, seen.gt / loss.peak, read_vgg(loss.vgg_weights), loss.vgg_layers
     ),
