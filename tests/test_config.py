@@ -441,3 +441,11 @@ def test_a_run_of_before_a_field_existed_had_its_default(tmp_path):
         "  loss.terms.charbonnier: 1.0 there, None now",
         "  loss.terms.l1: None there, 1.0 now",
     ]
+
+
+def test_a_run_of_another_optimizer_is_not_resumed(tmp_path):
+    config = load_config("swrn:tiny")
+    save_config(config, tmp_path)
+    config.optim.name = "lion"
+    with pytest.raises(InputError, match="optim.name: 'adam' there, 'lion' now"):
+        differences(config, tmp_path)

@@ -139,9 +139,13 @@ def check_optimizer(optim: ml_collections.ConfigDict, steps: int) -> None:
         "restart_weights": "cosine_restarts",
     }
     for field, owner in owners.items():
-        if bool(optim[field]) != (name == owner):
-            verb = "needs" if name == owner else "has no"
-            raise InputError(f"optim.schedule={name!r} {verb} optim.{field}; got {optim[field]}")
+        if name == owner and not optim[field]:
+            raise InputError(f"optim.schedule={name!r} needs optim.{field}")
+        if name != owner and optim[field]:
+            raise InputError(
+                f"optim.{field}={optim[field]} is for optim.schedule={owner!r}, not {name!r}: set "
+                "it to ()"
+            )
     boundaries = [step for step, *_ in optim.lr_steps]
     if boundaries != sorted(set(boundaries)) or any(len(pair) != 2 for pair in optim.lr_steps):
         raise InputError(

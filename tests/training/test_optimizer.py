@@ -34,10 +34,15 @@ def optim(**changes):
 def run(section, steps, gradient):
     """Parameters after each of `steps` updates."""
     optimizer, _ = make_optimizer(section, 100)
-    params, state, history = PARAMS, optimizer.init(PARAMS), []
+    params, state, history = PARAMS, jax.jit(optimizer.init)(PARAMS), []
+
+    @jax.jit
+    def update(grads, state, params):
+        updates, state = optimizer.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
     for step in range(steps):
-        updates, state = optimizer.update(gradient(step), state, params)
-        params = optax.apply_updates(params, updates)
+        params, state = update(gradient(step), state, params)
         history.append({name: np.array(params[name]["w"]) for name in params})
     return history, state
 
@@ -198,11 +203,14 @@ def test_every_optimizer_goes_down(name):
         ({"name": "lionn"}, "unknown optim.name='lionn'; did you mean 'lion'"),
         ({"schedule": "cosin"}, "unknown optim.schedule='cosin'; did you mean 'cosine'"),
         ({"weight_decay": 0.1}, "weight_decay needs an optimizer that has it"),
-        ({"schedule": "cosine", "lr_steps": ((5, 0.1),)}, "'cosine' has no optim.lr_steps"),
+        (
+            {"schedule": "cosine", "lr_steps": ((5, 0.1),)},
+            "is for optim.schedule='steps', not 'cosine'",
+        ),
         ({"schedule": "steps"}, "'steps' needs optim.lr_steps"),
         ({"lr_steps": ((5, 0.1), (5, 0.2))}, "must be pairs of a step and the rate after it"),
         ({"lr_steps": ((5,),)}, "must be pairs of a step and the rate after it"),
-        ({"periods": (9,)}, "'cosine' has no optim.periods"),
+        ({"periods": (9,)}, "is for optim.schedule='cosine_restarts', not 'cosine'"),
         (
             {"schedule": "cosine_restarts", "periods": (9, 9), "restart_weights": (1,)},
             "as many as optim.restart_weights",
