@@ -131,7 +131,8 @@ class ClipSpyNet(nn.Module):
     ) -> Float32[Array, "b t {self.scale}*h {self.scale}*w 3"]:
         """Predicts frames (b, t, h, w, 3) in [0, 1] as (b, t, scale*h, scale*w, 3)."""
         lq = check_lq(lq)
-        levels = clip_pyramid(SpyNet(name="spynet"), lq, LEVELS)
+        scales = min(LEVELS, min(lq.shape[2:4]).bit_length())  # the smallest has a pixel
+        levels = clip_pyramid(SpyNet(name="spynet"), lq, scales)
         forward, backward = levels[0][:, 0], levels[0][:, 1]
         if not self.is_initializing():
             self.sow("aux", "flows_forward", forward)

@@ -62,6 +62,14 @@ def test_clips_without_flow_are_named():
     check_true_flow(False, "reds", Plain())
 
 
+def test_small_frames_have_fewer_levels():
+    model, lq = models.create("spynet"), jax.ShapeDtypeStruct((1, 2, 40, 11, 3), np.float32)
+    sr, state = jax.eval_shape(
+        lambda lq: model.init_with_output(jax.random.key(0), lq, mutable=["params", "aux"]), lq
+    )
+    assert sr.shape == (1, 2, 160, 44, 3) and "params" in state
+
+
 @pytest.mark.slow
 def test_the_network_of_a_clip_predicts_frames_from_their_neighbors():
     """Untrained, without motion: the previous frame, and for the first one the next."""
