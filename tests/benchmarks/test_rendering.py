@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import render_clips, render_pairs
+from benchmarks import dead_leaves, render_clips, render_pairs
 
 
 def test_a_rendered_clip_has_one_input_per_degradation(monkeypatch):
@@ -47,3 +47,22 @@ def test_an_estimated_flow_is_nearer_than_none(monkeypatch):
     rows = flow.errors({"none": flow.none, "DIS": flow.dis})
     none, dis = (float(row[2]) for row in rows)
     assert dis < none
+
+
+def test_two_versions_of_the_renderer_are_compared(monkeypatch, tmp_path, capsys):
+    seen = []
+
+    def seconds(tree, *clip):
+        seen.append((tree == tmp_path, *clip))
+        return 3.0 if tree == tmp_path else 1.5
+
+    monkeypatch.setattr(dead_leaves, "seconds", seconds)
+    dead_leaves.main([f"--before={tmp_path}", "--clips=2", "--configs", "test"])
+    assert seen == [(before, i, 3, (128, 128)) for i in range(2) for before in (True, False)]
+    row = capsys.readouterr().out.splitlines()[2]
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert cells == ["test", "3 frames of 128x128", "3.00", "1.50", "0.50", "3", "0.00"]
+
+
+def test_the_renderer_of_a_checkout_is_timed():
+    assert 0 < dead_leaves.seconds(dead_leaves.ROOT, 1, 1, (64, 64)) < 60
