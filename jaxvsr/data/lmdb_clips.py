@@ -49,14 +49,22 @@ class _Folder:
 
     def frame(self, clip: str, frame: int) -> UInt8[np.ndarray, "h w 3"]:
         """Reads a frame; raises InputError if it is missing, damaged or not as described."""
-        key = self.keys[clip][frame]
+        key, (height, width) = self.keys[clip][frame], self.sizes[clip]
+        most = 4 * height * width + 2**16  # bytes of a PNG file: without compression, and more
         try:
-            with _environment(str(self.path)).begin() as transaction:
-                data = transaction.get(key.encode())
+            with _environment(str(self.path)).begin(buffers=True) as transaction:
+                found = transaction.get(key.encode())
+                length = 0 if found is None else len(found)
+                # A damaged length is noticed before the bytes are read.
+                data = bytes(found) if 0 < length <= most else b""
         except Exception as error:  # of many kinds, where pages are damaged
             raise InputError(f"{self.path} is damaged: {error}") from error
-        if data is None:
+        if found is None:
             raise InputError(f"{self.path} has no image {key!r}, which its meta_info.txt lists")
+        if length > most:
+            raise InputError(
+                f"{self.path} is damaged: image {key!r} of {height}x{width} has {length} bytes"
+            )
         place = self.path / f"{key}.png"  # for messages: such a file does not exist
         try:
             return files.decode_png(data, place, self.sizes[clip])

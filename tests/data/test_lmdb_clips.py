@@ -220,7 +220,9 @@ def test_refuses(tmp_path, pair, damage, words):
     ("image", "words"),
     [
         (b"junk", "000/00000001.png is not a PNG file"),
-        (trees.png(trees.pixels(0, 320, 240)), "000/00000001.png is 320x240, expected 16x24"),
+        (b"", "000/00000001.png is not a PNG file"),
+        (bytes(2**17), "damaged: image '000/00000001' of 16x24 has 131072 bytes"),
+        (trees.png(trees.pixels(0, 90, 120)), "000/00000001.png is 90x120, expected 16x24"),
         (trees.png(np.zeros(HR, np.uint8)), "is a PNG file of 8-bit grey, expected 8-bit RGB"),
         (trees.png(pixels("000", 1, HR))[:200], "000/00000001.png is damaged"),
     ],
