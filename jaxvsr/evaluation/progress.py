@@ -38,11 +38,13 @@ class ClipProgress:
 
     def line(self) -> str:
         """Says which clip is restored, how far, and the time left, if it can be estimated."""
-        i = min(self._finished, len(self._clips) - 1)
+        i = self._finished
+        if i == len(self._clips):  # a host may have none
+            return f"scored {i} clips"
         parts = [f"scoring clip {i + 1}/{len(self._clips)}, {self._clips[i].name}"]
         if self._restored:
             parts.append(f"{self._restored:.0%} restored")
-        done = sum(self._work[: self._finished]) + self._restored * self._work[i]
+        done = sum(self._work[:i]) + self._restored * self._work[i]
         since = self._now() - self._changed
         if done:
             left = (sum(self._work) - done) * (self._changed - self._begin) / done - since

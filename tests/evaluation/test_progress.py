@@ -23,4 +23,8 @@ def test_the_time_left_counts_pixels_parts_and_no_compiling(monkeypatch):
     now = 240.0
     for _ in range(2):
         progress.finished()
-    assert progress.line().startswith("scoring clip 3/3, c")
+    assert progress.line() == "scored 3 clips"
+
+
+def test_a_host_without_clips_has_a_line_too():
+    assert ClipProgress([], lambda: 0.0).line() == "scored 0 clips"
