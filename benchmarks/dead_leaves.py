@@ -3,8 +3,8 @@
     git worktree add /tmp/before 'HEAD^{/Add still cameras, holds}~1'      # version 2
     python -m benchmarks.dead_leaves --before=/tmp/before
 
-Clips of the sizes of `dead_leaves/small` and `large` are rendered by both versions in turns, each
-clip in a process of its own with one thread; the table has seconds of processor time, so that other
+Both versions render clips of the sizes of `dead_leaves/small` and `large` alternately, each clip in
+a process of its own with one thread. The table has seconds of processor time, so that other
 programs hardly matter. Four neighboring clips have all kinds of motion.
 """
 

@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--folder", type=pathlib.Path, default=presets.FOLDER, help="folder of presets"
     )
-    parser.add_argument("--record", action="store_true", help="store what is measured")
+    parser.add_argument("--record", action="store_true", help="store the measurements")
     parser.add_argument("--pictures", type=pathlib.Path, help="folder for the middle frames")
     given = parser.parse_args(argv)
     if given.make_of:

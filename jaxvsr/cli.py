@@ -290,7 +290,7 @@ def _check_complete(
 def _check_mode(
     command: Command, modes: Sequence[str], arguments: Sequence[str], overrides: Mapping[str, str]
 ) -> None:
-    """Raises InputError for what a flag of `command.modes` excludes."""
+    """Raises InputError for flags and arguments that a flag of `command.modes` excludes."""
     mode, *others = modes
     if others:
         raise InputError(f"--{mode} and --{others[0]} exclude each other")

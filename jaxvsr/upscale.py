@@ -200,7 +200,7 @@ def load_network(
 
 
 def table_of_presets(folder: pathlib.Path = presets.FOLDER) -> str:
-    """Formats what is known of the presets in a folder: sizes, scores and speed, in Markdown."""
+    """Formats sizes, measured scores and speed of the presets in a folder, in Markdown."""
     made = {name: presets.load(name, folder) for name in presets.names(folder)}
     measured = {name: config.get("measured", {}) for name, (*_, config) in made.items()}
     clips = {clip: None for found in measured.values() for clip in found.get("psnr_y", {})}

@@ -108,7 +108,7 @@ class SpyNet(nn.Module):
 
 
 class ClipSpyNet(nn.Module):
-    """SpyNet by itself, as a network for clips: for its training and for its errors.
+    """SpyNet as a network for clips, to train it and to measure its errors.
 
     Its output is each frame as SpyNet predicts it: the previous frame (for the first one, the next)
     warped along the flow, and upsampled. The collection "aux" receives "flows_forward" and

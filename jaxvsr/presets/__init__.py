@@ -1,8 +1,8 @@
 """Built-in weights: small networks that restore right after installation.
 
 Each is two files beside this one: `<name>.safetensors`, the variables, and `<name>.json`, the
-config and the seed of the training, by `jaxvsr train` or by `benchmarks.train_preset`. There,
-`benchmarks.preset --record` stores what it measures.
+config and the seed of the training, by `jaxvsr train` or by `benchmarks.train_preset`. It also
+holds the measurements of `benchmarks.preset --record`.
 """
 
 import json

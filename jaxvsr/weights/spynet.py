@@ -59,10 +59,10 @@ def motion_spynet(seed: int) -> dict:
 def _motion_energy(level: Any) -> Any:
     """First weights of a pyramid level, from which it learns at once.
 
-    From random weights it would first learn to ignore the frames, since their difference is small
-    beside what they show. Here the first layer adds and subtracts the derivative of the frames
-    along 8 directions and their difference in time; the last but one is given the absolute values,
-    of which one exceeds the other by the direction of motion.
+    From random weights a level would first learn to ignore the frames, since their difference is
+    small beside their content. Here the first layer adds and subtracts the derivative of the frames
+    along 8 directions and their difference in time. The last layer but one receives the absolute
+    values; the direction of motion decides which of the two is larger.
 
     Args:
         level: parameters of FlowRefinement, random.

@@ -49,7 +49,7 @@ def level_errors(
         () float32.
 
     Raises:
-        ValueError: h and w are not divisible as often as there are levels.
+        ValueError: h or w cannot be halved for each level.
 
     Source: Dosovitskiy et al., "FlowNet"; the power: Sun et al., "PWC-Net", equation 4.
     """
