@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 
 from jaxvsr import models
-from jaxvsr.config import BUILTIN, MOTION, differences
+from jaxvsr.config import BUILTIN, MOTION, closest_field, defaults, differences
 from jaxvsr.console import say
 from jaxvsr.data.degradations import parse_degradation
 from jaxvsr.data.opening import open_clips
@@ -91,6 +91,7 @@ def create_model(config: ml_collections.ConfigDict) -> nn.Module:
 
 def check_settings(config: ml_collections.ConfigDict) -> None:
     """Raises InputError for values that are wrong for any model, data set and folder."""
+    note_new_fields(config)
     check_minimums(config)
     check_degradations(config)
     check_chosen_frames(config)
@@ -99,6 +100,18 @@ def check_settings(config: ml_collections.ConfigDict) -> None:
     check_training_settings(config)
     check_protocol(config.eval)
     check_devices_per_frame(config.eval.space, jax.local_device_count(), "eval.space")
+
+
+def note_new_fields(config: ml_collections.ConfigDict) -> None:
+    """Prints the fields that only code of the user's own can read; one may be misspelt."""
+    known = defaults()
+    for section in sorted(set(known) - {"model"}):
+        for field in sorted(set(config[section]) - set(known[section])):
+            name = f"{section}.{field}"
+            say(
+                f"note: {name} is no field of jaxvsr, only code of your own reads it; the closest "
+                f"field is {closest_field(known, name)}"
+            )
 
 
 def check_minimums(config: ml_collections.ConfigDict) -> None:

@@ -277,3 +277,12 @@ def test_metrics_are_tried_before_any_work(monkeypatch, score, message):
     with pytest.raises(InputError, match="ssim cannot score frames of 48x10: .* at least 11x11"):
         check_scores(protocol(), 48, 10)
     check_scores(protocol(crop=100, rounded=False), 720, 1280)
+
+
+def test_a_field_that_only_the_users_code_reads_is_noted(capsys):
+    check_settings(tiny())
+    assert not capsys.readouterr().out
+    check_settings(tiny(**{"optim.lr_step": (), "loss.cap": 0.1}))
+    said = capsys.readouterr().out
+    assert "note: optim.lr_step is no field of jaxvsr" in said and "is optim.lr_steps" in said
+    assert "note: loss.cap is no field of jaxvsr" in said
