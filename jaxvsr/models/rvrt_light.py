@@ -12,8 +12,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxvsr.distributed import spatial_sharding
 from jaxvsr.layers.attention import attend
 from jaxvsr.layers.blocks import MLP, dense
+from jaxvsr.layers.window_chunks import map_chunks
 from jaxvsr.models.rvrt import ClipRecurrence, SwinBlock
 
 
@@ -55,20 +57,53 @@ class NeighborhoodAttention(nn.Module):
         """Aligns the previous clip: as GuidedDeformAttention, but without flows."""
         project = functools.partial(dense, features=2 * self.dim, dtype=self.dtype)
         q, k, v = project(q, name="proj_q"), project(k, name="proj_k"), project(v, name="proj_v")
-        # Queries are both frames of a pixel, keys its neighbors in both frames.
-        q, k, v = q.transpose(0, 2, 3, 1, 4), self.gather_neighbors(k), self.gather_neighbors(v)
-        out = attend(q, k, v, jnp.zeros((self.num_heads, 1, 1))).transpose(0, 3, 1, 2, 4)
+        height = q.shape[2]
+        even = spatial_sharding.aligned(height, 1)
+        q, k, v = (spatial_sharding.take(x, even) for x in (q, k, v))
+        queries = q.swapaxes(1, 2)
+        rows = queries.reshape(-1, *queries.shape[2:]), self.rows(k), self.rows(v)
+        bias = jnp.zeros((self.num_heads, 1, 1))
+        out = map_chunks(attend_neighbors, bias, rows, clips=q.shape[0])
+        out = spatial_sharding.first(out.reshape(queries.shape).swapaxes(1, 2), height)
         out = dense(out, self.dim, name="proj", dtype=self.dtype)
         return out + MLP(2.0, self.dtype, LightBlock.activation, name="mlp")(out), None
 
-    def gather_neighbors(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b h w _ c"]:
-        """Gathers the neighborhood of each pixel: (b, t, h, w, c) -> (b, h, w, kh*kw*t, c)."""
+    def rows(self, x: Float[Array, "b t h w c"]) -> Float[Array, "n kh t w_padded c"]:
+        """Rows above and below each row: (b, t, h, w, c) -> (b*h, kh, t, w + kw - 1, c)."""
         kh, kw = self.window
-        h, w = x.shape[2:4]
+        h = x.shape[2]
         edges = (kh // 2, kh // 2), (kw // 2, kw // 2)
-        x = jnp.pad(x.transpose(0, 2, 3, 1, 4), ((0, 0), *edges, (0, 0), (0, 0)))
-        shifted = [x[:, i : i + h, j : j + w] for i in range(kh) for j in range(kw)]
-        return jnp.concatenate(shifted, axis=3)
+        x = jnp.pad(x, ((0, 0), (0, 0), *edges, (0, 0)))
+        x = jnp.stack([x[:, :, i : i + h] for i in range(kh)], axis=2)
+        return x.transpose(0, 3, 2, 1, 4, 5).reshape(-1, kh, x.shape[1], *x.shape[4:])
+
+
+def attend_neighbors(
+    bias: Float[Array, "heads 1 1"],
+    rows: tuple[
+        Float[Array, "n t w c"],
+        Float[Array, "n kh t w_padded c"],
+        Float[Array, "n kh t w_padded c"],
+    ],
+) -> Float[Array, "n t w c"]:
+    """Attention of both frames of each pixel to its neighbors in both frames.
+
+    Args:
+        bias: of the logits.
+        rows: queries, and keys and values of `NeighborhoodAttention.rows`.
+    """
+    q, k, v = rows
+    k, v = (columns(x, q.shape[2]) for x in (k, v))
+    return attend(q.swapaxes(1, 2), k, v, bias).swapaxes(1, 2)
+
+
+def columns(
+    x: Float[Array, "n kh t w_padded c"], width: int
+) -> Float[Array, "n {width} neighbors c"]:
+    """The neighbors of each pixel of a row, in the columns to the left and right of it."""
+    shifted = [x[:, :, :, j : j + width] for j in range(x.shape[3] - width + 1)]
+    neighbors = jnp.stack(shifted, axis=1).transpose(0, 4, 1, 2, 3, 5)
+    return neighbors.reshape(x.shape[0], width, -1, x.shape[-1])
 
 
 class RVRTLight(ClipRecurrence):

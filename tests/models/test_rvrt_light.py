@@ -10,7 +10,7 @@ import recurrent
 import reference
 
 from jaxvsr import models
-from jaxvsr.models.rvrt_light import NeighborhoodAttention
+from jaxvsr.models.rvrt_light import NeighborhoodAttention, columns
 from jaxvsr.weights.rvrt import RVRT_LIGHT as RULES
 
 
@@ -46,7 +46,7 @@ def test_parameters_and_their_names_are_the_published():
 def test_neighbors_are_those_of_both_frames_and_zero_outside():
     attention = NeighborhoodAttention(dim=1, num_heads=1, window=(3, 3), dtype=jnp.float32)
     x = 1 + jnp.arange(2 * 4 * 5.0).reshape(1, 2, 4, 5, 1)
-    points = attention.apply({}, x, method="gather_neighbors")
+    points = columns(attention.apply({}, x, method="rows"), 5)[None]
     assert points.shape == (1, 4, 5, 18, 1)
     np.testing.assert_array_equal(
         np.sort(points[0, 2, 3, :, 0]), np.sort(x[0, :, 1:4, 2:5].ravel())
