@@ -18,6 +18,7 @@ from benchmarks import (
     loader,
     masks,
     parity,
+    phone_loss,
     picture,
     preset,
     sample,
@@ -215,6 +216,29 @@ def test_phones_compares_files_of_a_network_and_resumes(tmp_path):
     assert row[0] == "43,472" and row[6] == "1.00"
     fp32, fp16, int8 = (int(number.replace(",", "")) for number in row[2:5])
     assert fp32 > 1.5 * fp16 > 1.5 * int8 and all(float(ratio) > 0 for ratio in times)
+
+
+@pytest.mark.slow
+def test_phone_loss_trains_and_compares_files(tmp_path, capsys):
+    pytest.importorskip("ai_edge_litert", reason="needs jaxvsr[export]")
+    rng = np.random.default_rng(0)
+    for folder in ("gt", "frames"):
+        (tmp_path / folder).mkdir()
+        for i in range(4):
+            pixels = rng.integers(0, 256, (100, 104, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
+    folders = [f"--{folder}={tmp_path / folder}" for folder in ("gt", "frames")]
+    phone_loss.main(["ABPN_0", "--train=1", *folders, "--quant=int8", "--prune_channels=0.5"])
+    rows = cells(capsys.readouterr().out, "ABPN_0")
+    assert [row[0] for row in rows] == [
+        "fp32",
+        "int8",
+        "fp32 --prune_channels=0.5",
+        "int8 --prune_channels=0.5",
+    ]
+    sizes = [float(row[2]) for row in rows]
+    assert 1 == sizes[0] > sizes[2] > sizes[1] > sizes[3]
+    assert rows[0][-1] == "0.000" and all(np.isfinite(float(row[-1])) for row in rows)
 
 
 @pytest.mark.slow
