@@ -62,6 +62,15 @@ def test_clips_without_flow_are_named():
     check_true_flow(False, "reds", Plain())
 
 
+def test_a_run_without_spynet_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "load_config", lambda path: spynet.get_config("tiny"))
+    monkeypatch.setattr(loop, "load_best", lambda *values: (1, {"params": {"conv": {}}}, ""))
+    config = spynet.get_config("tiny")
+    config.train.spynet_weights = str(tmp_path)
+    with pytest.raises(InputError, match="train.spynet_weights: the network in .* has no SpyNet"):
+        loop._given_spynet(config)
+
+
 def test_small_frames_have_fewer_levels():
     model, lq = models.create("spynet"), jax.ShapeDtypeStruct((1, 2, 40, 11, 3), np.float32)
     sr, state = jax.eval_shape(
