@@ -51,7 +51,7 @@ def _transposed(x: jax.Array) -> jax.Array:
 
 
 def _flipped(tree: Any, flips: jax.Array) -> Any:
-    """Flips rows and columns of each array (..., h, w, c), each if its element of flips (2,) is set."""
+    """Flips rows (flips[0]) and columns (flips[1]) of each array (..., h, w, c)."""
 
     def flip(x: jax.Array) -> jax.Array:
         x = jnp.where(flips[0], x[..., ::-1, :, :], x)
