@@ -95,7 +95,7 @@ class Gallery:
         return abs(score - self._scores[len(self._scores) // 2])
 
     def panels(self) -> dict[str, Panels]:
-        """Draws "best", "median" and "worst" by the score, beside what is in `drawn`.
+        """Draws "best", "median" and "worst" by the score, beside those of `drawn`.
 
         The median is exact for up to NEAR frames, else the nearest of the frames kept.
         """

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 BAND = 22  # height of a title, pixels
 GAP = 4
-WIDE = 640  # smallest width of a panel that is shown by itself, pixels
+WIDE = 640  # smallest width of a panel in a picture of its own, pixels
 COLORS = ("red", "blue", "black", "green", "purple", "orange")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxvsr.console import clock, say
 
 WAITING = 0.2  # fraction of time spent waiting for data that is worth a warning
-# What a run spends its time on; the first three are compared in each report.
+# Kinds of time; a report compares the first three.
 KINDS = ("steps", "data", "checkpoints", "evaluation", "compilation", "restarts")
 TOTAL = "time/total/"  # prefix of the seconds of a run by kind
 
@@ -171,10 +171,10 @@ class Progress:
 
 
 def earlier_seconds(lines: Iterable[Mapping[str, Any]], step: int) -> dict[str, float]:
-    """Adds up what earlier processes of a run spent their time on.
+    """Adds up the time of earlier processes of a run by kind.
 
-    Time spent on steps after the checkpoint, which are lost, counts as "restarts". What a process
-    did after its last report is not known and not counted.
+    Time spent on steps after the checkpoint, which are lost, counts as "restarts". Time after the
+    last report of a process is unknown and not counted.
 
     Args:
         lines: of metrics.jsonl, in order.
