@@ -231,19 +231,18 @@ def check_protocol(protocol: ml_collections.ConfigDict) -> None:
         raise InputError(f"eval.tile and eval.overlap: {error}") from error
     if len(protocol.multiple) != 3 or min(protocol.multiple) < 1:
         raise InputError(f"eval.multiple={protocol.multiple} must be three integers >= 1")
-    if "psnr" not in protocol.metrics or protocol.best not in (
-        *protocol.metrics,
-        EPE,
-    ):
+    if "psnr" not in protocol.metrics or protocol.best not in (*protocol.metrics, EPE):
         raise InputError(
             f"eval.metrics={protocol.metrics} must contain 'psnr' and eval.best={protocol.best!r}"
         )
     scorers(protocol)  # reads the files of metrics
     if protocol.frames or protocol.gt_frames:
-        for metric in (METRICS[name] for name in protocol.metrics if METRICS[name].pairs):
-            raise InputError(
-                f"{metric.name} compares neighboring frames and needs all of them: eval.frames=()"
-            )
+        for metric in (METRICS[name] for name in protocol.metrics):
+            if metric.pairs or metric.whole:
+                raise InputError(
+                    f"{metric.name} compares neighboring frames and needs all of them: "
+                    "eval.frames=()"
+                )
     if protocol.gt_frames and (protocol.input != "plain" or any(protocol.tile) or protocol.frames):
         raise InputError(
             "eval.gt_frames needs whole clips, all output frames scored: eval.input='plain', "

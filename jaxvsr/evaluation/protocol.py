@@ -31,12 +31,14 @@ class Metric:
         make: function of the `eval` section of a config that returns the scorer. It raises
             InputError for settings or files by which nothing can be scored.
         lower: whether lower is better.
-        pairs: whether it compares neighboring frames.
+        whole: whether it needs all frames of a clip.
+        pairs: whether its scores are of pairs of neighbors; it needs all frames, too.
     """
 
     name: str
     make: Callable[[ml_collections.ConfigDict], Scorer]
     lower: bool = False
+    whole: bool = False
     pairs: bool = False
 
     @property
@@ -101,6 +103,12 @@ def _of_motion(score: Scorer) -> Callable[[ml_collections.ConfigDict], Scorer]:
     return make
 
 
+def _vmaf(protocol: ml_collections.ConfigDict) -> Scorer:
+    if not metrics.ffmpeg_with_vmaf():
+        raise InputError("VMAF needs an FFmpeg with libvmaf: pip install 'jaxvsr[vmaf]'")
+    return functools.partial(metrics.vmaf, crop=protocol.crop)
+
+
 # Value of `eval.best` beside the metrics: the end-point error of a flow, of `flow_errors.measure`.
 EPE = "epe"
 METRICS: dict[str, Metric] = {
@@ -110,6 +118,7 @@ METRICS: dict[str, Metric] = {
     "niqe": Metric("NIQE", _niqe, lower=True),
     "lpips": Metric("LPIPS", _lpips, lower=True),
     "dists": Metric("DISTS", _dists, lower=True),
+    "vmaf": Metric("VMAF", _vmaf, whole=True),
     "tof": Metric("tOF", _of_motion(metrics.tof), lower=True, pairs=True),
     "warping_error": Metric(
         "warping error", _of_motion(metrics.warping_error), lower=True, pairs=True

@@ -8,6 +8,7 @@ from jaxvsr.metrics.niqe import NiqeParameters, fit_niqe, niqe, read_niqe_parame
 from jaxvsr.metrics.psnr import psnr
 from jaxvsr.metrics.ssim import ssim
 from jaxvsr.metrics.tof import tof
+from jaxvsr.metrics.vmaf import ffmpeg_with_vmaf, vmaf
 from jaxvsr.metrics.warping import warping_error
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "brisque",
     "dists",
     "dists_parameters",
+    "ffmpeg_with_vmaf",
     "fit_niqe",
     "gmsd",
     "lpips",
@@ -28,5 +30,6 @@ __all__ = [
     "read_niqe_parameters",
     "ssim",
     "tof",
+    "vmaf",
     "warping_error",
 ]
