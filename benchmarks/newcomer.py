@@ -2,6 +2,7 @@
 
     python -m benchmarks.newcomer                      # clones this checkout; minutes
     python -m benchmarks.newcomer --source=https://github.com/jaxvsr/jaxvsr --steps=1200
+    python -m benchmarks.newcomer --steps=0            # up to the first video only
 
 Everything happens in a new folder and a new virtual environment, with no compiled program and no
 data set to start from: clone, install, `jaxvsr upscale --sample`, build the embedded data set,
@@ -48,14 +49,14 @@ def plan(folder: pathlib.Path, source: str, python: str, steps: int, cache: bool
         folder: new, where everything is written.
         source: of the clone.
         python: executable that makes the virtual environment.
-        steps: of the training.
+        steps: of the training; 0: neither data set nor training.
         cache: whether pip may use its cache.
     """
     tool, run = str(folder / "venv/bin/jaxvsr"), str(folder / "run")
     pip = (str(folder / "venv/bin/python"), *("-m", "pip", "install", "--quiet"))
     data = str(folder / "data")
     train = (f"--config.train.steps={steps}", f"--config.eval.every={steps}")
-    return [
+    first = [
         Step("clone", ("git", "clone", "--quiet", source, str(folder / "jaxvsr")), "jaxvsr"),
         Step("new environment", (python, "-m", "venv", str(folder / "venv")), "venv/bin/python"),
         Step(
@@ -64,6 +65,8 @@ def plan(folder: pathlib.Path, source: str, python: str, steps: int, cache: bool
             "venv/bin/jaxvsr",
         ),
         Step("first video", (tool, "upscale", "--sample", str(folder / "out.mp4")), "out.mp4"),
+    ]
+    training = [
         Step("data set", (tool, "data", "dead_leaves/small", f"--data_dir={data}"), "data"),
         Step(
             f"train {steps} steps and score",
@@ -74,6 +77,7 @@ def plan(folder: pathlib.Path, source: str, python: str, steps: int, cache: bool
             "run/images",
         ),
     ]
+    return [*first, *(training if steps else [])]
 
 
 def measure(steps: Sequence[Step], folder: pathlib.Path) -> list[float]:
@@ -126,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser("newcomer", __doc__)
     parser.add_argument("--source", default=str(ROOT), help="a Git repository: address or folder")
     parser.add_argument("--python", default=sys.executable, help="makes the new environment")
-    parser.add_argument("--steps", type=int, default=20, help="of the training")
+    parser.add_argument("--steps", type=int, default=20, help="of the training; 0: none")
     parser.add_argument("--no_cache", action="store_true", help="pip downloads every package")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="newcomer-") as name:

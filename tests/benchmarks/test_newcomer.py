@@ -44,3 +44,8 @@ def test_the_commands_take_their_flags(tmp_path):
         overrides, rest = cli.split_overrides(words)
         command.flags(["jaxvsr", *rest])
         assert bool(overrides) == (name == "train")
+
+
+def test_without_training_the_way_ends_at_the_first_video(tmp_path):
+    steps = newcomer.plan(tmp_path, "source", "python3", 0, cache=True)
+    assert steps[-1].makes == "out.mp4"
