@@ -244,7 +244,7 @@ def test_errors_of_the_system_name_the_file(capsys):
 # String flags that are no paths. (--preset, --config of data and so on.)
 NO_PATHS = {
     *("mode", "group", "size", "dtype", "topology", "preset", "start", "end", "fps", "codec"),
-    *("pix_fmt", "images", "compare", "tile", "coordinator"),
+    *("pix_fmt", "images", "compare", "tile", "coordinator", "clips"),
 }
 
 

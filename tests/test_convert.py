@@ -219,8 +219,8 @@ def test_a_damaged_best_checkpoint_is_replaced_by_the_latest(source, out, capsys
     convert.convert(config(), source, out)
     with contextlib.closing(Checkpoints(out)) as checkpoints:
         state, _ = first_state(config(**{"train.init_from": str(source)}), out.parent)
-        checkpoints.save(state.replace(step=jnp.int32(1)), 0, psnr=20.0)
-        checkpoints.save(state.replace(step=jnp.int32(2)), 0, psnr=10.0)
+        checkpoints.save(state.replace(step=jnp.int32(1)), 0, score=20.0)
+        checkpoints.save(state.replace(step=jnp.int32(2)), 0, score=10.0)
     model = models.create(**config().model)
     assert load_best(config(), model, out)[0] == 1
     path = max((out / "checkpoints/1/weights/d").iterdir(), key=lambda p: p.stat().st_size)

@@ -114,7 +114,15 @@ def test_what_cannot_be_prepared_is_explained(dataset, settings, message, tmp_pa
 def test_make_data_is_jaxvsr_data():
     flags = {"config": '{"name": "x, y"}', "clips": "0,1", "manual_dir": "~/a b", "data_dir": "c"}
     given = [f"{name.upper()}={value}" for name, value in flags.items()]
-    command = ["make", "--dry-run", "data", "DATASET=frames", "VENV=.", *given]
+    command = [
+        "make",
+        "--dry-run",
+        "--no-print-directory",
+        "data",
+        "DATASET=frames",
+        "VENV=.",
+        *given,
+    ]
     shown = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     words = shlex.split(shown.stdout.replace("\\\n", " "))
     words = words[words.index("jaxvsr") :]

@@ -74,6 +74,7 @@ def assert_equal(one, two, tolerance):
             assert two[step][name] == pytest.approx(value, rel=tolerance, abs=0), (step, name)
 
 
+@pytest.mark.slow
 def test_two_hosts_give_the_losses_of_one(data_dir, tmp_path):
     changes = {"train.steps": 4, "eval.every": 2, "train.checkpoint_every": 2}
     finish(start(4, command("swrn", data_dir, tmp_path / "one", **changes), {}))

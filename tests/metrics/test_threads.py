@@ -1,12 +1,14 @@
 """What all metrics that score frame by frame have in common."""
 
 import ast
+import importlib
 import os
 import pathlib
 import subprocess
 import sys
 import tracemalloc
 
+import jax
 import numpy as np
 import pytest
 from reference import GOLDEN
@@ -112,10 +114,32 @@ def test_frames_of_another_kind_are_refused(clips, metric, change, message):
         metric(change(clip), change(clip))
 
 
-def test_metrics_never_run_on_a_device():
+def test_metrics_other_than_networks_never_run_on_a_device():
     """NumPy computes them in float64, so that no default of a GPU or TPU rounds a score."""
     for path in pathlib.Path(metrics.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in getattr(node, "names", [])]
             names.append(getattr(node, "module", None) or "")
-            assert not any(name.split(".")[0] == "jax" for name in names), path
+            on_device = any(name.split(".")[0] == "jax" for name in names)
+            assert not on_device or path.stem in ("dists", "lpips", "vgg"), path
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("dists", metrics.DistsParameters({}, np.zeros(0), np.zeros(0))),
+        ("lpips", metrics.LpipsParameters({}, ())),
+    ],
+)
+def test_networks_compute_exact_products(name, parameters, monkeypatch):
+    """On GPUs and TPUs, too, whose default is to round the factors."""
+    module, found = importlib.import_module(f"jaxvsr.metrics.{name}"), []
+
+    def record(*_):
+        found.append(jax.config.jax_default_matmul_precision)
+        return 0.0
+
+    monkeypatch.setattr(module, "_distance", record)
+    frames = np.zeros((1, 32, 32, 3), np.uint8)
+    getattr(metrics, name)(frames, frames, parameters)
+    assert found == ["highest"]

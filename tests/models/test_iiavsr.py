@@ -40,8 +40,10 @@ def official(case, **more):
     ("case", "fields"),
     [
         *((case, {}) for case in CASES),
-        ("miavsr_tiny", GATED),
-        pytest.param("miavsr_tiny_ragged", GATED, marks=pytest.mark.slow),
+        *(
+            pytest.param(case, GATED, marks=pytest.mark.slow)
+            for case in ("miavsr_tiny", "miavsr_tiny_ragged")
+        ),
     ],
 )
 def test_golden(case, fields):

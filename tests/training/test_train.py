@@ -56,6 +56,7 @@ def test_a_run_leaves_what_was_promised(whole):
     assert "Traceback" not in output
 
 
+@pytest.mark.slow
 def test_fine_tuning_keeps_zeros_clusters_and_fewer_channels(whole, data_dir, tmp_path):
     changes = {"train.steps": 3, "train.prune": 0.5, "train.clusters": 10}
     changes |= {"train.init_from": str(whole[0]), "eval.every": 3, "model.prune_channels": 0.5}
@@ -277,6 +278,7 @@ def test_frames_too_small_for_the_model_are_refused(data_dir, tmp_path):
         train.train(config, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_spynet_takes_its_weights_and_the_average_too(tmp_path):
     _, tensors, _ = reference.load("op_spynet")
     np.savez(tmp_path / "spynet.npz", **tensors)
