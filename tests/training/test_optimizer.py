@@ -160,31 +160,34 @@ def test_every_schedule_warms_up(schedule):
     assert float(rate(50)) == pytest.approx(later[schedule])
 
 
-def own(name, p, grads, lr, decay):
-    """Values of a number after each step, by the papers."""
-    m = v = 0.0
-    for i, g in enumerate(grads, start=1):
-        if name == "lion":
-            direction = np.sign(0.9 * m + 0.1 * g)
-            m = 0.99 * m + 0.01 * g
-        elif name == "sgd":
-            m = 0.9 * m + g
-            direction = m
-        else:
-            m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g * g
-            direction = m / (1 - 0.9**i) / (np.sqrt(v / (1 - 0.99**i)) + 1e-8)
-        p -= lr * (direction + decay * p)
+GRADIENTS = (1.0, -0.5, 0.25, 2.0, -1.0, 0.1)
+# A number from 1.0 after each step of these gradients, by torch.optim of PyTorch 2.13: lr=0.01,
+# betas (0.9, 0.99), alpha 0.99, momentum 0.9; for AdamW and RAdam decoupled weight decay of 0.1.
+PYTORCH = {
+    "adam": (0.99, 0.987333, 0.9839177, 0.9775128, 0.9747087, 0.9720806),
+    "adamw": (0.989, 0.9853441, 0.9809434, 0.9735577, 0.96978, 0.9661821),
+    "radam": (0.989, 0.9859058, 0.982669, 0.9742743, 0.97014, 0.9689552),
+    "rmsprop": (0.9, 0.9449013, 0.9228909, 0.835829, 0.8759111, 0.8718859),
+    "sgd": (0.99, 0.986, 0.9799, 0.95441, 0.941469, 0.9288221),
+}
+
+
+def lion(p):
+    """As above, by Chen et al., "Symbolic discovery of optimization algorithms", program 1."""
+    m = 0.0
+    for g in GRADIENTS:
+        p -= 0.01 * (np.sign(0.9 * m + 0.1 * g) + 0.1 * p)
+        m = 0.99 * m + 0.01 * g
         yield p
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw", "lion", "sgd"])
-def test_optimizers_are_their_papers(name):
-    decay = 0.0 if name == "adam" else 0.1
+@pytest.mark.parametrize("name", [*PYTORCH, "lion"])
+def test_steps_are_pytorchs_or_the_papers(name):
+    decay = 0.1 if name in ("adamw", "radam", "lion") else 0.0
     section = optim(name=name, weight_decay=decay, schedule="constant", lr=0.01)
-    grads = [1.0, -0.5, 0.25]
-    history, _ = run(section, 3, lambda i: jax.tree.map(lambda p: grads[i] * p, ONES))
+    history, _ = run(section, 6, lambda i: jax.tree.map(lambda p: GRADIENTS[i] * p, ONES))
     found = [params["head"][0] for params in history]
-    np.testing.assert_allclose(found, list(own(name, 1.0, grads, 0.01, decay)), rtol=1e-5)
+    np.testing.assert_allclose(found, PYTORCH.get(name) or list(lion(1.0)), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
