@@ -137,13 +137,14 @@ def sample(
             (1, frames, scale * crop, scale * crop, 3),
         )[0]
         flips = jax.random.bernoulli(keys[5], shape=(3,))
-        return {k: _turned(frames, flips) for k, frames in (("lq", lq), ("gt", gt))}
+        over_time = jax.vmap(turned, in_axes=(0, None))
+        return {k: over_time(frames, flips) for k, frames in (("lq", lq), ("gt", gt))}
 
     return jax.vmap(one)(jax.random.split(key, batch))
 
 
-def _turned(frames: jax.Array, flips: jax.Array) -> jax.Array:
-    """(t, h, h, 3), flipped along h, along w, and transposed, where `flips` (3,) says so."""
-    frames = jnp.where(flips[0], frames[:, ::-1], frames)
-    frames = jnp.where(flips[1], frames[:, :, ::-1], frames)
-    return jnp.where(flips[2], frames.swapaxes(1, 2), frames)
+def turned(x: jax.Array, flips: jax.Array) -> jax.Array:
+    """Flips (c, c, ...) along y, along x, and transposes it, each if `flips` (3,) is True there."""
+    x = jnp.where(flips[0], x[::-1], x)
+    x = jnp.where(flips[1], x[:, ::-1], x)
+    return jnp.where(flips[2], x.swapaxes(0, 1), x)

@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.common import make_parser
 from jaxvsr.errors import InputError
-from jaxvsr.evaluation.reports import markdown
+from jaxvsr.evaluation.markdown import markdown
 from jaxvsr.files import read_json, write_text
 
 SAMPLES, BLOCK = 10_000, 100  # bootstrap samples, and how many are drawn at once

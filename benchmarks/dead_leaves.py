@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks.common import machine, make_parser
-from jaxvsr.evaluation.reports import markdown
+from jaxvsr.evaluation.markdown import markdown
 from tfds_builders.dead_leaves.dead_leaves_dataset_builder import Builder
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -90,7 +90,7 @@ def differences(flows: dict[str, Flow], folder: pathlib.Path, reduce: int) -> li
 
 
 def main() -> None:
-    """Measures what the command line says."""
+    """Measures the weights given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "weights",

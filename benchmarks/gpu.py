@@ -51,7 +51,7 @@ TRAINED = {"miavsr": 3, "basicvsrpp": 1}  # clips on a device, as in the officia
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What is measured; group, name and setting tell it from others.
+    """A measurement, identified by group, name and setting.
 
     Attributes:
         group: of GROUPS.
@@ -73,7 +73,7 @@ class Row:
 
 
 def rows(options: argparse.Namespace) -> list[Row]:
-    """All that is asked for, in order of importance."""
+    """Lists the chosen rows, most important first."""
     dry = options.dry
     sizes, frames = (((64, 64),), 3) if dry else (SIZES, FRAMES)
     chosen = [name for name in NETWORKS if name in (options.networks or NETWORKS)]
@@ -285,7 +285,7 @@ def child(kind: str, deadline: float, options: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measures, or prints the tables of what was measured."""
+    """Measures, or prints the tables of earlier measurements."""
     given = sys.argv[1:] if argv is None else argv
 
     def words(text: str) -> list[str]:

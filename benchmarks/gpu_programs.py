@@ -83,7 +83,7 @@ def memory(compiled: Any) -> dict[str, float]:
 
 
 def rate(count: float, found: Mapping[str, Any]) -> dict[str, float]:
-    """TFLOP/s of so many FLOPs, and their percentage of the data sheet's bf16 peak if known."""
+    """TFLOP/s of a number of FLOPs, and the percentage of the data sheet's bf16 peak if known."""
     speed = count / found["ms"] * 1e3
     sheet = flops.data_sheet(jax.devices()[0].device_kind)
     return {"tflops": speed / 1e12} | ({"percent_of_peak": 100 * speed / sheet} if sheet else {})
@@ -126,7 +126,7 @@ def random_clips(shape: Sequence[int], count: int = 2) -> list[np.ndarray]:
 
 
 def bandwidth(size: int) -> Program:
-    """Of a kernel that reads and writes so many bytes."""
+    """Of a kernel that reads and writes `size` bytes."""
     lowered, _ = lower(lambda x: x + 1, np.empty(size // 4, np.float32))
 
     def measure(compiled: Any) -> dict[str, Any]:

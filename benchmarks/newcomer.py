@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 
 from benchmarks.common import machine, make_parser
-from jaxvsr.evaluation.reports import markdown
+from jaxvsr.evaluation.markdown import markdown
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Variables by which this process's packages or caches would be found.

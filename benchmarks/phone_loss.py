@@ -27,7 +27,7 @@ from benchmarks.common import machine, make_parser
 from configs.mobile import NETWORKS
 from jaxvsr import models, presets
 from jaxvsr.data.degradations import imresize
-from jaxvsr.evaluation.reports import markdown
+from jaxvsr.evaluation.markdown import markdown
 from jaxvsr.exporting import litert
 from jaxvsr.exporting.clips import Clip, read_clips
 from jaxvsr.exporting.phone_file import QUANT, Request, changed_graph, narrower_graph, quantize

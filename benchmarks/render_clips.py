@@ -60,7 +60,7 @@ def write(make: Make, folder: pathlib.Path, seed: int, first: int, end: int, ste
 
 
 def main(make: Make, description: str | None) -> None:
-    """Renders what the command line says: files of the arrays that `make` gives."""
+    """Renders files of the arrays that `make` returns."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--workers", type=int, default=os.cpu_count())

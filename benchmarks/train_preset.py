@@ -84,7 +84,7 @@ RECIPES = {
 
 
 class State(struct.PyTreeNode):
-    """What a training resumes from."""
+    """State of a training, as in its checkpoint."""
 
     params: Any
     average: Any
@@ -227,7 +227,7 @@ def train(name: str, recipe: Recipe, clips: pathlib.Path, out: pathlib.Path, giv
 
 
 def main() -> None:
-    """Does what the command line says."""
+    """Trains, or writes the weights of a training."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=RECIPES)
     parser.add_argument(

@@ -51,7 +51,7 @@ class Recipe:
         batch, crop: of a batch; crop in pixels, a multiple of 32.
         lr, lr_end: highest and last learning rate.
         warmup: fraction of the time in which it rises.
-        hidden: weight of what is not seen in the other frame.
+        hidden: weight of pixels that are hidden in the other frame.
         power: of the end-point error in the loss; < 1 turns attention to small errors.
         decay: largest decay of the moving average of the weights.
         clip_norm: of the gradient.
@@ -71,7 +71,7 @@ class Recipe:
 
 
 class State(struct.PyTreeNode):
-    """What a training resumes from."""
+    """State of a training, as in its checkpoint."""
 
     params: Any
     average: Any
@@ -117,19 +117,12 @@ def sample(clips: Pairs, filled: jax.Array, key: jax.Array, batch: int, crop: in
             "flow": cut("flow", way),
             "visible": cut("visible", way),
         }
-        out = {name: _turned(x, flips) for name, x in out.items()}
+        out = {name: clip_pool.turned(x, flips) for name, x in out.items()}
         signs = jnp.where(flips[1::-1], -1.0, 1.0)  # of dx where rows are mirrored, and of dy
         flow = jnp.where(flips[2], (out["flow"] * signs)[..., ::-1], out["flow"] * signs)
         return out | {"flow": flow}
 
     return jax.vmap(one)(jax.random.split(key, batch))
-
-
-def _turned(x: jax.Array, flips: jax.Array) -> jax.Array:
-    """(c, c, ...), flipped along y, along x, and transposed, where `flips` (3,) says so."""
-    x = jnp.where(flips[0], x[::-1], x)
-    x = jnp.where(flips[1], x[:, ::-1], x)
-    return jnp.where(flips[2], x.swapaxes(0, 1), x)
 
 
 def end_point_errors(flow: jax.Array, true: jax.Array, visible: jax.Array) -> jax.Array:

@@ -84,7 +84,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def define_config(values: flags.FlagValues) -> None:
-    """Defines --config, and --compile_cache for what a config's model compiles."""
+    """Defines --config, and --compile_cache for its programs."""
     define_path(
         "config",
         None,

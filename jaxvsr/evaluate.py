@@ -35,10 +35,11 @@ REPORTED = ("best", "median", "worst", "profile")  # pictures of the best checkp
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """A step of a training and its scores."""
+    """A step of a training, its scores, and the errors of its flow if `eval.best` is "epe"."""
 
     step: int
     result: Evaluation
+    flow: FlowReport | None
 
 
 def score_run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluation:
@@ -86,6 +87,7 @@ def score_best(
     scored = degradation_of(source, protocol)
     warn_of_other_degradation(trained_on or scored, scored, protocol.dataset)
     make_workdir(workdir)
+    flow = last.flow if last and last.step == step else None
     if last and last.step == step:
         result = last.result
     else:
@@ -103,7 +105,9 @@ def score_best(
             reports["masks"] = mask_areas.measure(model, source, protocol, variables)
         if protocol.best == EPE:
             estimate, name = flow_errors.make_estimator(model), config.model.name
-            reports["flow"] = flow_errors.measure(estimate, source, protocol, variables, name)
+            reports["flow"] = flow or flow_errors.measure(
+                estimate, source, protocol, variables, name
+            )
     with contextlib.closing(Summaries(workdir, None)) as summaries:
         if describe:
             summaries.describe(step, config)

@@ -34,7 +34,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Evaluatio
         workdir: of the run: checkpoints/, TensorBoard events, config.json, metrics.jsonl, images/.
 
     Returns:
-        The scores of the best checkpoint, beside those of bicubic enlargement.
+        The scores of the best checkpoint, beside those of bicubic upsampling.
 
     Raises:
         InputError: a setting, the data or the folder is wrong, or another process trains there;
@@ -76,7 +76,7 @@ class _Scorer:
     def __call__(
         self, variables: Any, step: int, summaries: Summaries, stop: Callable[[], bool]
     ) -> float | None:
-        """Returns the score by `eval.best`, of which higher is better; None if it was stopped."""
+        """Returns the score by `eval.best`, higher is better; None if it was stopped."""
         known = self.last.result if self.last else None
         try:
             result = evaluate.scores_of(
@@ -84,18 +84,19 @@ class _Scorer:
             )
         except scoring.Stopped:
             return None
-        self.last = evaluate.Scored(step, result)
         evaluate.log_scores(result, self._config, step, summaries)
         for kind in ("frame", "profile"):
             if kind in result.drawn:
                 evaluate.log_picture(result.drawn[kind], kind, self._config, step, summaries)
         name = self._config.model.name
         means = {metric: result.mean(name, metric) for metric in result.scores[name]}
+        flow = None
         if self._estimate:
             protocol, source = self._config.eval, self._opened.eval_source
-            report = flow_errors.measure(self._estimate, source, protocol, variables, name)
-            summaries.scalars(step, {f"eval/{set_name(protocol)}/epe": report.mean})
-            means[EPE] = report.mean
+            flow = flow_errors.measure(self._estimate, source, protocol, variables, name)
+            summaries.scalars(step, {f"eval/{set_name(protocol)}/epe": flow.mean})
+            means[EPE] = flow.mean
+        self.last = evaluate.Scored(step, result, flow)
         texts = [f"{metric} {mean:.4f}" for metric, mean in means.items()]
         say(f"step {step} on {set_name(self._config.eval)}: {', '.join(texts)}")
         return best_score(self._config.eval, means)

@@ -123,7 +123,7 @@ def test_gatings_are_swept_over_the_fraction_that_is_kept(tmp_path, monkeypatch,
     assert [(row["kind"], row["share"]) for row in rows] == [("blobs", 0.5), ("scattered", 0.5)]
 
 
-def fails_with(words, message, capsys):
+def assert_fails_with(words, message, capsys):
     assert main(words) == 2
     said = capsys.readouterr().err
     assert re.search(f"error: .*{message}", said, re.DOTALL), said
@@ -163,16 +163,16 @@ def test_that_a_compiler_is_missing_or_taken_is_explained(
         raise reason
 
     monkeypatch.setattr(topologies, "get_topology_desc", fail)
-    fails_with([SWRN, f"--topology={topology}"], advice, capsys)
+    assert_fails_with([SWRN, f"--topology={topology}"], advice, capsys)
 
 
 def test_a_batch_must_be_divisible_among_a_topologys_devices(capsys, monkeypatch):
     monkeypatch.setattr(topologies, "devices", lambda name: jax.devices() * 4)
     monkeypatch.setattr("jaxvsr.profile.make_mesh", lambda devices: types.SimpleNamespace(size=4))
     words = [SWRN, "--topology=v5e:2x2", "--batch=6"]
-    fails_with(words, "--batch=6 must be a multiple of 4: the devices of v5e:2x2", capsys)
+    assert_fails_with(words, "--batch=6 must be a multiple of 4: the devices of v5e:2x2", capsys)
     words += ["--train", "--batch=4", "--config.train.accumulate=2"]
-    fails_with(words, "--batch=4 must be a multiple of 8: .* times train.accumulate", capsys)
+    assert_fails_with(words, "--batch=4 must be a multiple of 8: .* times train.accumulate", capsys)
 
 
 @pytest.mark.slow
@@ -246,4 +246,4 @@ class TestCompilingForTPUs:
     ],
 )
 def test_what_cannot_be_done_is_explained(words, message, capsys):
-    fails_with(words, message, capsys)
+    assert_fails_with(words, message, capsys)

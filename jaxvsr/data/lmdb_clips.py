@@ -131,14 +131,7 @@ class LmdbClips:
             out[name] = np.stack(list(read))
         return out
 
-    def read_flow(
-        self,
-        clip: int,
-        frames: Sequence[int] | None = None,
-        top: int = 0,
-        left: int = 0,
-        size: tuple[int, int] | None = None,
-    ) -> dict[str, np.ndarray]:
+    def read_flow(self, clip: int, *window: Any, **named: Any) -> dict[str, np.ndarray]:
         """Raises LookupError: LMDB folders hold no flow."""
         raise LookupError(f"clip {self.clips[clip].name} has no flow")
 

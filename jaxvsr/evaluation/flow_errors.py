@@ -14,8 +14,7 @@ import numpy as np
 
 from jaxvsr.data.sources import ClipSource
 from jaxvsr.distributed.mesh import make_mesh, replicate_here
-from jaxvsr.evaluation.reports import markdown
-from jaxvsr.files import json_text, write_text
+from jaxvsr.evaluation.markdown import markdown, save_report
 from jaxvsr.layers.sown import sown
 
 Estimator = Callable[[Any, jax.Array], jax.Array]
@@ -54,10 +53,7 @@ class FlowReport:
 
     def save(self, path: pathlib.Path) -> pathlib.Path:
         """Writes <path>.md and <path>.json, and returns the path."""
-        facts = {**dataclasses.asdict(self), "mean": self.mean}
-        write_text(path.with_name(f"{path.name}.md"), f"{self.table()}\n")
-        write_text(path.with_name(f"{path.name}.json"), f"{json_text(facts, indent=2)}\n")
-        return path
+        return save_report(path, self.table(), {**dataclasses.asdict(self), "mean": self.mean})
 
 
 def make_estimator(model: nn.Module) -> Estimator:

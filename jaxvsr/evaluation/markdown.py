@@ -1,4 +1,10 @@
-"""Tables in Markdown."""
+"""Tables in Markdown, and files of a report."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from jaxvsr.files import json_text, write_text
 
 
 def markdown(heads: list[str], rows: list[list[str]]) -> str:
@@ -14,6 +20,13 @@ def markdown(heads: list[str], rows: list[list[str]]) -> str:
         + " |"
         for line in lines
     )
+
+
+def save_report(path: pathlib.Path, table: str, facts: Mapping[str, Any]) -> pathlib.Path:
+    """Writes <path>.md with a table and <path>.json with its facts; returns the path."""
+    write_text(path.with_name(f"{path.name}.md"), f"{table}\n")
+    write_text(path.with_name(f"{path.name}.json"), f"{json_text(facts, indent=2)}\n")
+    return path
 
 
 def _is_number(cell: str) -> bool:

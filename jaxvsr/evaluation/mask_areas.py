@@ -16,10 +16,9 @@ import numpy as np
 from jaxvsr.console import work_seconds
 from jaxvsr.data.sources import ClipSource
 from jaxvsr.distributed.mesh import make_mesh, replicate_here
-from jaxvsr.evaluation.markdown import markdown
+from jaxvsr.evaluation.markdown import markdown, save_report
 from jaxvsr.evaluation.mask_pictures import masks_by_block
 from jaxvsr.evaluation.protocol import scorers
-from jaxvsr.files import json_text, write_text
 from jaxvsr.pixels import to_integers
 
 STILL = 0.05  # low-resolution pixels per frame: less motion counts as none
@@ -85,10 +84,7 @@ class MaskReport:
     def save(self, path: pathlib.Path) -> pathlib.Path:
         """Writes <path>.md and <path>.json, and returns the path."""
         facts = {**dataclasses.asdict(self), "extreme_blocks": self.extreme}
-        text = json_text(facts, indent=2)
-        write_text(path.with_name(f"{path.name}.md"), f"{self.table()}\n")
-        write_text(path.with_name(f"{path.name}.json"), f"{text}\n")
-        return path
+        return save_report(path, self.table(), facts)
 
 
 def whole_clips(protocol: ml_collections.ConfigDict) -> bool:

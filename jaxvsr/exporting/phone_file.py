@@ -161,7 +161,7 @@ def changed_graph(
 
 
 def quantize(graph: PhoneGraph, fp32: bytes, quant: str, clips: list[Clip]) -> bytes:
-    """Quantizes the fp32 file of a graph, if `quant` says so."""
+    """Converts the fp32 file of a graph to the precision `quant`."""
     if quant == "fp16":
         return quantization.float16(fp32)
     return quantize_int8(graph, clips) if quant == "int8" else fp32

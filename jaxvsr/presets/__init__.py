@@ -21,7 +21,7 @@ DEFAULT = "swrn"
 
 
 def names(folder: pathlib.Path = FOLDER) -> list[str]:
-    """What there is."""
+    """Lists the names of the presets in a folder."""
     return sorted(path.stem for path in folder.glob("*.safetensors"))
 
 

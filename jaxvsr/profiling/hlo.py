@@ -174,7 +174,7 @@ def _arrays(shape: str) -> Iterator[tuple[int, bool]]:
 def _total(
     computations: Mapping[str, Computation], name: str
 ) -> tuple[collections.Counter, collections.Counter]:
-    """Counts the number and the bytes of what a computation runs.
+    """Counts the kernels and collectives of a computation, and their bytes.
 
     Returns:
         Two counters, whose keys are ("kernel", kind) and ("collective", kind).

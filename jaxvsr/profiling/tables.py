@@ -145,7 +145,7 @@ def plain(profile: Profile) -> dict[str, Any]:
 
 
 def plain_fit(fit: Fit) -> dict[str, Any]:
-    """Converts a fit to JSON values; what a refused program lacks is None."""
+    """Converts a fit to JSON values; None for values that a refused program lacks."""
     traffic, compiled = fit.traffic, not fit.refusal
     kernels = traffic.kernels if traffic else {}
     collectives = traffic.collectives if traffic else {}

@@ -37,8 +37,8 @@ from jaxvsr.weights import edvr_from_torch, from_file, spynet_from_torch
 from jaxvsr.weights.files import read
 from jaxvsr.weights.spynet import builtin_spynet, motion_spynet
 
-# Scores variables at a step and logs the scores. Returns the score by `eval.best`, of which higher
-# is better, or None if its last argument, a function, returned True, which means to stop.
+# Scores variables at a step and logs the scores. Returns the score by `eval.best`, higher
+# being better, or None if its last argument, a function, returned True, which means to stop.
 Score = Callable[[Any, int, Summaries, Callable[[], bool]], float | None]
 
 
@@ -85,10 +85,7 @@ def training_loop(
     done = int(state.step)
     if jax.process_index() == 0:
         save_config(config, workdir)
-    loss = make_loss(model, config.loss, config.data.noise, config.data.photometric)
-    optimizer = keep_compressed(optimizer, config.train.prune, config.train.clusters)
-    step = make_step(loss, optimizer, config.train.accumulate, config.optim.ema)
-    step = jax.jit(step, donate_argnums=0)
+    step = _jitted_step(config, model, optimizer)
     batches = pipeline.training_batches(
         config.data,
         source,
@@ -141,9 +138,9 @@ def training_loop(
                 say(progress.line(values))
             if due(done) or done % config.train.checkpoint_every == 0:
                 progress.read()  # raises if not finite: such a state is neither scored nor saved
-                best = scores() if due(done) else None
+                reached = scores() if due(done) else None
                 with progress.spent("checkpoints"):
-                    checkpoints.save(state, position, best)
+                    checkpoints.save(state, position, reached)
         trace_at(done, state)
         progress.read()
         with progress.spent("checkpoints"):
@@ -151,10 +148,24 @@ def training_loop(
         summaries.scalars(done, progress.totals())
     say(progress.summary())
     if done < steps or signals:
-        number = signals[0] if signals else signal.SIGTERM
-        name = "interrupted" if number == signal.SIGINT else "SIGTERM"
-        say(f"{name}: saved at step {done}; run the same command again to resume")
-        sys.exit(128 + number)
+        _exit_by(signals[0] if signals else signal.SIGTERM, done)
+
+
+def _jitted_step(
+    config: ml_collections.ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation
+) -> Callable:
+    """Makes the training step of a config, which reuses the memory of its state."""
+    loss = make_loss(model, config.loss, config.data.noise, config.data.photometric)
+    optimizer = keep_compressed(optimizer, config.train.prune, config.train.clusters)
+    step = make_step(loss, optimizer, config.train.accumulate, config.optim.ema)
+    return jax.jit(step, donate_argnums=0)
+
+
+def _exit_by(number: int, done: int) -> None:
+    """Ends the process with the exit code of a signal, after a line that says how to resume."""
+    name = "interrupted" if number == signal.SIGINT else "SIGTERM"
+    say(f"{name}: saved at step {done}; run the same command again to resume")
+    sys.exit(128 + number)
 
 
 def first_state(

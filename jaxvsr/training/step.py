@@ -42,7 +42,7 @@ def make_loss(
         A function of params, batch_stats, batch ("lq", "gt" uint8, and what else a term of the loss
         needs) and rng. It returns the loss ()
         and, as auxiliary output, the new batch_stats and the metrics: "pixel_loss" is the weighted
-        sum of `loss.terms`, each of which is a metric, too, not weighted.
+        sum of `loss.terms`. Each term is a metric, too, not weighted.
     """
 
     def compute(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array):

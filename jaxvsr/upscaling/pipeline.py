@@ -51,7 +51,7 @@ QUEUED_BYTES = 2**27  # of frames in the queue between two stages
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What is upscaled, by what network, into what.
+    """An upscaling: input, network and output.
 
     Attributes:
         media: the input.

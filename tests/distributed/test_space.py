@@ -19,8 +19,8 @@ QUICK = ["abpn", "afavsr", "bicubic", "fani", "mobile_rrn", "sort", "swat", "swr
 SLOW = sorted(set(models.MODELS) - set(QUICK))
 
 
-def run_on_four_devices(*cases):
-    """Runs cases of divided.py."""
+def assert_four_devices_agree_with_one(*cases):
+    """Runs cases of divided.py, which compares the results."""
     command = [sys.executable, "-m", "tests.divided", *cases]
     root = pathlib.Path(__file__).parents[2]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
@@ -28,21 +28,21 @@ def run_on_four_devices(*cases):
 
 
 def test_rows_move_between_devices():
-    run_on_four_devices("layers")
+    assert_four_devices_agree_with_one("layers")
 
 
 def test_evaluation_and_streams():
-    run_on_four_devices("users")
+    assert_four_devices_agree_with_one("users")
 
 
 def test_networks_of_convolutions():
-    run_on_four_devices(*QUICK)
+    assert_four_devices_agree_with_one(*QUICK)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_networks(name):
-    run_on_four_devices(name)
+    assert_four_devices_agree_with_one(name)
 
 
 def test_without_devices_to_share_nothing_is_done():

@@ -37,7 +37,7 @@ def network(row, **more):
     return model, jax.tree_util.tree_map_with_path(weight, shapes)
 
 
-def check(row, **more):
+def count_checked_operations(row, **more):
     pytest.importorskip("litert_converter")
     graph = phone_graph(*network(row, **more), SIZE)
     data = litert.convert(graph)
@@ -56,22 +56,22 @@ def check(row, **more):
 
 @pytest.mark.parametrize("row", OPERATIONS)
 def test_number_of_operations(row):
-    assert check(row) == OPERATIONS[row]
+    assert count_checked_operations(row) == OPERATIONS[row]
 
 
 @pytest.mark.parametrize("row", ["SWAT_3", "SORT_3"])
 def test_roots(row):
-    check(row)
+    assert count_checked_operations(row) > 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", REST)
 def test_every_network_of_the_log(row):
-    check(row)
+    assert count_checked_operations(row) > 0
 
 
 def test_parallel_branches_are_fused():
-    assert check("SWRN", reparam=True) == OPERATIONS["SWRN"]
+    assert count_checked_operations("SWRN", reparam=True) == OPERATIONS["SWRN"]
 
 
 def test_other_scales():

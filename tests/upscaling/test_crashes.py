@@ -109,7 +109,7 @@ def old_output(path):
             (path / f"{i}.png").write_bytes(b"old")
 
 
-def check(upscale, tmp_path, kind, had_output, step, all_flags):
+def assert_nothing_is_lost(upscale, tmp_path, kind, had_output, step, all_flags):
     """Kills a run at a step, then starts it again with each of the flags, and then to the end."""
     first, after = tmp_path / "first", tmp_path / "after"
     output = KINDS[kind][1]
@@ -165,7 +165,7 @@ def test_a_kill_at_any_step(upscale, tmp_path, kind, had_output):
     assert steps > (20 if kind in SEVERAL else 10)
     flags = itertools.cycle(FLAGS)
     for step in range(steps):
-        check(upscale, tmp_path, kind, had_output, step, [next(flags)])
+        assert_nothing_is_lost(upscale, tmp_path, kind, had_output, step, [next(flags)])
 
 
 @pytest.mark.slow
@@ -173,7 +173,7 @@ def test_a_kill_at_any_step(upscale, tmp_path, kind, had_output):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kill_at_any_step_with_any_flags(upscale, tmp_path, kind, had_output):
     for step in range(count_steps(upscale, tmp_path, kind, had_output)):
-        check(upscale, tmp_path, kind, had_output, step, FLAGS)
+        assert_nothing_is_lost(upscale, tmp_path, kind, had_output, step, FLAGS)
 
 
 @pytest.mark.parametrize("kind", KINDS)

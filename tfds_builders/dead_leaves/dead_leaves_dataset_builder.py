@@ -26,7 +26,7 @@ from . import render
 # TFDS's own config class is not frozen, and Python does not let a frozen class extend it.
 @dataclasses.dataclass(eq=False, kw_only=True)
 class DeadLeavesConfig(tfds.core.BuilderConfig):
-    """How many clips, of which size.
+    """Number and size of the clips.
 
     Attributes:
         num_train: clips of the split "train", > 0.
