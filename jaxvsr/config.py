@@ -214,14 +214,16 @@ def chosen_config(value: Mapping[str, Any]) -> ml_collections.ConfigDict:
 
 def _from_json(path: pathlib.Path) -> ml_collections.ConfigDict:
     """Reads the config of a run; fields that are newer than the run have their defaults."""
-    config = defaults()
+    config, saved = defaults(), read_json(path)
+    for section, values in saved.items():
+        if not isinstance(values, dict):
+            raise InputError(f"{path} is damaged: its section {section!r} must be a JSON object")
+    for section, _, field in (name.partition(".") for name in OPEN):
+        if field in saved.get(section, {}):
+            config[section][field] = {}  # not to be joined with the defaults
     try:
-        saved = _with_tuples(read_json(path))
-        for section, _, field in (name.partition(".") for name in OPEN):
-            if field in saved.get(section, {}):
-                config[section][field] = {}  # not to be joined with the defaults
-        config.update(saved)
-    except (TypeError, AttributeError) as error:  # of another type than the default
+        config.update(_with_tuples(saved))
+    except (TypeError, AttributeError, ValueError) as error:  # of another type, or a wrong name
         raise InputError(f"{path} is damaged: {error}") from error
     _check_sections(str(path), config)
     return config

@@ -405,9 +405,17 @@ def test_a_runs_folder_is_a_config(tmp_path):
     assert load_config(str(tmp_path)).loss.terms.to_dict() == {"l1": 1.0}
 
 
-@pytest.mark.parametrize("train", [7, {"steps": "many"}, {"steps": None}])
-def test_a_damaged_config_of_a_run_is_explained(tmp_path, train):
-    saved = defaults().to_dict() | {"train": train}
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"train": train} for train in (7, None, [1], {"steps": "many"}, {"steps": None})),
+        *({"loss": {"terms": terms}} for terms in ([], 3, {"l1": "x"}, {"a.b": 1.0})),
+        {"a.b": {"c": 1}},
+        {"model": 3},
+    ],
+)
+def test_a_damaged_config_of_a_run_is_explained(tmp_path, changes):
+    saved = defaults().to_dict() | changes
     (tmp_path / "config.json").write_text(json.dumps(saved))
     with pytest.raises(InputError, match="config.json.* (damaged|must be)"):
         load_config(str(tmp_path))
