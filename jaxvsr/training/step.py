@@ -39,10 +39,10 @@ def make_loss(
         photometric: whether brightness, contrast, color and sharpness of lq are changed.
 
     Returns:
-        A function of params, batch_stats, batch ("lq", "gt" uint8, and what else a term of the loss
-        needs) and rng. It returns the loss ()
-        and, as auxiliary output, the new batch_stats and the metrics: "pixel_loss" is the weighted
-        sum of `loss.terms`. Each term is a metric, too, not weighted.
+        A function of params, batch_stats, batch ("lq", "gt" uint8, and the other arrays that terms
+        of the loss need) and rng. It returns the loss () and, as auxiliary output, the new
+        batch_stats and the metrics: "pixel_loss" is the weighted sum of `loss.terms`. Each term is
+        a metric, too, not weighted.
     """
 
     def compute(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array):
