@@ -99,9 +99,11 @@ def test_sigterm_saves_and_stops(whole, data_dir, tmp_path):
     changes = {"train.checkpoint_every": 1000, "data.workers": 2}
     process = start("swrn", data_dir, workdir, **changes)
     wait_for(lambda: path.exists() and path.read_text().count("\n") >= 2, process)
+    os.killpg(process.pid, signal.SIGSTOP)  # else its few steps may end before the next lines
     with pytest.raises(InputError, match=rf"process \({process.pid} on .*\) is training in"):
         train.train(settings(swrn.get_config, data_dir), workdir)
     os.killpg(process.pid, signal.SIGTERM)  # as schedulers do: the workers get it too
+    os.killpg(process.pid, signal.SIGCONT)
     output = finish(process, 128 + signal.SIGTERM)
     stopped = Checkpoints(workdir).latest_step()
     assert f"saved at step {stopped}" in output and stopped == max(reports(workdir))
