@@ -153,9 +153,9 @@ def inference(
     weights = jax.eval_shape(lambda: initial_weights(model, jax.random.key(0), False))
     shape = (clips, frames, *size, 3)
     lq = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=split_batch(mesh))
-    return jax.jit(lambda variables, lq: model.apply(variables, network_input(model, lq))).trace(
-        placed(weights.variables, mesh), lq
-    )
+    infer = jax.jit(lambda variables, lq: model.apply(variables, network_input(model, lq)))
+    with jax.set_mesh(mesh):  # Pallas kernels are lowered for the kind of its devices
+        return infer.trace(placed(weights.variables, mesh), lq)
 
 
 def training(
@@ -182,7 +182,8 @@ def training(
     loss = make_loss(model, config.loss, config.data.noise, config.data.photometric)
     step = make_step(loss, optimizer, config.train.accumulate, ema)
     state = placed(jax.eval_shape(init), mesh)
-    return jax.jit(step, donate_argnums=0).trace(state, batch)
+    with jax.set_mesh(mesh):  # as above
+        return jax.jit(step, donate_argnums=0).trace(state, batch)
 
 
 def compile_for(traced: Any, mesh: jax.sharding.Mesh) -> Fit:
