@@ -9,7 +9,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "jaxvsr"
 # Which parts of the package each part may import: every folder and file has its line.
 LEAVES = {"errors", "files", "locks", "pixels"}
 BELOW_MODELS = LEAVES | {"distributed"}
-NETWORKS = BELOW_MODELS | {"layers", "models", "flops"}
+NETWORKS = BELOW_MODELS | {"kernels", "layers", "models", "flops"}
 DATA = LEAVES | {"data", "video", "metrics", "console"}
 RUNS = NETWORKS | DATA | {"weights", "config", "training"}
 COMMAND = RUNS | {"cli", "evaluation", "presets", "preflight"}
@@ -23,8 +23,9 @@ ALLOWED = {
     "console": set(),
     "flops": set(),
     "distributed": LEAVES,
-    "layers": {"distributed", "pixels"},
-    "models": {"layers", "distributed", "errors"},
+    "kernels": set(),
+    "layers": {"kernels", "distributed", "pixels"},
+    "models": {"layers", "kernels", "distributed", "errors"},
     "weights": {"models", "errors", "console"},
     "presets": {"models", "errors"},
     "metrics": {"pixels"},

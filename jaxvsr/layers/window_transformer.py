@@ -5,8 +5,7 @@ a few windows at a time, for the windows that need it only, or for some tokens o
 functions here take any number of windows, and the modules only own parameters.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,15 +13,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxvsr.layers import window_chunks
 from jaxvsr.layers.attention import attend, relative_position_index
 from jaxvsr.layers.blocks import DropPath, gelu, linear_init, normalize
 from jaxvsr.layers.windows import Size, inside_frame, merge, partition, shift_regions
 
 # Frames that a block attends to and does not refine, in windows at the origin and in shifted ones.
 NeighborWindows = tuple[Float[Array, "n others c"], Float[Array, "n others c"]]
-Inputs = TypeVar("Inputs")
-Outputs = TypeVar("Outputs")
 # Affine parts are small: rounded to bfloat16, a TPU's default, they would lose digits.
 EXACT = jax.lax.Precision.HIGHEST
 
@@ -293,31 +289,6 @@ def make_windows(
         drop_attn=drop_attn,
         drop_mlp=drop_mlp,
     )
-
-
-def map_windows(
-    compute: Callable[[BlockWeights, Inputs], Outputs],
-    weights: BlockWeights,
-    windows: Inputs,
-    *,
-    clips: int,
-    train: bool,
-) -> Outputs:
-    """Computes a function of all windows, in the way that suits the purpose and the device.
-
-    Args:
-        compute: a module-level function, so that blocks of one shape are traced once; it maps
-            weights and a tree of arrays (w, ...) to another tree of arrays (w, ...).
-        weights: of the block.
-        windows: the tree for all windows, clip after clip.
-        clips: their number.
-        train: whether gradients are taken: all windows at once, since in a loop over chunks devices
-            would exchange the weights' gradients in each iteration. Else with folded weights and as
-            `map_chunks` does it.
-    """
-    if train:
-        return compute(weights, windows)
-    return window_chunks.map_chunks(compute, weights.folded(), windows, clips=clips)
 
 
 @jax.named_scope("attn")

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,20 @@ from jaxtyping import Array, Bool, Int32, Shaped
 from jaxvsr.distributed import spatial_sharding
 
 Size = tuple[int, int, int]  # (t, h, w)
+
+
+class WindowKinds(NamedTuple):
+    """The distinct windows of a partition, by padding and regions.
+
+    Attributes:
+        kind: of each window, an index into the others.
+        inside: the tokens that are not padding.
+        regions: tokens of a window may attend to each other if their labels agree.
+    """
+
+    kind: Int32[np.ndarray, " n"]
+    inside: Bool[np.ndarray, "kinds tokens"]
+    regions: Int32[np.ndarray, "kinds tokens"]
 
 
 def fit(size: Size, window_size: Size, shifted: bool) -> tuple[Size, Size]:
@@ -121,6 +136,20 @@ def inside_frame(size: Size, window_size: Size, shift_size: Size) -> Bool[np.nda
         (n, wt*wh*ww) bool.
     """
     return _with_empty(_inside_frame(size, window_size, shift_size), size, window_size)
+
+
+def window_kinds(size: Size, window_size: Size, shift_size: Size) -> WindowKinds:
+    """Finds the distinct windows of a partition: few, since only those at borders differ.
+
+    Args:
+        size: (t, h, w) of the clip, before padding.
+        window_size, shift_size: as in `partition`.
+    """
+    inside = inside_frame(size, window_size, shift_size)
+    regions = shift_regions(size, window_size, shift_size)
+    both = np.concatenate([inside, regions], axis=1)
+    _, first, kind = np.unique(both, axis=0, return_index=True, return_inverse=True)
+    return WindowKinds(kind.reshape(-1).astype(np.int32), inside[first], regions[first])
 
 
 @functools.lru_cache(maxsize=64)

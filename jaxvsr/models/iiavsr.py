@@ -18,13 +18,12 @@ from jaxvsr.layers.blocks import conv
 from jaxvsr.layers.patch_aligned_recurrence import PropagationCell, propagate
 from jaxvsr.layers.propagation import BRANCHES, frame_by_frame
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
+from jaxvsr.layers.window_refinement import refine_windows
 from jaxvsr.layers.window_transformer import (
     NeighborWindows,
     block_weights,
     make_windows,
-    map_windows,
     merge_windows,
-    refine,
 )
 from jaxvsr.layers.windows import Size
 from jaxvsr.models.inputs import AnyArray, check_lq
@@ -80,13 +79,8 @@ class IIABlock(nn.Module):
             drop_path=drop_path,
             dtype=self.dtype,
         )
-        attn, hidden = map_windows(refine, weights, windows, clips=x.shape[0], train=self.train)
-        return merge_windows(
-            windows.plus(attn, hidden),
-            x.shape,
-            window_size=self.window_size,
-            shifted=self.shifted,
-        )
+        refined, *_ = refine_windows(weights, windows, clips=x.shape[0], train=self.train)
+        return merge_windows(refined, x.shape, window_size=self.window_size, shifted=self.shifted)
 
 
 def arrange(

@@ -13,23 +13,19 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Float32
 
+from jaxvsr.kernels.block_tables import Gate
 from jaxvsr.layers.blocks import conv
-from jaxvsr.layers.gating import MaskPredictor, compute_kept, gate
+from jaxvsr.layers.gating import MaskPredictor
 from jaxvsr.layers.patch_aligned_recurrence import PropagationCell, propagate
 from jaxvsr.layers.propagation import BRANCHES, frame_by_frame
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
+from jaxvsr.layers.window_refinement import refine_windows
 from jaxvsr.layers.window_transformer import (
-    BlockWeights,
     NeighborWindows,
     Norm,
-    Windows,
-    attention,
     block_weights,
     make_windows,
-    map_windows,
     merge_windows,
-    mlp,
-    refine,
     split_windows,
 )
 from jaxvsr.layers.windows import Size, count
@@ -129,22 +125,15 @@ class MIABlock(nn.Module):
             dtype=self.dtype,
         )
         mask = self.predict_mask(windows.normed, memory, weights.norm1, x.shape)
-        outputs = memory.attn, memory.hidden
-        if self.gating == "dense" or not self.use_mask or self.train:
-            inputs = windows, mask, *outputs
-            attn, hidden = map_windows(
-                refine_gated, weights, inputs, clips=x.shape[0], train=self.train
-            )
-        else:
-            queries = windows.inside[:, -mask.shape[1] :]  # nothing reads the outputs of padding
-            kept = (mask[..., 0] > 0) & queries
-            attn, hidden = compute_kept(refine, weights.folded(), windows, kept, outputs)
-        y = merge_windows(
-            windows.plus(attn, hidden),
-            x.shape,
-            window_size=self.window_size,
-            shifted=self.shifted,
+        refined, attn, hidden = refine_windows(
+            weights,
+            windows,
+            Gate(mask, memory.attn, memory.hidden),
+            clips=x.shape[0],
+            train=self.train,
+            skip=self.gating == "bucketed" and self.use_mask,
         )
+        y = merge_windows(refined, x.shape, window_size=self.window_size, shifted=self.shifted)
         memory = Memory(jnp.array(True), windows.normed, attn, hidden)
         return y, jax.lax.stop_gradient(memory)
 
@@ -189,28 +178,6 @@ class MIABlock(nn.Module):
             merged = merge_windows(mask, shape, window_size=self.window_size, shifted=self.shifted)
             self.sow("aux", "mask", merged[:, 0, ..., 0])
         return mask
-
-
-def refine_gated(
-    weights: BlockWeights,
-    inputs: tuple[
-        Windows,
-        Float[Array, "w tokens 1"],
-        Float[Array, "w tokens c"],
-        Float[Array, "w tokens c"],
-    ],
-) -> tuple[Float[Array, "w tokens c"], Float[Array, "w tokens c"]]:
-    """Outputs of attention and MLP, where dropped tokens take the previous frame's instead.
-
-    Args:
-        weights: of the block.
-        inputs: windows, their mask, and the outputs of attention and MLP of the previous frame.
-
-    Source: equations 10 and 11.
-    """
-    windows, mask, last_attn, last_hidden = inputs
-    attn = gate(mask, attention(weights, windows), last_attn)
-    return attn, gate(mask, mlp(weights, windows, attn), last_hidden)
 
 
 class MIAVSR(nn.Module):

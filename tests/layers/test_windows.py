@@ -3,7 +3,14 @@ import numpy as np
 import pytest
 import reference
 
-from jaxvsr.layers.windows import fit, merge, partition, shift_regions
+from jaxvsr.layers.windows import (
+    fit,
+    inside_frame,
+    merge,
+    partition,
+    shift_regions,
+    window_kinds,
+)
 
 
 @pytest.mark.parametrize("size", [(1, 16, 24), (3, 18, 21), (5, 7, 9)])
@@ -50,3 +57,13 @@ def test_windows_shrink_to_the_clip_and_shift_where_there_are_several():
     assert fit((2, 16, 9), (2, 8, 8), True) == ((2, 8, 8), (0, 4, 4))
     assert fit((1, 8, 5), (2, 8, 8), True) == ((1, 8, 5), (0, 0, 0))
     assert fit((6, 16, 9), (2, 8, 8), False) == ((2, 8, 8), (0, 0, 0))
+
+
+@pytest.mark.parametrize(("shift", "kinds"), [((0, 0, 0), 2), ((0, 4, 4), 4)])
+def test_window_kinds_describe_every_window(shift, kinds):
+    size, window = (3, 20, 32), (3, 8, 8)
+    found = window_kinds(size, window, shift)
+    assert found.inside.shape == found.regions.shape == (kinds, 192)
+    np.testing.assert_array_equal(found.inside[found.kind], inside_frame(size, window, shift))
+    regions = shift_regions(size, window, shift)
+    np.testing.assert_array_equal(found.regions[found.kind], regions)
