@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxvsr.distributed import spatial_sharding
+from jaxvsr.layers import deform_triton
 from jaxvsr.layers.blocks import Conv, conv, leaky_relu, torch_uniform
 
 
@@ -131,30 +132,46 @@ def deform_attention(
 
 
 class DeformConv(nn.Module):
-    """3x3 modulated deformable convolution of stride 1, with offsets and masks as inputs.
+    """3x3 modulated deformable convolution of stride 1, at predicted offsets.
 
     Attributes:
         features: output channels.
         dtype: of the computation; coordinates are float32.
         groups: number of channel groups of the input and of the output.
+        max_residue: bound of the predicted offsets, pixels; None: unbounded.
     """
 
     features: int
     dtype: Any = jnp.float32
     groups: int = 1
+    max_residue: float | None = None
 
     @nn.compact
     def __call__(
         self,
         x: Float[Array, "b h w c"],
-        offset: Float[Array, "b h w offsets"],
-        mask: Float[Array, "b h w offsets//2"],
+        head: Float[Array, "b h w _"],
+        flows: Float[Array, "b h w _"] | None = None,
     ) -> Float[Array, "b h w {self.features}"]:
-        """Convolves x (b, h, w, c) at offset (b, h, w, 18*d) with mask (b, h, w, 9*d)."""
+        """Convolves x.
+
+        Args:
+            x: (b, h, w, c).
+            head: (b, h, w, 27*d) float32, the output of a network: offsets of d deformable groups,
+                then the logits of their masks.
+            flows: (b, h, w, 2*n) (dx, dy) of n frames, each added to the offsets of d/n groups.
+
+        Returns:
+            (b, h, w, features).
+        """
         c = x.shape[-1] // self.groups
         kernel = self.param("kernel", torch_uniform(9 * c), (3, 3, c, self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-        return deform_conv2d(x.astype(self.dtype), offset, mask, kernel, bias)
+        plain = functools.partial(_at_predicted_offsets, max_residue=self.max_residue)
+        by_kernel = deform_triton.is_target() and not spatial_sharding.divides(x.shape[1])
+        convolve = deform_triton.on_cuda(plain, self.max_residue) if by_kernel else plain
+        out = convolve(x.astype(self.dtype), head, flows, kernel)
+        return out + bias.astype(self.dtype)
 
 
 class FlowGuidedDeformConv(nn.Module):
@@ -201,14 +218,29 @@ class FlowGuidedDeformConv(nn.Module):
         init = nn.initializers.zeros_init()
         last = Conv(27 * self.deform_groups, (3, 3), kernel_init=init, name="conv_offset_3")
         # In float32: an offset is a coordinate.
-        x = last(x.astype(jnp.float32))
-        residue, mask = jnp.split(x, [18 * self.deform_groups], axis=-1)
-        # Offsets are (dy, dx).
-        taps = 9 * self.deform_groups // len(flows)
-        guides = jnp.concatenate([jnp.tile(flow[..., ::-1], taps) for flow in flows], axis=-1)
-        offset = self.max_residue * jnp.tanh(residue) + guides
-        deform = DeformConv(self.features, self.dtype, self.groups, name="deform")
-        return deform(feats, offset, nn.sigmoid(mask))
+        head = last(x.astype(jnp.float32))
+        deform = DeformConv(self.features, self.dtype, self.groups, self.max_residue, name="deform")
+        return deform(feats, head, jnp.concatenate(flows, axis=-1))
+
+
+def _at_predicted_offsets(
+    x: jax.Array,
+    head: jax.Array,
+    flows: jax.Array | None,
+    weight: jax.Array,
+    max_residue: float | None,
+) -> jax.Array:
+    """Computes `DeformConv` without bias: the arguments are those of `deform_triton.convolve`."""
+    d = head.shape[-1] // 27
+    offset, mask = jnp.split(head, [18 * d], axis=-1)
+    if max_residue is not None:
+        offset = max_residue * jnp.tanh(offset)
+    if flows is not None:
+        n = flows.shape[-1] // 2
+        guides = flows.reshape(*flows.shape[:-1], n, 1, 2)[..., ::-1]  # offsets are (dy, dx)
+        guides = jnp.broadcast_to(guides, (*flows.shape[:-1], n, 9 * d // n, 2))
+        offset = offset + guides.reshape(offset.shape)
+    return deform_conv2d(x, offset, nn.sigmoid(mask), weight, None)
 
 
 def _convolve(

@@ -36,8 +36,8 @@ class DeformPack(nn.Module):
         # Zero initialization: sampling starts from the regular grid.
         init = nn.initializers.zeros_init()
         layer = Conv(27 * DEFORM_GROUPS, (3, 3), kernel_init=init, name="conv_offset")
-        offset, mask = jnp.split(layer(guide.astype(jnp.float32)), [18 * DEFORM_GROUPS], axis=-1)
-        return DeformConv(x.shape[-1], self.dtype, name="deform")(x, offset, nn.sigmoid(mask))
+        head = layer(guide.astype(jnp.float32))
+        return DeformConv(x.shape[-1], self.dtype, name="deform")(x, head)
 
 
 class PCDAlignment(nn.Module):
