@@ -35,6 +35,7 @@ from jaxvsr.files import json_text, write_text
 from jaxvsr.preflight import create_model
 from jaxvsr.profiling import mask_sweep, measuring, tables, topologies
 from jaxvsr.training.checkpoints import load_best
+from jaxvsr.training.initialization import initialize
 from jaxvsr.training.state import initial_weights
 from jaxvsr.training.step import batch_shapes
 from jaxvsr.video.images import write_image
@@ -193,7 +194,7 @@ def _with_masks(subject: measuring.Subject) -> measuring.Subject:
     if subject.variables is not None:
         return subject
     init = functools.partial(initial_weights, subject.model, ema=False)
-    return dataclasses.replace(subject, variables=jax.jit(init)(jax.random.key(0)).variables)
+    return dataclasses.replace(subject, variables=initialize(init, jax.random.key(0)).variables)
 
 
 def _sweep(subject: measuring.Subject, rounds: int) -> list[mask_sweep.Row]:

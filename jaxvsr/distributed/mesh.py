@@ -71,6 +71,19 @@ def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arr
     }
 
 
+def to_all_devices(tree: Any, mesh: Mesh) -> Any:
+    """Copies arrays and keys to every device; they must be equal on all hosts."""
+
+    def copied(x: Any) -> jax.Array:
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(
+                copied(jax.random.key_data(x)), impl=jax.random.key_impl(x)
+            )
+        return jax.make_array_from_process_local_data(replicated(mesh), np.array(x))
+
+    return jax.tree.map(copied, tree)
+
+
 @contextlib.contextmanager
 def enough_memory(advice: str) -> Iterator[None]:
     """Raises InputError with advice when the memory of a device is full."""

@@ -18,6 +18,7 @@ from jaxvsr import flops
 from jaxvsr.console import compiling
 from jaxvsr.errors import InputError
 from jaxvsr.models import mobile, network_input
+from jaxvsr.training.initialization import initialize
 from jaxvsr.training.state import initial_weights
 
 STREAM_RATE = 25  # frames per second that arrive in a stream, if the network is as fast
@@ -204,7 +205,7 @@ class _Traced:
     def __init__(self, subject: Subject) -> None:
         """Traces the model; raises InputError if it does not accept the input."""
         self.subject = subject
-        self.init = functools.partial(initial_weights, subject.model, ema=False)
+        self.init = jax.jit(functools.partial(initial_weights, subject.model, ema=False))
         lq = jax.ShapeDtypeStruct(subject.lq.shape, jnp.float32)
         try:
             self.shapes = jax.eval_shape(self.init, jax.random.key(0)).variables
@@ -238,7 +239,7 @@ class _Run:
         self.traced, subject = traced, traced.subject
         self._variables = subject.variables
         if self._variables is None:
-            self._variables = jax.jit(traced.init)(jax.random.key(0)).variables
+            self._variables = initialize(traced.init, jax.random.key(0)).variables
         self._variables, self._lq = jax.device_put((self._variables, subject.lq))
         with compiling(subject.name):
             self._compiled = traced.program.lower().compile()

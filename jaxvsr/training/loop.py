@@ -21,13 +21,21 @@ from jaxvsr.config import BUILTIN, MOTION, load_config, save_config, saved_field
 from jaxvsr.console import say
 from jaxvsr.data import pipeline
 from jaxvsr.data.sources import ClipSource
-from jaxvsr.distributed.mesh import enough_memory, make_mesh, placed, replicated, to_devices
+from jaxvsr.distributed.mesh import (
+    enough_memory,
+    make_mesh,
+    placed,
+    replicated,
+    to_all_devices,
+    to_devices,
+)
 from jaxvsr.errors import InputError
 from jaxvsr.models.mobile.base import Mobile
 from jaxvsr.training import tracing
 from jaxvsr.training.channels import prune_channels
 from jaxvsr.training.checkpoints import Checkpoints, in_words, load_best
 from jaxvsr.training.compression import compress, keep_compressed
+from jaxvsr.training.initialization import initialize
 from jaxvsr.training.optimizer import make_optimizer
 from jaxvsr.training.state import TrainState, initial_state, not_finite
 from jaxvsr.training.step import make_loss, make_step, names_of_finite, step_flops
@@ -176,8 +184,10 @@ def first_state(
     mesh: jax.sharding.Mesh,
 ) -> tuple[TrainState, int]:
     """Returns the state and data position of the latest checkpoint, or initial ones."""
-    init = functools.partial(
-        initial_state, model, optimizer, config.train.seed, bool(config.optim.ema)
+    init = jax.jit(
+        functools.partial(
+            initial_state, model, optimizer, config.train.seed, bool(config.optim.ema)
+        )
     )
     shapes = placed(jax.eval_shape(init), mesh)
     while (latest := checkpoints.latest_step()) is not None:
@@ -193,7 +203,7 @@ def first_state(
         kept = compress(given["params"], config.train.prune, config.train.clusters)
         given = {**given, "params": kept}
     everywhere = replicated(mesh)
-    state = jax.jit(init, out_shardings=everywhere)()
+    state = to_all_devices(initialize(init), mesh)
 
     def filled(fresh: dict, collection: str) -> dict:
         # Trees must not share arrays, since a step donates its state.
