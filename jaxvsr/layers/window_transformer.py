@@ -245,9 +245,9 @@ def neighbor_windows(
         Their tokens, normalized without any block's affine part, in windows at the origin and in
         shifted ones.
     """
+    normed = normalize(frames, dtype)  # of padding: zeros, before and after
     plain, shifted = (
-        normalize(split_windows(frames, window_size=window_size, shifted=shifted), dtype)
-        for shifted in (False, True)
+        split_windows(normed, window_size=window_size, shifted=shifted) for shifted in (False, True)
     )
     return plain, shifted
 
