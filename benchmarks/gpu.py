@@ -10,7 +10,7 @@ Needs no data set, and neither TFDS, grain nor clu. Weights and frames are rando
 order of importance while the minutes last, and each is written as soon as it is measured. Programs
 compile in threads; what was timed meanwhile is timed again once nothing compiles, else marked "*".
 
-DIR holds `archs/mia_vsr_arch.py` of https://github.com/LabShuHangGU/MIA-VSR; `basicsr` is imported.
+DIR holds the folders MIA-VSR and BasicSR of the official code, as `benchmarks.official` describes.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import dataclasses
 import functools
 import importlib.util
 import itertools
+import json
 import os
 import pathlib
 import subprocess
@@ -35,6 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import gpu_programs as programs
+from benchmarks import official as official_code
 from benchmarks.common import machine, make_parser
 from benchmarks.gpu_programs import NETWORKS, Program
 from benchmarks.gpu_report import Results, report
@@ -220,37 +222,30 @@ def official(options: argparse.Namespace) -> None:
     """Times the official PyTorch code, forward alone, and writes its rows."""
     import torch
 
-    sys.path.insert(0, str(options.official))
     results = Results(options.out)
     device = "cpu" if options.dry else "cuda"
     size, frames = ((64, 64), 3) if options.dry else (SIZES[0], FRAMES)
     torch.backends.cudnn.benchmark = True
-    depths = (2,) if options.dry else (6, 6, 6, 6)
 
-    def mia(use_mask: bool) -> Any:
-        from archs.mia_vsr_arch import MIAVSR
-
-        heads = (6,) * len(depths)
-        return MIAVSR(depths=depths, num_heads=heads, img_size=64, use_mask=use_mask)
-
-    def basicvsrpp() -> Any:
-        from basicsr.archs.basicvsrpp_arch import BasicVSRPlusPlus
-
-        return BasicVSRPlusPlus()
+    def make(name: str, **fields: Any) -> Any:
+        if options.dry:
+            manifest = programs.GOLDEN / programs.NETWORKS[name] / "manifest.json"
+            fields = json.loads(manifest.read_text())["config"] | fields
+        return official_code.create(options.official, name, **fields)
 
     made: dict[str, Callable[[], Any]] = {
-        "miavsr": functools.partial(mia, True),
-        "miavsr use_mask=False": functools.partial(mia, False),
-        "basicvsrpp": basicvsrpp,
+        "miavsr": functools.partial(make, "miavsr", use_mask=True),
+        "miavsr use_mask=False": functools.partial(make, "miavsr", use_mask=False),
+        "basicvsrpp": functools.partial(make, "basicvsrpp"),
     }
     half, single = torch.bfloat16 if options.dry else torch.float16, torch.float32
-    for dtype, (name, make) in itertools.product((half, single), made.items()):
+    for dtype, (name, build) in itertools.product((half, single), made.items()):
         if time.time() > options.deadline - 15:
             return
         setting = f"{str(dtype).removeprefix('torch.')}, {size[0]}x{size[1]}, {frames} frames"
         try:
             torch.manual_seed(0)
-            model = make().to(device).eval()
+            model = build().to(device).eval()
             lq = torch.rand(1, frames, 3, *size, device=device)
 
             def call(_: int, model: Any = model, lq: Any = lq, dtype: Any = dtype) -> None:
