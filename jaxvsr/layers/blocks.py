@@ -153,10 +153,13 @@ class ResidualBlocks(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*n h w c"]) -> Float[Array, "*n h w {self.dim}"]:
         """(..., h, w, c) -> (..., h, w, dim)."""
+        # As one axis of frames: on a GPU the convolution then adds the skip connection, too.
+        frames = x.shape[:-3]
+        x = x.reshape(-1, *x.shape[-3:])
         x = leaky_relu(conv(x, self.dim, name="conv_in", dtype=self.dtype))
         for i in range(self.depth):
             x = ResidualBlock(self.dtype, name=f"block_{i}")(x)
-        return x
+        return x.reshape(*frames, *x.shape[1:])
 
 
 class MLP(nn.Module):

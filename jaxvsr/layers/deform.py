@@ -168,8 +168,8 @@ class DeformConv(nn.Module):
         kernel = self.param("kernel", torch_uniform(9 * c), (3, 3, c, self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         plain = functools.partial(_at_predicted_offsets, max_residue=self.max_residue)
-        by_kernel = deform_triton.is_target() and not spatial_sharding.divides(x.shape[1])
-        convolve = deform_triton.on_cuda(plain, self.max_residue) if by_kernel else plain
+        serves = deform_triton.serves(x.shape)
+        convolve = deform_triton.on_cuda(plain, self.max_residue) if serves else plain
         out = convolve(x.astype(self.dtype), head, flows, kernel)
         return out + bias.astype(self.dtype)
 

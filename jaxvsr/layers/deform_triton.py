@@ -9,17 +9,26 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 from jax.experimental.custom_partitioning import custom_partitioning
+
+from jaxvsr.distributed import spatial_sharding
 
 TAPS = 9  # of a 3x3 kernel
 WARPS = 8  # per program
 
 
-def is_target() -> bool:
-    """Whether the traced function is for an NVIDIA GPU and Pallas has Triton's dialect."""
+def serves(shape: tuple) -> bool:
+    """Whether the kernel can sample an array (b, h, w, c) where the traced function will run.
+
+    That is on an NVIDIA GPU, by a version of Pallas with Triton's dialect; with whole frames on
+    each device, and not in a program that is exported for any batch size.
+    """
     device = jax.sharding.get_abstract_mesh().abstract_device
     if (device.platform if device else jax.default_backend()) not in ("gpu", "cuda"):
+        return False
+    if spatial_sharding.divides(shape[1]) or jax.export.is_symbolic_dim(shape[0]):
         return False
     try:
         from jax.experimental.pallas import triton  # noqa: F401

@@ -4,6 +4,7 @@ import functools
 import importlib.util
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -69,6 +70,15 @@ def test_gradients_and_batches_are_those_of_the_plain_form():
         return jax.jit(loss)(two, *arguments[1:])
 
     np.testing.assert_array_equal(gradients(chosen), gradients(function))
+
+
+def test_the_kernel_serves_gpus_and_batches_of_a_known_size():
+    assert not deform_triton.serves((2, 8, 8, 4))
+    gpu = jax.sharding.AbstractDevice("NVIDIA H100", None, "gpu")
+    mesh = jax.sharding.AbstractMesh((1,), ("data",), abstract_device=gpu)
+    with jax.sharding.use_abstract_mesh(mesh):
+        assert deform_triton.serves((2, 8, 8, 4))
+        assert not deform_triton.serves((*jax.export.symbolic_shape("b"), 8, 8, 4))
 
 
 @pytest.mark.skipif(
