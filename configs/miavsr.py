@@ -52,6 +52,7 @@ def get_config(arg: str = "reds") -> ml_collections.ConfigDict:
             "dtype": "bfloat16",
             "remat": True,
             "unroll": 1,
+            "attention": "auto",
         }
     )
     config.loss.sparsity = 1e-4

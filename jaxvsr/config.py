@@ -409,7 +409,9 @@ def differences(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> lis
         if old == new or (name == "model.prune_channels" and not (old or new)):
             continue  # runs older than that field have no value, which is the same as 0
         section, _, field = name.partition(".")
-        other_tree = section == "model" and field not in SAME_WEIGHTS
+        # Of mobile networks "attention" chooses layers, of others only how they are computed.
+        kernels = field == "attention" and {old, new} <= {None, "auto", "plain"}
+        other_tree = section == "model" and field not in SAME_WEIGHTS and not kernels
         other_groups = name in ("optim.name", "optim.flow_params") or (
             name in ("optim.ema", "optim.flow_lr_mul") and bool(old) != bool(new)
         )

@@ -69,6 +69,8 @@ def by_scope(jaxpr: Any) -> dict[str, float]:
             inside = [{"": _dot_flops(eqn)}]
         elif name == "conv_general_dilated":
             inside = [{"": _conv_flops(eqn)}]
+        elif name == "pallas_call":
+            inside = []  # its plain form counts, the branch for other platforms
         elif name == "cond":
             inside = [max(map(by_scope, params["branches"]), key=lambda b: sum(b.values()))]
         else:

@@ -2,14 +2,33 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
+from jaxvsr.kernels import block_tpu
 from jaxvsr.kernels.block_tables import BlockTables, Gate
 from jaxvsr.layers import window_chunks
 from jaxvsr.layers.gating import compute_kept, gate
-from jaxvsr.layers.window_transformer import BlockWeights, Windows, attention, mlp, refine
-from jaxvsr.layers.windows import WindowKinds
+from jaxvsr.layers.window_transformer import (
+    BlockWeights,
+    Windows,
+    attention,
+    mlp,
+    refine,
+    shift_size,
+)
+from jaxvsr.layers.windows import Size, WindowKinds, window_kinds
+
+ATTENTION = ("auto", "plain")
+
+
+def check_attention(value: str) -> None:
+    """Raises ValueError unless a model's field `attention` is valid."""
+    if value not in ATTENTION:
+        raise ValueError(f"attention={value!r} must be 'auto' or 'plain'")
 
 
 def refine_windows(
@@ -17,24 +36,69 @@ def refine_windows(
     windows: Windows,
     gates: Gate | None = None,
     *,
-    clips: int,
+    shape: tuple[int, ...],
+    window_size: Size,
+    shifted: bool,
     train: bool,
+    kernels: bool,
     skip: bool = False,
-) -> tuple[Float[Array, "w queries c"], Float[Array, "w queries c"], Float[Array, "w queries c"]]:
+) -> Any:
     """Computes a block of all windows, in the way that suits the purpose and the device.
 
     Args:
         weights: of the block.
-        windows: clip after clip.
+        windows: of `make_windows`.
         gates: which tokens are computed; None: all.
-        clips: their number.
+        shape: (b, q, h, w, c) of the refined frames.
+        window_size: (wt, wh, ww).
+        shifted: whether windows are shifted.
         train: whether gradients are taken: all windows at once, since in a loop over chunks devices
             would exchange the weights' gradients in each iteration. Else with folded weights.
+        kernels: whether a kernel for the platform computes the block, where there is one.
         skip: whether the arithmetic of tokens that are not kept is skipped, outside training.
 
     Returns:
-        The refined tokens, and the outputs of attention and MLP.
+        The refined tokens (w, queries, c). With `gates` also the values of attn and hidden for
+        those of the next frame.
     """
+    clips, dtype = shape[0], windows.normed.dtype
+
+    def plain(weights: BlockWeights, windows: Windows, gates: Gate | None) -> Any:
+        return refine_plain(weights, windows, gates, clips=clips, train=train, skip=skip)
+
+    if train or not kernels or not isinstance(clips, int):
+        return plain(weights, windows, gates)
+    size = window_size[0], shape[2], shape[3]
+    kinds = window_kinds(size, window_size, shift_size(window_size, shifted))
+    kind = np.tile(kinds.kind, clips)
+
+    def on_tpu(weights: BlockWeights, windows: Windows, gates: Gate | None) -> Any:
+        tables = block_tables(weights, kinds)
+        inputs = kind, windows.x, windows.neighbors, gates
+        if gates is None:
+            return by_devices(block_tpu.refine, tables, *inputs)
+        y, added = by_devices(block_tpu.refine, tables, *inputs)
+        return y, added, gates.hidden
+
+    branches = {}
+    if block_tpu.fits(weights.bias, shape[-1], dtype) and windows.x.dtype == dtype:
+        branches["tpu"] = with_gradient_of(plain, on_tpu)
+    # Branches for other platforms are added here.
+    if not branches or not can_divide(len(kind)):
+        return plain(weights, windows, gates)
+    return jax.lax.platform_dependent(weights, windows, gates, default=plain, **branches)
+
+
+def refine_plain(
+    weights: BlockWeights,
+    windows: Windows,
+    gates: Gate | None,
+    *,
+    clips: int,
+    train: bool,
+    skip: bool,
+) -> Any:
+    """Computes `refine_windows` without kernels; the arguments are the same."""
     compute: Any = refine if gates is None else refine_gated
     inputs: Any = windows if gates is None else (windows, gates)
     if train:
@@ -45,7 +109,41 @@ def refine_windows(
         attn, hidden = compute_kept(refine, weights.folded(), windows, kept, gates[1:])
     else:
         attn, hidden = window_chunks.map_chunks(compute, weights.folded(), inputs, clips=clips)
-    return windows.plus(attn, hidden), attn, hidden
+    refined = windows.plus(attn, hidden)
+    return refined if gates is None else (refined, attn, hidden)
+
+
+def with_gradient_of(plain: Any, kernel: Any) -> Any:
+    """A function that is computed by `kernel` and has the derivative of `plain`."""
+
+    def derivative(primals: Any, tangents: Any) -> Any:
+        return kernel(*primals), jax.jvp(plain, primals, tangents)[1]
+
+    function = jax.custom_jvp(kernel)
+    function.defjvp(derivative)
+    return function
+
+
+def can_divide(windows: int) -> bool:
+    """Whether the devices of the mesh in context can each compute equally many windows."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh.empty or bool(mesh.manual_axes) or windows % mesh.size == 0
+
+
+def by_devices(kernel: Any, tables: BlockTables, *inputs: Any) -> Any:
+    """Computes a kernel, which XLA cannot divide, of each device's windows.
+
+    Args:
+        kernel: of tables and inputs.
+        tables: of the block.
+        *inputs: trees of arrays (w, ...).
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.manual_axes or mesh.size == 1:
+        return kernel(tables, *inputs)
+    each = PartitionSpec(mesh.axis_names)
+    specs = PartitionSpec(), *[each] * len(inputs)
+    return jax.shard_map(kernel, in_specs=specs, out_specs=each, check_vma=False)(tables, *inputs)
 
 
 def refine_gated(

@@ -19,7 +19,7 @@ from jaxvsr.layers.gating import MaskPredictor
 from jaxvsr.layers.patch_aligned_recurrence import PropagationCell, propagate
 from jaxvsr.layers.propagation import BRANCHES, frame_by_frame
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
-from jaxvsr.layers.window_refinement import refine_windows
+from jaxvsr.layers.window_refinement import check_attention, refine_windows
 from jaxvsr.layers.window_transformer import (
     NeighborWindows,
     Norm,
@@ -72,7 +72,7 @@ class MIABlock(nn.Module):
         mlp_ratio: hidden width of the MLP over the number of channels.
         train: whether gradients are taken; masks then are straight-through.
         dtype: of the computation.
-        use_mask, gating, threshold, keep_share, window_masks, mask_start: as MIAVSR's.
+        attention, use_mask, gating, threshold, keep_share, window_masks, mask_start: as MIAVSR's.
 
     Source: section 3.3, equations 8 to 11.
     """
@@ -83,6 +83,7 @@ class MIABlock(nn.Module):
     mlp_ratio: float
     train: bool
     dtype: Any
+    attention: str = "auto"
     use_mask: bool = True
     gating: str = "dense"
     threshold: float = 0.0
@@ -129,8 +130,11 @@ class MIABlock(nn.Module):
             weights,
             windows,
             Gate(mask, memory.attn, memory.hidden),
-            clips=x.shape[0],
+            shape=x.shape,
+            window_size=self.window_size,
+            shifted=self.shifted,
             train=self.train,
+            kernels=self.attention == "auto",
             skip=self.gating == "bucketed" and self.use_mask,
         )
         y = merge_windows(refined, x.shape, window_size=self.window_size, shifted=self.shifted)
@@ -199,6 +203,8 @@ class MIAVSR(nn.Module):
         remat: whether the backward pass recomputes each step's activations and, within a step, each
             block's.
         unroll: frames per iteration of the compiled loop.
+        attention: "auto" computes blocks by a kernel where the platform has one; "plain": always by
+            XLA's own operations.
         use_mask: whether the predicted masks apply; without them the function is IIA-VSR's.
         gating: "dense" computes every token and then selects; "bucketed" computes the kept tokens
             only, with the same result, and has an effect outside training only.
@@ -211,7 +217,7 @@ class MIAVSR(nn.Module):
             mean change of a token from which it is kept at the start of a training.
 
     Raises:
-        ValueError: `gating` or `keep_share` is invalid.
+        ValueError: `attention`, `gating` or `keep_share` is invalid.
     """
 
     dim: int = 120
@@ -227,6 +233,7 @@ class MIAVSR(nn.Module):
     dtype: Any = jnp.float32
     remat: bool = False
     unroll: int = 1
+    attention: str = "auto"
     use_mask: bool = True
     gating: str = "dense"
     threshold: float = 0.0
@@ -237,6 +244,7 @@ class MIAVSR(nn.Module):
     lookahead: ClassVar[int | None] = None  # the last frame influences the first
 
     def __post_init__(self) -> None:
+        check_attention(self.attention)
         if self.gating not in ("dense", "bucketed"):
             raise ValueError(f"gating={self.gating!r} must be 'dense' or 'bucketed'")
         if not 0 <= self.keep_share <= 1:
@@ -291,6 +299,7 @@ class MIAVSR(nn.Module):
             mlp_ratio=self.mlp_ratio,
             train=train,
             dtype=self.dtype,
+            attention=self.attention,
             use_mask=self.use_mask,
             gating=self.gating,
             threshold=self.threshold,

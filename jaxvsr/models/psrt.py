@@ -16,7 +16,7 @@ from jaxvsr.layers.blocks import conv
 from jaxvsr.layers.patch_aligned_recurrence import PropagationCell, propagate
 from jaxvsr.layers.propagation import BRANCHES, frame_by_frame
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
-from jaxvsr.layers.window_refinement import refine_windows
+from jaxvsr.layers.window_refinement import check_attention, refine_windows
 from jaxvsr.layers.window_transformer import (
     block_weights,
     make_windows,
@@ -37,6 +37,7 @@ class PSRTBlock(nn.Module):
         mlp_ratio: hidden width of the MLP over the number of channels.
         train: whether gradients are taken.
         dtype: of the computation.
+        attention: as the network's.
     """
 
     num_heads: int
@@ -45,6 +46,7 @@ class PSRTBlock(nn.Module):
     mlp_ratio: float
     train: bool
     dtype: Any
+    attention: str = "auto"
 
     @nn.compact
     def __call__(
@@ -72,7 +74,15 @@ class PSRTBlock(nn.Module):
             drop_path=drop_path,
             dtype=self.dtype,
         )
-        refined, *_ = refine_windows(weights, windows, clips=x.shape[0], train=self.train)
+        refined = refine_windows(
+            weights,
+            windows,
+            shape=x.shape,
+            window_size=self.window_size,
+            shifted=self.shifted,
+            train=self.train,
+            kernels=self.attention == "auto",
+        )
         return merge_windows(refined, x.shape, window_size=self.window_size, shifted=self.shifted)
 
 
@@ -111,6 +121,11 @@ class PSRT(nn.Module):
         remat: whether the backward pass recomputes each step's activations and, within a step, each
             block's.
         unroll: frames per iteration of the compiled loop.
+        attention: "auto" computes blocks by a kernel where the platform has one; "plain": always by
+            XLA's own operations.
+
+    Raises:
+        ValueError: `attention` is invalid.
     """
 
     dim: int = 120
@@ -126,8 +141,13 @@ class PSRT(nn.Module):
     dtype: Any = jnp.float32
     remat: bool = False
     unroll: int = 1
+    attention: str = "auto"
 
     lookahead: ClassVar[int | None] = None  # the last frame influences the first
+
+    def __post_init__(self) -> None:
+        check_attention(self.attention)
+        super().__post_init__()
 
     @nn.compact
     def __call__(
@@ -176,6 +196,7 @@ class PSRT(nn.Module):
             mlp_ratio=self.mlp_ratio,
             train=train,
             dtype=self.dtype,
+            attention=self.attention,
         )
         return cell(
             make_block=make_block,
