@@ -22,12 +22,17 @@ WARPS = 8  # per program
 def serves(shape: tuple) -> bool:
     """Whether the kernel can sample an array (b, h, w, c) where the traced function will run.
 
-    That is on an NVIDIA GPU, by a version of Pallas with Triton's dialect; with whole frames on
-    each device, and not in a program that is exported for any batch size.
+    That is on an NVIDIA GPU of compute capability 8.0 or higher, by a version of Pallas with
+    Triton's dialect; with whole frames on each device, and not in a program that is exported for
+    any batch size.
     """
     device = jax.sharding.get_abstract_mesh().abstract_device
     if (device.platform if device else jax.default_backend()) not in ("gpu", "cuda"):
         return False
+    if jax.default_backend() == "gpu":  # otherwise the program is for a GPU that is not here
+        major = str(jax.local_devices()[0].compute_capability).partition(".")[0]
+        if not major.isdigit() or int(major) < 8:  # AMD's are no numbers
+            return False
     if spatial_sharding.divides(shape[1]) or jax.export.is_symbolic_dim(shape[0]):
         return False
     try:
