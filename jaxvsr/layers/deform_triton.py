@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.experimental.custom_partitioning import custom_partitioning
 
 from jaxvsr.distributed import spatial_sharding
+from jaxvsr.kernels.triton import is_target
 
 TAPS = 9  # of a 3x3 kernel
 WARPS = 8  # per program
@@ -22,24 +23,10 @@ WARPS = 8  # per program
 def serves(shape: tuple) -> bool:
     """Whether the kernel can sample an array (b, h, w, c) where the traced function will run.
 
-    That is on an NVIDIA GPU of compute capability 8.0 or higher, by a version of Pallas with
-    Triton's dialect; with whole frames on each device, and not in a program that is exported for
-    any batch size.
+    Devices must hold whole frames, and a program must not be exported for any batch size.
     """
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    if (device.platform if device else jax.default_backend()) not in ("gpu", "cuda"):
-        return False
-    if jax.default_backend() == "gpu":  # otherwise the program is for a GPU that is not here
-        major = str(jax.local_devices()[0].compute_capability).partition(".")[0]
-        if not major.isdigit() or int(major) < 8:  # AMD's are no numbers
-            return False
-    if spatial_sharding.divides(shape[1]) or jax.export.is_symbolic_dim(shape[0]):
-        return False
-    try:
-        from jax.experimental.pallas import triton  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    divided = spatial_sharding.divides(shape[1]) or jax.export.is_symbolic_dim(shape[0])
+    return not divided and is_target()
 
 
 def on_cuda(plain: Callable[..., jax.Array], max_residue: float | None) -> Callable[..., jax.Array]:

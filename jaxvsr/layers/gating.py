@@ -12,7 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Float32, Int
 
 from jaxvsr.distributed import spatial_sharding
 from jaxvsr.layers.window_chunks import CPU_WINDOWS
@@ -50,7 +50,6 @@ class MaskPredictor(nn.Module):
     by_window: bool = False
     initial_threshold: float = 0.0
 
-    @nn.compact
     def __call__(
         self, change: Float[Array, "b n tokens c"], real_windows: int | None = None
     ) -> Float[Array, "b n tokens 1"]:
@@ -58,18 +57,30 @@ class MaskPredictor(nn.Module):
 
         Args:
             change: absolute differences between two frames.
+            real_windows: as in `decide`.
+        """
+        return self.decide(weigh(change, *self.weights(change.shape[-1])), real_windows)
+
+    @nn.compact
+    def weights(self, dim: int) -> tuple[Float[Array, "c 1"], Float[Array, " 1"]]:
+        """The arguments `kernel` and `bias` of `weigh`, for `dim` channels."""
+        kernel, bias = nn.initializers.normal(0.02), 0.0
+        if self.initial_threshold:
+            kernel = nn.initializers.constant(1 / (self.initial_threshold * dim))
+            bias = -1.0
+        return LinearWeights(kernel, nn.initializers.constant(bias), name="linear")(dim)
+
+    def decide(
+        self, logit: Float32[Array, "b n tokens 1"], real_windows: int | None = None
+    ) -> Float[Array, "b n tokens 1"]:
+        """Makes masks from logits.
+
+        Args:
+            logit: of `weigh`.
             real_windows: the first windows of a clip; the others are padding and do not compete
                 for `keep_share`. None: all.
         """
-        # In full float32, whatever the network's dtype and the device's default: a rounded logit
-        # would flip tokens near the threshold.
-        exact: dict[str, Any] = {"dtype": jnp.float32, "precision": jax.lax.Precision.HIGHEST}
-        kernel, bias = nn.initializers.normal(0.02), nn.initializers.zeros
-        if self.initial_threshold:
-            weight = 1 / (self.initial_threshold * change.shape[-1])
-            kernel, bias = (nn.initializers.constant(value) for value in (weight, -1.0))
-        dense = nn.Dense(1, kernel_init=kernel, bias_init=bias, name="linear", **exact)
-        logit = dense(change)
+        shape = logit.shape
         if self.by_window:
             logit = logit.mean(2, keepdims=True)
         if self.train and self.has_rng("gumbel"):
@@ -85,7 +96,31 @@ class MaskPredictor(nn.Module):
         if self.train:
             soft = nn.sigmoid(logit / TEMPERATURE)
             mask = hard + (soft - jax.lax.stop_gradient(soft))
-        return jnp.broadcast_to(mask, (*change.shape[:-1], 1))
+        return jnp.broadcast_to(mask, shape)
+
+
+class LinearWeights(nn.Module):
+    """Owns a dense layer to one channel."""
+
+    kernel_init: nn.initializers.Initializer
+    bias_init: nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self, dim: int) -> tuple[Float[Array, "c 1"], Float[Array, " 1"]]:
+        kernel = self.param("kernel", self.kernel_init, (dim, 1), jnp.float32)
+        return kernel, self.param("bias", self.bias_init, (1,), jnp.float32)
+
+
+def weigh(
+    change: Float[Array, "*b c"], kernel: Float[Array, "c 1"], bias: Float[Array, " 1"]
+) -> Float32[Array, "*b 1"]:
+    """Logits of tokens that changed so much.
+
+    They are full float32, whatever the network's dtype and the device's default: a rounded logit
+    would flip tokens near the threshold.
+    """
+    exact = jax.lax.Precision.HIGHEST
+    return jnp.dot(change.astype(jnp.float32), kernel, precision=exact) + bias
 
 
 def gate(

@@ -1,17 +1,19 @@
 """How the block of PSRT, IIA-VSR and MIA-VSR is computed on all windows of a frame."""
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32
 
 from jaxvsr.kernels import block_tpu
 from jaxvsr.kernels.block_tables import BlockTables, Gate
+from jaxvsr.kernels.triton import is_target
 from jaxvsr.layers import window_chunks
-from jaxvsr.layers.gating import compute_kept, gate
+from jaxvsr.layers.gating import compute_kept, gate, weigh
 from jaxvsr.layers.window_transformer import (
     BlockWeights,
     Windows,
@@ -72,18 +74,26 @@ def refine_windows(
     kinds = window_kinds(size, window_size, shift_size(window_size, shifted))
     kind = np.tile(kinds.kind, clips)
 
-    def on_tpu(weights: BlockWeights, windows: Windows, gates: Gate | None) -> Any:
-        tables = block_tables(weights, kinds)
-        inputs = kind, windows.x, windows.neighbors, gates
-        if gates is None:
-            return by_devices(block_tpu.refine, tables, *inputs)
-        y, added = by_devices(block_tpu.refine, tables, *inputs)
-        return y, added, gates.hidden
+    def by_kernel(kernel: Any) -> Any:
+        def compute(weights: BlockWeights, windows: Windows, gates: Gate | None) -> Any:
+            tables = block_tables(weights, kinds)
+            inputs = kind, windows.x, windows.neighbors, gates
+            if gates is None:
+                return by_devices(kernel, tables, *inputs)
+            y, added = by_devices(kernel, tables, *inputs)
+            return y, added, gates.hidden
+
+        return with_gradient_of(plain, compute)
 
     branches = {}
-    if block_tpu.fits(weights.bias, shape[-1], dtype) and windows.x.dtype == dtype:
-        branches["tpu"] = with_gradient_of(plain, on_tpu)
-    # Branches for other platforms are added here.
+    fits = weights.bias, shape[-1], dtype
+    if block_tpu.fits(*fits) and windows.x.dtype == dtype:
+        branches["tpu"] = by_kernel(block_tpu.refine)
+    if is_target():
+        from jaxvsr.kernels import block_gpu  # Triton's dialect is deprecated
+
+        if block_gpu.fits(*fits) and windows.x.dtype == dtype:
+            branches["cuda"] = by_kernel(functools.partial(block_gpu.refine, skip=skip))
     if not branches or not can_divide(len(kind)):
         return plain(weights, windows, gates)
     return jax.lax.platform_dependent(weights, windows, gates, default=plain, **branches)
@@ -113,6 +123,52 @@ def refine_plain(
     return refined if gates is None else (refined, attn, hidden)
 
 
+def weigh_change(
+    windows: Windows,
+    last: Float[Array, "w queries c"],
+    scale: Float[Array, " c"],
+    kernel: Float[Array, "c 1"],
+    bias: Float[Array, " 1"],
+    *,
+    kernels: bool,
+) -> tuple[Float32[Array, "w queries 1"], Float[Array, "w queries c"]]:
+    """Weighs how much tokens changed since the previous frame.
+
+    Args:
+        windows: of the current frame.
+        last: normalized tokens of the previous frame.
+        scale: of the norm, whose bias cancels in the difference of two frames.
+        kernel, bias: of `gating.weigh`.
+        kernels: as in `refine_windows`.
+
+    Returns:
+        The logits, and the normalized tokens of the current frame.
+    """
+    _, tokens, dim = last.shape
+    weights = scale, kernel, bias
+
+    def plain(weights: Any, windows: Windows, last: jax.Array) -> Any:
+        scale, kernel, bias = weights
+        change = jnp.abs(scale) * jnp.abs(windows.normed - last)
+        return weigh(jax.lax.stop_gradient(change), kernel, bias), windows.normed
+
+    known = isinstance(last.shape[0], int)  # not in a program that is exported for any batch size
+    if not (kernels and known and is_target() and can_divide(last.shape[0])):
+        return plain(weights, windows, last)
+    from jaxvsr.kernels import change_gpu
+
+    def on_gpu(weights: Any, windows: Windows, last: jax.Array) -> Any:
+        scale, kernel, bias = weights
+        weight = jnp.abs(scale) * kernel[:, 0]
+        logit, normed = by_devices(change_gpu.measure, weight, windows.x, last)
+        return logit + bias, normed
+
+    if windows.x.dtype != last.dtype or not change_gpu.fits(tokens, dim, last.dtype):
+        return plain(weights, windows, last)
+    branch = with_gradient_of(plain, on_gpu)
+    return jax.lax.platform_dependent(weights, windows, last, default=plain, cuda=branch)
+
+
 def with_gradient_of(plain: Any, kernel: Any) -> Any:
     """A function that is computed by `kernel` and has the derivative of `plain`."""
 
@@ -130,12 +186,12 @@ def can_divide(windows: int) -> bool:
     return mesh.empty or bool(mesh.manual_axes) or windows % mesh.size == 0
 
 
-def by_devices(kernel: Any, tables: BlockTables, *inputs: Any) -> Any:
+def by_devices(kernel: Any, tables: Any, *inputs: Any) -> Any:
     """Computes a kernel, which XLA cannot divide, of each device's windows.
 
     Args:
         kernel: of tables and inputs.
-        tables: of the block.
+        tables: a tree of arrays that all windows need.
         *inputs: trees of arrays (w, ...).
     """
     mesh = jax.sharding.get_abstract_mesh()

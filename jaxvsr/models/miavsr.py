@@ -19,10 +19,11 @@ from jaxvsr.layers.gating import MaskPredictor
 from jaxvsr.layers.patch_aligned_recurrence import PropagationCell, propagate
 from jaxvsr.layers.propagation import BRANCHES, frame_by_frame
 from jaxvsr.layers.upsample import PixelShuffleHead, resize
-from jaxvsr.layers.window_refinement import check_attention, refine_windows
+from jaxvsr.layers.window_refinement import check_attention, refine_windows, weigh_change
 from jaxvsr.layers.window_transformer import (
     NeighborWindows,
     Norm,
+    Windows,
     block_weights,
     make_windows,
     merge_windows,
@@ -125,7 +126,7 @@ class MIABlock(nn.Module):
             drop_path=drop_path,
             dtype=self.dtype,
         )
-        mask = self.predict_mask(windows.normed, memory, weights.norm1, x.shape)
+        mask, normed = self.predict_mask(windows, memory, weights.norm1, x.shape)
         refined, attn, hidden = refine_windows(
             weights,
             windows,
@@ -138,30 +139,30 @@ class MIABlock(nn.Module):
             skip=self.gating == "bucketed" and self.use_mask,
         )
         y = merge_windows(refined, x.shape, window_size=self.window_size, shifted=self.shifted)
-        memory = Memory(jnp.array(True), windows.normed, attn, hidden)
+        memory = Memory(jnp.array(True), normed, attn, hidden)
         return y, jax.lax.stop_gradient(memory)
 
     def predict_mask(
         self,
-        normed: Float[Array, "n tokens c"],
+        windows: Windows,
         memory: Memory,
         norm: Norm,
         shape: tuple[int, ...],
-    ) -> Float[Array, "n tokens 1"]:
+    ) -> tuple[Float[Array, "n tokens 1"], Float[Array, "n tokens c"]]:
         """Predicts which tokens are kept: 1, or dropped: 0.
 
         Args:
-            normed: tokens of the current frame, normalized without the affine part.
+            windows: of the current frame.
             memory: of the previous frame.
-            norm: the affine part.
+            norm: the affine part of the first norm.
             shape: (b, 1, h, w, c) of the frame.
+
+        Returns:
+            The mask, and the tokens of the current frame, normalized without the affine part.
 
         Source: equations 8 and 9.
         """
-        clips, _, height, width, _ = shape
-        # The bias of the norm cancels in the difference of two frames.
-        change = jnp.abs(norm.scale) * jnp.abs(normed - memory.normed)
-        change = jax.lax.stop_gradient(change).reshape(clips, -1, *change.shape[1:])
+        clips, _, height, width, dim = shape
         real = count((1, height, width), (1, *self.window_size[1:]))
         predictor = MaskPredictor(
             train=self.train,
@@ -171,17 +172,25 @@ class MIABlock(nn.Module):
             initial_threshold=self.mask_start,
             name="predictor",
         )
-        mask = jnp.where(memory.exists & self.use_mask, predictor(change, real), 1.0)
+        kernels = self.attention == "auto" and not self.train
+        weights = norm.scale, *predictor.weights(dim)
+        logit, normed = weigh_change(windows, memory.normed, *weights, kernels=kernels)
+        logit = logit.reshape(clips, -1, *logit.shape[1:])
+        decided = predictor.decide(logit, real)
+        mask = jnp.where(memory.exists & self.use_mask, decided, 1.0)
         if self.use_mask and not self.is_initializing():
             self.sow("aux", "keep_ratio", mask[:, :real].mean((1, 2, 3)))
             if self.train:
                 self.sow("aux", "kept", jnp.where(memory.exists, mask[:, :real, :, 0], 0.0))
-                self.sow("aux", "change", change[:, :real].mean(-1).astype(jnp.float32))
+                change = jnp.abs(norm.scale) * jnp.abs(normed - memory.normed)
+                change = jax.lax.stop_gradient(change)
+                change = change.reshape(clips, -1, *change.shape[1:])[:, :real]
+                self.sow("aux", "change", change.mean(-1).astype(jnp.float32))
         mask = mask.reshape(-1, *mask.shape[2:])
         if self.use_mask and not self.is_initializing() and not self.train:
             merged = merge_windows(mask, shape, window_size=self.window_size, shifted=self.shifted)
             self.sow("aux", "mask", merged[:, 0, ..., 0])
-        return mask
+        return mask, normed
 
 
 class MIAVSR(nn.Module):

@@ -73,7 +73,7 @@ def forced_masks(mask: jax.Array) -> Iterator[None]:
     """Replaces the masks of all masked blocks by this mask (h, w)."""
 
     def intercept(call: Callable, args: Any, kwargs: Any, context: Any) -> Any:
-        if not isinstance(context.module, MaskPredictor) or context.method_name != "__call__":
+        if not isinstance(context.module, MaskPredictor) or context.method_name != "decide":
             return call(*args, **kwargs)
         clips, each, tokens, _ = args[0].shape
         block: Any = context.module.parent

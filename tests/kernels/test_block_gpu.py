@@ -1,0 +1,142 @@
+"""The GPU's kernel of the window block, interpreted, against the plain form."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+
+from jaxvsr.kernels import block_gpu, change_gpu
+from jaxvsr.layers import window_refinement
+from jaxvsr.layers.window_transformer import neighbor_windows
+from jaxvsr.models.iiavsr import IIABlock
+from jaxvsr.models.miavsr import MIABlock, initial_memory
+from jaxvsr.models.psrt import PSRTBlock
+
+WINDOW, DIM, SIZE = (3, 8, 8), 12, (12, 21)  # 6 windows of 4 kinds, and padding
+BARS = {"float32": 2e-6, "bfloat16": 2e-2}
+# Programs that run once.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+@pytest.fixture
+def on_gpu(monkeypatch):
+    """Computes the branch for GPUs, in float32 too."""
+    for module, name in ((block_gpu, "refine"), (change_gpu, "measure")):
+        interpreted = functools.partial(getattr(module, name), interpret=True)
+        monkeypatch.setattr(module, name, interpreted)
+        monkeypatch.setattr(module, "fits", lambda *args: True)
+    monkeypatch.setattr(window_refinement, "is_target", lambda: True)
+
+    def on_cuda(*args, default, cuda=None, **others):
+        return (cuda or default)(*args)
+
+    monkeypatch.setattr(jax.lax, "platform_dependent", on_cuda)
+
+
+def make(block, **fields):
+    fields = {"shifted": True, "dtype": jnp.float32} | fields
+    return block(num_heads=2, window_size=WINDOW, mlp_ratio=2.0, train=False, **fields)
+
+
+def arguments(frames, dtype="float32", seed=0):
+    """x and neighbors of a block that refines so many of three frames."""
+    clip = 3 + 2 * jax.random.normal(jax.random.key(seed), (1, 3, *SIZE, DIM), dtype)
+    others = clip[:, : 3 - frames]
+    return clip[:, 3 - frames :], neighbor_windows(others, WINDOW, dtype) if frames < 3 else None
+
+
+def random_variables(block, *args):
+    shapes = jax.eval_shape(block.init, jax.random.key(1), *args)
+    rng = np.random.default_rng(2)
+    return jax.tree.map(lambda leaf: np.float32(0.3 * rng.normal(size=leaf.shape)), shapes)
+
+
+def plain(block, *args):
+    return jit(block.clone(attention="plain").apply)(*args)
+
+
+@pytest.mark.parametrize(
+    ("block", "shifted", "dtype"),
+    [(IIABlock, False, "bfloat16"), (PSRTBlock, True, "float32")],
+)
+def test_the_kernel_equals_the_plain_form(on_gpu, block, shifted, dtype):
+    block = make(block, shifted=shifted, dtype=jnp.dtype(dtype))
+    args = arguments(3 if isinstance(block, PSRTBlock) else 1, dtype)
+    variables = random_variables(block, *args)
+    expected = plain(block, variables, *args)
+    out = jit(block.apply)(variables, *args)
+    assert out.dtype == dtype
+    assert reference.relative_error(out, expected) < BARS[dtype]
+
+
+@pytest.mark.parametrize("gating", [pytest.param("dense", marks=pytest.mark.slow), "bucketed"])
+def test_masks_keep_the_previous_outputs(on_gpu, gating):
+    block = make(MIABlock, gating=gating)
+    first, second = (arguments(1, seed=seed) for seed in (0, 1))
+    memory = initial_memory(first[0], WINDOW)
+    variables = random_variables(block, *first, 0.0, memory)
+
+    def two_frames(block):
+        def compute(variables):
+            x, state = block.apply(variables, *first, 0.0, memory)
+            y, new = block.apply(variables, *second, 0.0, state)
+            whole = new.attn[0] + new.hidden[0]  # the first window holds no padding
+            return x, y, whole, new.normed
+
+        return jit(compute)
+
+    computed = two_frames(block)
+    expected = two_frames(block.clone(attention="plain", gating="dense"))
+    for bias in (0.0, 1e9, -1e9):  # some tokens are kept, all, none
+        variables["params"]["predictor"]["linear"]["bias"] = np.float32([bias])
+        for a, b in zip(computed(variables), expected(variables), strict=True):
+            assert reference.relative_error(a, b) < BARS["float32"]
+
+
+def tables_of(kinds, dim, queries):
+    rng = np.random.default_rng(0)
+    hidden, keys = 2 * dim, 192
+
+    def draw(*shape):
+        return jnp.asarray(0.3 * rng.normal(size=shape), jnp.float32)
+
+    return block_gpu.BlockTables(
+        *(draw(dim, dim), draw(dim), draw(dim, dim), draw(kinds, keys, dim), draw(dim, dim)),
+        *(draw(kinds, keys, dim), draw(kinds, 2, queries, keys), draw(dim, dim), draw(dim)),
+        *(draw(dim, hidden), draw(hidden), draw(hidden, dim), draw(dim)),
+    )
+
+
+def test_windows_without_a_kept_token_are_not_computed():
+    x, neighbors, last = (
+        jax.random.normal(jax.random.key(i), (2, 64 * n, DIM)) for i, n in enumerate((1, 2, 1))
+    )
+    mask = jnp.zeros((2, 64, 1)).at[1, 5].set(1.0)
+    gate = block_gpu.Gate(mask, last, None)
+    tables = tables_of(1, DIM, 64)._replace(proj=jnp.full((DIM, DIM), jnp.nan))
+    kind = jnp.zeros(2, jnp.int32)
+    skipping = functools.partial(block_gpu.refine.__wrapped__, skip=True, interpret=True)
+    y, added = jit(skipping)(tables, kind, x, neighbors, gate)
+    np.testing.assert_array_equal(added[0], last[0])
+    np.testing.assert_allclose(y[0], x[0] + last[0], rtol=1e-6)
+    kept = np.isnan(np.asarray(y[1])).any(-1)
+    np.testing.assert_array_equal(np.flatnonzero(kept), [5])
+
+
+def test_blocks_that_the_kernel_does_not_compute():
+    def fits(queries=64, dim=120, heads=6, keys=192, dtype=jnp.bfloat16):
+        return block_gpu.fits(jnp.zeros((heads, queries, keys)), dim, dtype)
+
+    assert fits() and fits(queries=192) and fits(dim=16, heads=1, dtype=jnp.float16)
+    assert not fits(queries=16, keys=48)
+    assert not fits(dim=180)
+    assert not fits(dtype=jnp.float32)
+
+
+def test_gelu_is_exact():
+    x = jnp.linspace(-8, 8, 4001)
+    exact = jax.nn.gelu(x, approximate=False)
+    np.testing.assert_allclose(block_gpu._gelu(x), exact, atol=1e-6)
