@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int32
 
-from jaxvsr.layers.blocks import linear_init
+from jaxvsr.layers import cudnn
+from jaxvsr.layers.blocks import Dense, DenseWeights, linear_init
 
 
 @functools.lru_cache(maxsize=32)
@@ -88,6 +89,22 @@ def sine_position(
     return code.reshape(height * width, dim).astype(np.float32)
 
 
+class AttentionWeights(NamedTuple):
+    """Weights of attention in windows.
+
+    Attributes:
+        qkv: to queries, keys and values.
+        bias: added to the logits, (heads, tokens or 1, tokens or 1).
+        proj: of the output.
+        qkv_mut: of mutual attention, or None.
+    """
+
+    qkv: Dense
+    bias: Float32[Array, "heads _ _"]
+    proj: Dense
+    qkv_mut: Dense | None
+
+
 class WindowAttention(nn.Module):
     """Self-attention in windows of several frames, optionally with VRT's mutual attention.
 
@@ -132,49 +149,83 @@ class WindowAttention(nn.Module):
             )
             index = relative_position_index(self.window_size)[:count, :count]
             bias = table[index].transpose(2, 0, 1)
-        allowed = None
-        if regions is not None:
-            allowed = jnp.asarray(regions)[:, :, None] == jnp.asarray(regions)[:, None, :]
-        q, k, v = self.queries_keys_values(tokens, "qkv")
-        out = attend(q, k, v, bias, allowed)
-        if self.mutual:
-            out = jnp.concatenate([self.mutual_attention(tokens, regions), out], axis=-1)
-        return nn.Dense(dim, kernel_init=linear_init, dtype=self.dtype, name="proj")(out)
-
-    def queries_keys_values(
-        self, tokens: Float[Array, "b n tokens c"], name: str
-    ) -> list[Float[Array, "b n tokens c"]]:
-        """Projects tokens to queries, keys and values, each (b, n, wt*wh*ww, c)."""
-        features = 3 * tokens.shape[-1]
-        qkv = nn.Dense(features, kernel_init=linear_init, dtype=self.dtype, name=name)(tokens)
-        return jnp.split(qkv, 3, axis=-1)
-
-    def mutual_attention(
-        self,
-        tokens: Float[Array, "b n tokens c"],
-        regions: Int32[np.ndarray, "n tokens"] | None,
-    ) -> Float[Array, "b n tokens c"]:
-        """Mutual attention: the queries of each frame attend to the keys of the other frame.
-
-        The result is stored at the position of the keys' frame.
-
-        Args:
-            tokens: (b, n, 2*wh*ww, c).
-            regions: (n, 2*wh*ww) or None. Both frames use the first frame's, as in the official
-                code.
-
-        Returns:
-            (b, n, 2*wh*ww, c).
-
-        Source: Liang et al., "VRT", section 3.2.
-        """
-        b, n, keys, dim = tokens.shape
+        weights = AttentionWeights(
+            DenseWeights(3 * dim, name="qkv")(dim),
+            bias,
+            DenseWeights(dim, name="proj")((1 + self.mutual) * dim),
+            DenseWeights(3 * dim, name="qkv_mut")(dim) if self.mutual else None,
+        )
+        tokens = tokens.astype(self.dtype)
         position = np.tile(sine_position(*self.window_size[1:], dim), (2, 1))
-        q, k, v = self.queries_keys_values(tokens + position, "qkv_mut")
-        allowed = None
+        placed = (tokens + position).astype(self.dtype) if self.mutual else None
+        plain = functools.partial(attend_in_windows, regions=regions)
+        if not cudnn.takes(self.dtype, tokens.shape[0], count, count, dim // self.num_heads):
+            return plain(weights, tokens, placed)
+        by_cudnn = functools.partial(attend_by_cudnn, regions=regions)
+        return jax.lax.platform_dependent(weights, tokens, placed, cuda=by_cudnn, default=plain)
+
+
+def attend_in_windows(
+    weights: AttentionWeights,
+    tokens: Float[Array, "b n tokens c"],
+    placed: Float[Array, "b n tokens c"] | None,
+    *,
+    regions: Int32[np.ndarray, "n tokens"] | None,
+) -> Float[Array, "b n tokens c"]:
+    """Self-attention and mutual attention.
+
+    In mutual attention the queries of each frame attend to the keys of the other frame. The result
+    is stored at the position of the keys' frame.
+
+    Args:
+        weights: of the attention.
+        tokens: of the windows.
+        placed: tokens with a position encoding, for mutual attention of two frames; or None.
+        regions: as for `WindowAttention`. In mutual attention both frames use the first frame's, as
+            in the official code.
+
+    Source: Liang et al., "VRT", section 3.2.
+    """
+    allowed = None
+    if regions is not None:
+        allowed = jnp.asarray(regions)[:, :, None] == jnp.asarray(regions)[:, None, :]
+    q, k, v = jnp.split(weights.qkv(tokens), 3, axis=-1)
+    out = attend(q, k, v, weights.bias, allowed)
+    if placed is not None and weights.qkv_mut is not None:
+        b, n, count, dim = placed.shape
+        q, k, v = jnp.split(weights.qkv_mut(placed), 3, axis=-1)
         if regions is not None:
-            first = jnp.asarray(regions)[:, : keys // 2]
+            first = jnp.asarray(regions)[:, : count // 2]
             allowed = jnp.repeat(first[:, :, None] == first[:, None, :], 2, axis=0)
-        q = q.reshape(b, n, 2, keys // 2, dim)[:, :, ::-1]
-        q, k, v = (x.reshape(b, 2 * n, keys // 2, dim) for x in (q, k, v))
-        return attend(q, k, v, jnp.zeros((self.num_heads, 1, 1)), allowed).reshape(tokens.shape)
+        q = q.reshape(b, n, 2, count // 2, dim)[:, :, ::-1]
+        q, k, v = (x.reshape(b, 2 * n, count // 2, dim) for x in (q, k, v))
+        mutual = attend(q, k, v, jnp.zeros_like(weights.bias[:, :1, :1]), allowed)
+        out = jnp.concatenate([mutual.reshape(tokens.shape), out], axis=-1)
+    return weights.proj(out)
+
+
+def attend_by_cudnn(
+    weights: AttentionWeights,
+    tokens: Float[Array, "b n tokens c"],
+    placed: Float[Array, "b n tokens c"] | None,
+    *,
+    regions: Int32[np.ndarray, "n tokens"] | None,
+    implementation: Literal["cudnn", "xla"] = "cudnn",
+) -> Float[Array, "b n tokens c"]:
+    """As `attend_in_windows`, by `cudnn.attention`."""
+    (b, n, count, dim), (kernel, bias) = tokens.shape, weights.proj
+    flat = tokens.reshape(b * n, count, dim)
+    labels = None if regions is None else jnp.tile(jnp.asarray(regions), (b, 1))
+    attention = functools.partial(cudnn.attention, implementation=implementation)
+    both = None if labels is None else (labels, labels)
+    out = attention(flat, flat, weights.qkv, weights.bias, kernel[-dim:], regions=both)
+    if placed is not None and weights.qkv_mut is not None:
+        frames = placed.reshape(b * n, 2, count // 2, dim)
+        queries, keys = (x.reshape(-1, count // 2, dim) for x in (frames[:, ::-1], frames))
+        none = jnp.zeros_like(weights.bias[:, :1, :1])
+        if labels is not None:
+            labels = jnp.repeat(labels[:, : count // 2], 2, axis=0)
+            both = labels, labels
+        mutual = attention(queries, keys, weights.qkv_mut, none, kernel[:dim], regions=both)
+        out = mutual.reshape(out.shape) + out
+    return (out + bias.astype(out.dtype)).reshape(tokens.shape)

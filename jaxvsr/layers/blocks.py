@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,8 @@ from jaxvsr.layers.convolution import same_conv
 
 # Of linear layers in transformers. The official code truncates at 100 sigma, which has no effect.
 linear_init = nn.initializers.normal(0.02)
+# Affine parts are small: rounded to bfloat16, a TPU's default, they would lose digits.
+EXACT = jax.lax.Precision.HIGHEST
 
 
 def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
@@ -160,6 +162,35 @@ class ResidualBlocks(nn.Module):
         for i in range(self.depth):
             x = ResidualBlock(self.dtype, name=f"block_{i}")(x)
         return x.reshape(*frames, *x.shape[1:])
+
+
+class Dense(NamedTuple):
+    """A dense layer."""
+
+    kernel: Float[Array, "c_in c_out"]
+    bias: Float[Array, " c_out"]
+
+    def __call__(self, x: Float[Array, "*b c_in"]) -> Float[Array, "*b c_out"]:
+        """The layer's output in the dtype of `x`."""
+        return x @ self.kernel.astype(x.dtype) + self.bias.astype(x.dtype)
+
+    def after(self, norm: tuple[Float[Array, " c_in"], Float[Array, " c_in"]]) -> "Dense":
+        """The dense layer that equals the affine part (scale, bias) of a norm and then this one."""
+        scale, offset = norm
+        bias = jnp.dot(offset, self.kernel, precision=EXACT)
+        return Dense(scale[:, None] * self.kernel, bias + self.bias)
+
+
+class DenseWeights(nn.Module):
+    """Owns a dense layer from `dim` channels to `features`."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, dim: int) -> Dense:
+        kernel = self.param("kernel", linear_init, (dim, self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+        return Dense(kernel, bias)
 
 
 class MLP(nn.Module):

@@ -5,7 +5,7 @@ a few windows at a time, for the windows that need it only, or for some tokens o
 functions here take any number of windows, and the modules only own parameters.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,14 +13,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxvsr.layers import cudnn
 from jaxvsr.layers.attention import attend, relative_position_index
-from jaxvsr.layers.blocks import DropPath, gelu, linear_init, normalize
+from jaxvsr.layers.blocks import Dense, DenseWeights, DropPath, gelu, linear_init, normalize
 from jaxvsr.layers.windows import Size, inside_frame, merge, partition, shift_regions
 
 # Frames that a block attends to and does not refine, in windows at the origin and in shifted ones.
 NeighborWindows = tuple[Float[Array, "n others c"], Float[Array, "n others c"]]
-# Affine parts are small: rounded to bfloat16, a TPU's default, they would lose digits.
-EXACT = jax.lax.Precision.HIGHEST
 
 
 class Norm(NamedTuple):
@@ -32,22 +31,6 @@ class Norm(NamedTuple):
     def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
         """Normalized tokens to scaled and shifted ones, computed in float32."""
         return (x.astype(jnp.float32) * self.scale + self.bias).astype(x.dtype)
-
-
-class Dense(NamedTuple):
-    """A dense layer."""
-
-    kernel: Float[Array, "c_in c_out"]
-    bias: Float[Array, " c_out"]
-
-    def __call__(self, x: Float[Array, "*b c_in"]) -> Float[Array, "*b c_out"]:
-        """The layer's output in the dtype of `x`."""
-        return x @ self.kernel.astype(x.dtype) + self.bias.astype(x.dtype)
-
-    def after(self, norm: Norm) -> "Dense":
-        """The dense layer that equals `norm` followed by this one."""
-        bias = jnp.dot(norm.bias, self.kernel, precision=EXACT)
-        return Dense(norm.scale[:, None] * self.kernel, bias + self.bias)
 
 
 class BlockWeights(NamedTuple):
@@ -120,18 +103,6 @@ class NormWeights(nn.Module):
     def __call__(self, dim: int) -> Norm:
         scale = self.param("scale", nn.initializers.ones_init(), (dim,), jnp.float32)
         return Norm(scale, self.param("bias", nn.initializers.zeros_init(), (dim,), jnp.float32))
-
-
-class DenseWeights(nn.Module):
-    """Owns a dense layer from `dim` channels to `features`."""
-
-    features: int
-
-    @nn.compact
-    def __call__(self, dim: int) -> Dense:
-        kernel = self.param("kernel", linear_init, (dim, self.features), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-        return Dense(kernel, bias)
 
 
 class AttentionWeights(nn.Module):
@@ -305,6 +276,19 @@ def attention(
     Returns:
         The output of the projection, without stochastic depth.
     """
+    n, queries, dim = windows.x.shape
+    sizes = n, queries, windows.inside.shape[1], dim // weights.bias.shape[0]
+    if tokens is None and cudnn.takes(windows.normed.dtype, *sizes):
+        return jax.lax.platform_dependent(
+            weights, windows, cuda=attention_by_cudnn, default=attention_in_windows
+        )
+    return attention_in_windows(weights, windows, tokens)
+
+
+def attention_in_windows(
+    weights: BlockWeights, windows: Windows, tokens: Int[Array, "w r"] | None = None
+) -> Float[Array, "w r c"]:
+    """`attention` in its plain form."""
     dim, queries = windows.x.shape[-1], windows.x.shape[-2]
     normed, inside = windows.normed, windows.inside[..., None]
     if windows.neighbors is not None:
@@ -326,6 +310,33 @@ def attention(
         allowed = query_regions == windows.regions[:, None, :]
     k, v = jnp.split(keys_values, 2, axis=-1)
     return weights.proj(attend(q, k, v, bias, allowed))
+
+
+def attention_by_cudnn(
+    weights: BlockWeights, windows: Windows, implementation: Literal["cudnn", "xla"] = "cudnn"
+) -> Float[Array, "w queries c"]:
+    """`attention` of all refined tokens, by `cudnn.attention`."""
+    count, inside, tokens = windows.x.shape[-2], windows.inside, windows.normed
+    if windows.neighbors is not None:
+        tokens = jnp.concatenate([windows.neighbors, tokens], axis=1)
+    regions = outside = None
+    if windows.regions is not None:
+        regions = windows.regions[:, -count:], windows.regions
+    if weights.padding is None:
+        tokens = jnp.where(inside[..., None], weights.norm1(tokens), 0)
+    else:
+        outside = ~inside, weights.padding
+    out = cudnn.attention(
+        tokens[:, -count:],
+        tokens,
+        weights.qkv,
+        weights.bias,
+        weights.proj.kernel,
+        regions=regions,
+        outside=outside,
+        implementation=implementation,
+    )
+    return out + weights.proj.bias.astype(out.dtype)
 
 
 @jax.named_scope("mlp")
