@@ -115,7 +115,8 @@ class PixelShuffleHead(nn.Module):
         for i, factor in enumerate(factors, start=1):
             features = self.features_hr if i == len(factors) else x.shape[-1]
             x = conv(x, features * factor**2, name=f"upconv{i}", dtype=self.dtype)
-            x = leaky_relu(pixel_shuffle(x, factor))
+            # In this order a GPU moves the pixels once.
+            x = pixel_shuffle(leaky_relu(x), factor)
         # Without the activation, the official code counts it among the upsampler's convolutions.
         name = "conv_hr" if self.activate_hr else f"upconv{len(factors) + 1}"
         x = conv(x, self.features_hr, name=name, dtype=self.dtype)
