@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Float32
 
-from jaxvsr.kernels import block_tpu
+from jaxvsr.kernels import block_tpu, block_tpu_kept
 from jaxvsr.kernels.block_tables import BlockTables, Gate
 from jaxvsr.kernels.triton import is_target
 from jaxvsr.layers import window_chunks
@@ -77,10 +77,12 @@ def refine_windows(
     def by_kernel(kernel: Any) -> Any:
         def compute(weights: BlockWeights, windows: Windows, gates: Gate | None) -> Any:
             tables = block_tables(weights, kinds)
-            inputs = kind, windows.x, windows.neighbors, gates
             if gates is None:
-                return by_devices(kernel, tables, *inputs)
-            y, added = by_devices(kernel, tables, *inputs)
+                return by_devices(kernel, tables, kind, windows.x, windows.neighbors, None)
+            if skip:  # nothing reads the outputs of padding
+                inside = windows.inside[:, -gates.mask.shape[1] :, None]
+                gates = gates._replace(mask=gates.mask * inside)
+            y, added = by_devices(kernel, tables, kind, windows.x, windows.neighbors, gates)
             return y, added, gates.hidden
 
         return with_gradient_of(plain, compute)
@@ -88,7 +90,9 @@ def refine_windows(
     branches = {}
     fits = weights.bias, shape[-1], dtype
     if block_tpu.fits(*fits) and windows.x.dtype == dtype:
-        branches["tpu"] = by_kernel(block_tpu.refine)
+        skipping = skip and gates is not None and windows.neighbors is not None
+        kernel = block_tpu_kept.refine_kept if skipping else block_tpu.refine
+        branches["tpu"] = by_kernel(kernel)
     if is_target():
         from jaxvsr.kernels import block_gpu  # Triton's dialect is deprecated
 

@@ -8,23 +8,25 @@ import numpy as np
 import pytest
 import reference
 
-from jaxvsr.kernels import block_tpu
+from jaxvsr.kernels import block_tpu, block_tpu_kept
+from jaxvsr.kernels.block_tables import BlockTables, Gate
 from jaxvsr.layers import window_refinement
 from jaxvsr.layers.window_transformer import neighbor_windows
 from jaxvsr.models.iiavsr import IIABlock
 from jaxvsr.models.miavsr import MIABlock, initial_memory
 from jaxvsr.models.psrt import PSRTBlock
 
-WINDOW, DIM, SIZE = (3, 8, 8), 12, (12, 21)  # 6 windows of 4 kinds, and padding
+WINDOW, DIM, SIZE = (3, 8, 8), 12, (20, 21)  # 9 windows of 4 kinds, and padding
 BARS = {"float32": 2e-6, "bfloat16": 2e-2}
 
 
 @pytest.fixture
 def on_tpu(monkeypatch):
-    """Computes the branch for TPUs, two or four windows at a time."""
-    monkeypatch.setattr(block_tpu, "WINDOWS", {64: 4, 192: 2})  # 6 is not a multiple
-    interpreted = functools.partial(block_tpu.refine.__wrapped__, interpret=True)
-    monkeypatch.setattr(block_tpu, "refine", interpreted)
+    """Computes the branch for TPUs, two windows at a time."""
+    monkeypatch.setattr(block_tpu, "WINDOWS", {64: 2, 192: 2})  # 9 is not a multiple
+    for module, name in ((block_tpu, "refine"), (block_tpu_kept, "refine_kept")):
+        kernel = getattr(module, name).__wrapped__
+        monkeypatch.setattr(module, name, functools.partial(kernel, interpret=True))
     monkeypatch.setattr(
         jax.lax, "platform_dependent", lambda *args, tpu, default, **others: tpu(*args)
     )
@@ -54,7 +56,6 @@ def plain(block, *args):
 
 CASES = [
     (IIABlock, False, "bfloat16"),
-    (IIABlock, True, "float32"),
     (PSRTBlock, True, "float32"),
 ]
 
@@ -77,35 +78,64 @@ def test_masks_keep_the_previous_outputs(on_tpu):
     variables = random_variables(block, *first, 0.0, memory)
 
     def two_frames(block):
+        apply = jax.jit(block.apply)
+
         def compute(variables):
-            x, state = block.apply(variables, *first, 0.0, memory)
-            y, new = block.apply(variables, *second, 0.0, state)
-            whole = new.attn[0] + new.hidden[0]  # the first window holds no padding
-            return x, y, whole
+            x, state = apply(variables, *first, 0.0, memory)
+            y, _ = apply(variables, *second, 0.0, state)
+            return x, y
 
-        return jax.jit(compute)
+        return compute
 
-    computed, expected = two_frames(block), two_frames(block.clone(attention="plain"))
+    expected = two_frames(block.clone(attention="plain"))
+    found = two_frames(block), two_frames(block.clone(gating="bucketed"))
     for bias in (0.0, 1e9, -1e9):  # some tokens are kept, all, none
         variables["params"]["predictor"]["linear"]["bias"] = np.float32([bias])
-        for a, b in zip(computed(variables), expected(variables), strict=True):
-            assert reference.relative_error(a, b) < BARS["float32"]
+        wanted = expected(variables)
+        for out in (compute(variables) for compute in found):
+            assert reference.relative_error(out, wanted) < BARS["float32"]
 
 
-def test_gradients_are_those_of_the_plain_form(on_tpu):
-    block, args = make(IIABlock), arguments(1)
-    variables = random_variables(block, *args)
+def test_windows_without_kept_tokens_are_not_computed(monkeypatch):
+    """Neighbors of such windows are not read: they hold NaN."""
+    monkeypatch.setattr(block_tpu, "WINDOWS", {64: 2})
+    c, hidden, heads, windows = 8, 16, 2, 5
+    rng = np.random.default_rng(0)
 
-    def loss(block, variables):
-        return (block.apply(variables, *args) ** 2).mean()
+    def normal(*shape):
+        return jnp.float32(0.3 * rng.normal(size=shape))
 
-    found, expected = (
-        jax.jit(jax.grad(functools.partial(loss, each)))(variables)
-        for each in (block, block.clone(attention="plain"))
+    matrix, vector, by_kind = (c, c), (c,), (2, 192, c)
+    tables = BlockTables(
+        *(normal(*shape) for shape in (matrix, vector, matrix, by_kind, matrix, by_kind)),
+        normal(2, heads, 64, 192),
+        *(normal(*shape) for shape in (matrix, vector, (c, hidden), (hidden,))),
+        *(normal(*shape) for shape in ((hidden, c), vector)),
     )
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected
-    )
+    kind = jnp.arange(windows, dtype=jnp.int32) % 2
+    x, last, neighbors = normal(windows, 64, c), normal(windows, 64, c), normal(windows, 128, c)
+    scattered = rng.random((windows, 64, 1)) < 0.5
+    for chosen in ([3], [], range(windows), [0, 1, 4]):
+        here = np.isin(np.arange(windows), chosen)[:, None, None]
+        gate = Gate(jnp.float32(scattered & here), last, jnp.zeros_like(last))
+        busy = -(-len(chosen) // 2) * 2  # the last program with kept tokens is full
+        read = np.argsort(~here[:, 0, 0], stable=True)[:busy]
+        poisoned = jnp.full_like(neighbors, jnp.nan).at[read].set(neighbors[read])
+        expected = block_tpu.refine(tables, kind, x, neighbors, gate, interpret=True)
+        found = block_tpu_kept.refine_kept(tables, kind, x, poisoned, gate, interpret=True)
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_are_those_of_the_plain_form():
+    def plain(x, kind):
+        return jnp.sin(x) * kind
+
+    function = window_refinement.with_gradient_of(plain, lambda x, kind: jnp.round(x) * kind)
+    args = jnp.float32(1.3), jnp.int32(2)
+    assert function(*args) == 2
+    for transform in (jax.grad, jax.jacfwd):
+        assert transform(function)(*args) == transform(plain)(*args)
 
 
 def test_other_platforms_compute_the_plain_form():
