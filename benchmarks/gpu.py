@@ -48,6 +48,7 @@ THREADS = 12  # that trace, one at a time, and compile
 WAVES = (0.6, 0.85, 1.0)  # parts of the time, after which later rows start in any case
 OFFICIAL_SECONDS = 110  # kept for the official code
 TOO_LARGE = {("vrt", SIZES[1])}
+WITH_KERNELS = ("miavsr", "psrt", "iiavsr")  # for their blocks
 TRAINED = {"miavsr": 3, "basicvsrpp": 1}  # clips on a device, as in the official recipes
 
 
@@ -116,8 +117,17 @@ def rows(options: argparse.Namespace) -> list[Row]:
                 args = name, of(name, fields), clips, dry
                 setting = f"{clips} clips" if clips > 1 else "1 clip"
                 add(0, "training", label(name, fields), setting, programs.training, *args)
+    plain = [(name, {"attention": "plain"}) for name in WITH_KERNELS if name in chosen]
+    for name, fields in plain:
+        args = name, of(name, fields), sizes[0], frames
+        add(1, "inference", label(name, fields), words[sizes[0]], programs.inference, *args)
     gated = [("miavsr", {"gating": "bucketed"})] * ("miavsr" in chosen)
-    for (name, fields), dtype in itertools.product(every + gated, ("float32", "bfloat16")):
+    for name, _ in plain:
+        for dtype in ("float32", "bfloat16"):
+            title = f"{name}, attention=auto beside attention=plain"
+            add(0, "parity", title, dtype, programs.forms, name, dtype, dry)
+    both = every + plain + gated
+    for (name, fields), dtype in itertools.product(both, ("float32", "bfloat16")):
         add(0, "parity", label(name, fields), dtype, programs.parity, name, fields, dtype)
     count = 48 if dry else 1200
     clip = f"{sizes[0][0]}x{sizes[0][1]}, {count} frames"

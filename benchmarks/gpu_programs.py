@@ -182,6 +182,32 @@ def parity(name: str, fields: Mapping[str, Any], dtype: str) -> Program:
     return Program(measure, lowered, timed=False)
 
 
+def forms(name: str, dtype: str, dry: bool) -> Program:
+    """Difference between a network whose blocks are kernels and the same without kernels."""
+    groups = {"dim": 16, "num_heads": (1,)} if dry else {"dim": 120, "num_heads": (6,)}
+    auto, plain = (
+        models.create(name, depths=(2,), **groups, dtype=dtype, attention=attention)
+        for attention in ("auto", "plain")
+    )
+    variables, (lq,) = random_variables(plain), random_clips((1, 3, 68, 76, 3), 1)
+
+    def both(variables: Any, lq: jax.Array) -> Any:
+        return auto.apply(variables, lq), plain.apply(variables, lq)
+
+    with jax.default_matmul_precision("highest" if dtype == "float32" else "default"):
+        lowered, _ = lower(both, variables, lq)
+
+    def measure(compiled: Any) -> dict[str, Any]:
+        found, expected = (np.asarray(x, np.float64) for x in compiled(variables, lq))
+        difference = found - expected
+        return {
+            "relative_l2": float(np.linalg.norm(difference) / np.linalg.norm(expected)),
+            "psnr": float(-10 * np.log10(max((difference**2).mean(), 1e-30))),
+        }
+
+    return Program(measure, lowered, timed=False)
+
+
 def inference(name: str, fields: Mapping[str, Any], size: tuple[int, int], frames: int) -> Program:
     """A network on a clip, the whole at once."""
     model = models.create(name, **fields)
