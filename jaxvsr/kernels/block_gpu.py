@@ -87,7 +87,7 @@ def refine(
         neighbors: the other tokens of the windows, normalized; None: there are none.
         gate: which tokens are computed; None: all. Dropped tokens need only the sum of the outputs
             of attention and MLP: it is kept as `attn`, and `hidden` is not read.
-        skip: whether tiles of queries none of which is computed skip the arithmetic.
+        skip: whether the arithmetic of tiles without a computed query is skipped.
         interpret: whether the kernel is interpreted, on any device.
 
     Returns:
@@ -333,7 +333,7 @@ def _pack(tables: BlockTables, dtype: Any) -> Packed:
 
 
 def _cost(tables: BlockTables, inputs: Any, x: jax.Array, results: int) -> pl.CostEstimate:
-    """What the block takes without padding: the plain form's FLOPs, and each array once."""
+    """Cost of the block without padding: the plain form's FLOPs, and each array once."""
     windows, queries, dim = x.shape
     _, heads, _, keys = tables.logits.shape
     per_query = 2 * dim * dim + 2 * keys * dim + 2 * dim * tables.fc1.shape[1]

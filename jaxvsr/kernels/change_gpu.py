@@ -15,7 +15,7 @@ WARPS = 4
 
 
 def fits(tokens: int, dim: int, dtype: Any) -> bool:
-    """Whether the kernel measures windows of so many tokens, on a GPU.
+    """Whether the kernel measures windows of this size, on a GPU.
 
     Args:
         tokens: of a window.

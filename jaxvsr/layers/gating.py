@@ -114,7 +114,7 @@ class LinearWeights(nn.Module):
 def weigh(
     change: Float[Array, "*b c"], kernel: Float[Array, "c 1"], bias: Float[Array, " 1"]
 ) -> Float32[Array, "*b 1"]:
-    """Logits of tokens that changed so much.
+    """Logits of tokens, from their change.
 
     They are full float32, whatever the network's dtype and the device's default: a rounded logit
     would flip tokens near the threshold.
