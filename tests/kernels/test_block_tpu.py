@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import reference
 
+from jaxvsr import flops
 from jaxvsr.kernels import block_tpu, block_tpu_kept
 from jaxvsr.kernels.block_tables import BlockTables, Gate
 from jaxvsr.layers import window_refinement
@@ -144,6 +145,16 @@ def test_other_platforms_compute_the_plain_form():
     np.testing.assert_array_equal(
         jax.jit(block.apply)(variables, *args), plain(block, variables, *args)
     )
+
+
+def test_flops_are_counted_once_and_without_padding():
+    block, args = make(IIABlock), arguments(1)
+    variables = random_variables(block, *args)
+    found, expected = (
+        flops.count(each.apply, variables, *args)
+        for each in (block, block.clone(attention="plain"))
+    )
+    assert found == expected > 0
 
 
 def test_blocks_that_the_kernel_does_not_compute():
