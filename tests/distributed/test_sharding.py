@@ -79,6 +79,30 @@ print(sorted(set(re.findall(rf" ({kinds})(?:-start)?[(]", program))))
 """
 
 
+# The GPU kernel of deformable convolutions, interpreted: XLA cannot divide a kernel by itself.
+DEFORM = """
+import functools, re
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxvsr.distributed.mesh import make_mesh, split_batch
+from jaxvsr.layers.deform_triton import convolve
+
+mesh = make_mesh()
+clips, weights = split_batch(mesh), NamedSharding(mesh, PartitionSpec())
+shapes = (2, 3, 4, 16), (2, 3, 4, 54), (2, 3, 4, 4), (3, 3, 16, 16)
+inputs = [
+    jax.ShapeDtypeStruct(shape, jnp.float32, sharding=clips if i < 3 else weights)
+    for i, shape in enumerate(shapes)
+]
+kernel = jax.jit(functools.partial(convolve, max_residue=10.0, interpret=True))
+program = kernel.lower(*inputs).compile()
+kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
+print(sorted(set(re.findall(rf" ({kinds})(?:-start)?[(]", program.as_text()))))
+print(*program.output_shardings.spec)
+"""
+
+
 def run_on_two_devices(code):
     env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
@@ -94,6 +118,11 @@ def test_only_sums_go_between_devices():
 
 def test_gated_devices_each_compute_their_own_tokens_and_say_nothing():
     assert run_on_two_devices(GATED).splitlines()[-3:] == ["True", "[]", "[]"]
+
+
+@pytest.mark.slow
+def test_devices_each_run_the_kernel_on_their_own_clips():
+    assert run_on_two_devices(DEFORM).splitlines()[-2:] == ["[]", "data"]
 
 
 def test_a_mesh_of_one_device():
