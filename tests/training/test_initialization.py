@@ -18,7 +18,7 @@ from jaxvsr.training.state import initial_state, initial_weights
 
 TINY = ("basicvsrpp", "iconvsr", "iiavsr", "miavsr", "psrt", "rvrt", "rvrt_light", "spynet", "vrt")
 CONFIGS = [f"configs/{name}.py:tiny" for name in TINY]
-CONFIGS += ["configs/swrn.py", "configs/mobile.py:SORT", "configs/mobile.py:SWAT"]
+CONFIGS += ["configs/swrn.py", "configs/mobile.py:SORT_0", "configs/mobile.py:SWAT_0"]
 
 
 class Block(nn.Module):
