@@ -128,7 +128,7 @@ class WindowAttention(nn.Module):
     def __call__(
         self,
         tokens: Float[Array, "b n tokens c"],
-        regions: Int32[np.ndarray, "n tokens"] | None = None,
+        regions: Int32[Array | np.ndarray, "n tokens"] | None = None,
     ) -> Float[Array, "b n tokens c"]:
         """Applies attention in each window.
 
@@ -159,7 +159,9 @@ class WindowAttention(nn.Module):
         position = np.tile(sine_position(*self.window_size[1:], dim), (2, 1))
         placed = (tokens + position).astype(self.dtype) if self.mutual else None
         plain = functools.partial(attend_in_windows, regions=regions)
-        if not cudnn.takes(self.dtype, tokens.shape[0], count, count, dim // self.num_heads):
+        if not cudnn.takes(
+            self.dtype, math.prod(tokens.shape[:2]), count, count, dim // self.num_heads
+        ):
             return plain(weights, tokens, placed)
         by_cudnn = functools.partial(attend_by_cudnn, regions=regions)
         return jax.lax.platform_dependent(weights, tokens, placed, cuda=by_cudnn, default=plain)
@@ -170,7 +172,7 @@ def attend_in_windows(
     tokens: Float[Array, "b n tokens c"],
     placed: Float[Array, "b n tokens c"] | None,
     *,
-    regions: Int32[np.ndarray, "n tokens"] | None,
+    regions: Int32[Array | np.ndarray, "n tokens"] | None,
 ) -> Float[Array, "b n tokens c"]:
     """Self-attention and mutual attention.
 
@@ -209,7 +211,7 @@ def attend_by_cudnn(
     tokens: Float[Array, "b n tokens c"],
     placed: Float[Array, "b n tokens c"] | None,
     *,
-    regions: Int32[np.ndarray, "n tokens"] | None,
+    regions: Int32[Array | np.ndarray, "n tokens"] | None,
     implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> Float[Array, "b n tokens c"]:
     """As `attend_in_windows`, by `cudnn.attention`."""

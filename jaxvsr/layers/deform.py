@@ -1,7 +1,7 @@
 """Deformable convolution and attention, by gathers, on every platform."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from jaxvsr.distributed import spatial_sharding
 from jaxvsr.layers import deform_triton
 from jaxvsr.layers.blocks import Conv, conv, leaky_relu, torch_uniform
+from jaxvsr.layers.window_chunks import map_chunks
 
 
 def deform_conv2d(
@@ -82,6 +83,7 @@ def deform_attention(
     offset: Float[Array, "b t h w _"],
     num_heads: int,
     window: tuple[int, int] = (3, 3),
+    train: bool = False,
 ) -> Float[Array, "b t h w c"]:
     """Deformable attention: each position attends to one window in every frame, at an offset.
 
@@ -98,6 +100,7 @@ def deform_attention(
             (i + n) mod t. Coordinates are kept in float32.
         num_heads: attention heads.
         window: (kh, kw).
+        train: whether gradients are taken. If not, CPUs and TPUs compute a few rows at a time.
 
     Returns:
         (b, t, h, w, c) in the dtype of `kv`.
@@ -127,7 +130,12 @@ def deform_attention(
     xs = columns[:, None, None, None] + tap_x - kw // 2 + offset[..., 1]
     q = q * jnp.asarray((c // num_heads) ** -0.5, q.dtype)
     return spatial_sharding.sample(
-        _attend, kv, q.reshape(b, t, h, w, num_heads, -1), ys, xs, axis=2
+        _attend if train else _attend_by_platform,
+        kv,
+        q.reshape(b, t, h, w, num_heads, -1),
+        ys,
+        xs,
+        axis=2,
     )
 
 
@@ -259,7 +267,7 @@ def _convolve(
     """
     b, height, width, d, _ = ys.shape
     _, channels, groups, features = weight.shape
-    look = _bilinear(x, d)
+    look = functools.partial(_look, x.shape[2:4], _corners(x, d))
 
     @jax.checkpoint
     def tap(out: jax.Array, inputs: tuple) -> tuple[jax.Array, None]:
@@ -286,10 +294,42 @@ def _attend(kv: jax.Array, q: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Ar
     Returns:
         (b, t, h', w', c) in the dtype of `kv`.
     """
-    b, t, height, width, slots, d, _ = ys.shape
+    return _attend_to(kv.shape[2:4], _corners(kv, ys.shape[-2]), q, ys, xs)
+
+
+def _attend_by_platform(*arrays: jax.Array) -> jax.Array:
+    """`_attend`, on a CPU and on a TPU for a few rows of the frames at a time."""
+    return jax.lax.platform_dependent(
+        *arrays, cpu=_attend_in_chunks, tpu=_attend_in_chunks, default=_attend
+    )
+
+
+def _attend_in_chunks(kv: jax.Array, q: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Array:
+    """`_attend` for a few rows at a time, whose samples fit a cache or vector memory."""
+    _, t, _, width, slots, d, _ = ys.shape
+    corners, size = _corners(kv, d), kv.shape[2:4]
+    samples = t * width * slots * d * corners.shape[-1]  # of a row, for one tap
+
+    def attend_rows(corners: jax.Array, rows: tuple[jax.Array, ...]) -> jax.Array:
+        places = (jnp.moveaxis(x, 0, 1)[None] for x in rows)
+        return jnp.moveaxis(_attend_to(size, corners[None], *places)[0], 1, 0)
+
+    @jax.vmap
+    def attend_clip(corners: jax.Array, *rows: jax.Array) -> jax.Array:
+        return map_chunks(attend_rows, corners, rows, largest=samples)
+
+    out = attend_clip(corners, *(jnp.moveaxis(x, 2, 1) for x in (q, ys, xs)))
+    return jnp.moveaxis(out, 1, 2)
+
+
+def _attend_to(
+    size: tuple[int, ...], corners: jax.Array, q: jax.Array, ys: jax.Array, xs: jax.Array
+) -> jax.Array:
+    """`_attend` to keys and values of frames of (h, w), given as `_corners`."""
+    b, t, height, width, slots, _, _ = ys.shape
     q = q.reshape(b, t, height * width, *q.shape[4:])
     frames = (jnp.arange(t)[:, None] + jnp.arange(slots)) % t
-    look = _bilinear(kv, d)
+    look: Any = functools.partial(_look, size, corners)
 
     @jax.checkpoint
     def tap(state: tuple, place: tuple) -> tuple[tuple, None]:
@@ -309,47 +349,64 @@ def _attend(kv: jax.Array, q: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Ar
     zero = jnp.zeros(q.shape[:-1], jnp.float32)
     state = (zero - jnp.inf, zero, jnp.zeros(q.shape, jnp.float32))
     (_, total, out), _ = jax.lax.scan(tap, state, places)
-    return (out / total[..., None]).reshape(b, t, height, width, -1).astype(kv.dtype)
+    return (out / total[..., None]).reshape(b, t, height, width, -1).astype(corners.dtype)
 
 
-def _bilinear(x: jax.Array, d: int) -> Callable[..., jax.Array]:
-    """Makes a bilinear sampler of clips; zero outside the frame.
+def _corners(x: jax.Array, d: int) -> jax.Array:
+    """Gathers the four pixels around each place of clips, for `_look`.
 
-    The four pixels around a position are adjacent in memory. A sample is then one row of a gather,
-    and its gradient is one row of a scatter.
+    They are adjacent in memory. A sample is then one row of a gather, and its gradient is one row
+    of a scatter.
 
     Args:
         x: (b, t, h, w, c).
         d: channel groups, which are sampled at separate positions.
 
     Returns:
-        A function (frame, ys, xs, scale) -> (b, ..., n, c) in the dtype of `x`. `frame` is the
-        int32 index of the sampled frame and broadcasts to (b, ..., d, n), the shape of the float32
-        positions `ys` and `xs`. `scale`, float32, multiplies the samples. Positions are the last
-        axis because a TPU pads it to a multiple of 128, and a group has fewer channels.
+        (b, t * (h + 1) * (w + 1) * d, 4 * c / d).
     """
-    b, t, height, width, c = x.shape
+    b, _, height, width, c = x.shape
     padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
-    padded = padded.reshape(b, t, height + 2, width + 2, d, c // d)
+    padded = padded.reshape(*padded.shape[:4], d, c // d)
     corners = [padded[:, :, i : height + 1 + i, j : width + 1 + j] for i in (0, 1) for j in (0, 1)]
-    table = jnp.stack(corners, axis=5).reshape(b, -1, 4 * (c // d))
+    return jnp.stack(corners, axis=5).reshape(b, -1, 4 * (c // d))
 
-    def look(frame: jax.Array, ys: jax.Array, xs: jax.Array, scale: jax.Array) -> jax.Array:
-        y0, x0 = jnp.floor(ys), jnp.floor(xs)
-        inside = (y0 >= -1) & (y0 < height) & (x0 >= -1) & (x0 < width)
-        scale = jnp.broadcast_to(scale, ys.shape)
-        wy, wx, inside, scale = (v.reshape(b, -1) for v in (ys - y0, xs - x0, inside, scale))
-        # Clipped before the cast, so that a diverged offset does not overflow the integers.
-        y0 = jnp.clip(y0, -1, height - 1).astype(jnp.int32) + 1
-        x0 = jnp.clip(x0, -1, width - 1).astype(jnp.int32) + 1
-        index = ((frame * (height + 1) + y0) * (width + 1) + x0) * d + jnp.arange(d)[:, None]
-        rows = jnp.take_along_axis(table, index.reshape(b, -1, 1), axis=1)
-        rows = rows.reshape(b, -1, 4, c // d)
-        weights = jnp.stack([(1 - wy) * (1 - wx), (1 - wy) * wx, wy * (1 - wx), wy * wx], axis=-1)
-        weights = jnp.where(inside[..., None], weights * scale[..., None], 0)
-        product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
-        samples = product("brkc,brk->brc", rows, weights).astype(x.dtype)
-        samples = jnp.moveaxis(samples.reshape(*ys.shape, -1), -3, -2)
-        return samples.reshape(*samples.shape[:-2], c)
 
-    return look
+def _look(
+    size: tuple[int, ...],
+    corners: jax.Array,
+    frame: jax.Array,
+    ys: jax.Array,
+    xs: jax.Array,
+    scale: jax.Array,
+) -> jax.Array:
+    """Samples clips bilinearly; zero outside the frame.
+
+    Args:
+        size: (h, w) of the frames.
+        corners: of `_corners`.
+        frame: int32 index of the sampled frame; broadcasts to the shape of `ys`.
+        ys, xs: (b, ..., d, n) float32 positions. Positions are the last axis because a TPU pads it
+            to a multiple of 128, and a group has fewer channels.
+        scale: float32, multiplies the samples; broadcasts to the shape of `ys`.
+
+    Returns:
+        (b, ..., n, c) in the dtype of `corners`.
+    """
+    b, (height, width), d = ys.shape[0], size, ys.shape[-2]
+    y0, x0 = jnp.floor(ys), jnp.floor(xs)
+    inside = (y0 >= -1) & (y0 < height) & (x0 >= -1) & (x0 < width)
+    scale = jnp.broadcast_to(scale, ys.shape)
+    wy, wx, inside, scale = (v.reshape(b, -1) for v in (ys - y0, xs - x0, inside, scale))
+    # Clipped before the cast, so that a diverged offset does not overflow the integers.
+    y0 = jnp.clip(y0, -1, height - 1).astype(jnp.int32) + 1
+    x0 = jnp.clip(x0, -1, width - 1).astype(jnp.int32) + 1
+    index = ((frame * (height + 1) + y0) * (width + 1) + x0) * d + jnp.arange(d)[:, None]
+    rows = jnp.take_along_axis(corners, index.reshape(b, -1, 1), axis=1)
+    rows = rows.reshape(b, -1, 4, rows.shape[-1] // 4)
+    weights = jnp.stack([(1 - wy) * (1 - wx), (1 - wy) * wx, wy * (1 - wx), wy * wx], axis=-1)
+    weights = jnp.where(inside[..., None], weights * scale[..., None], 0)
+    product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+    samples = product("brkc,brk->brc", rows, weights).astype(corners.dtype)
+    samples = jnp.moveaxis(samples.reshape(*ys.shape, -1), -3, -2)
+    return samples.reshape(*samples.shape[:-2], -1)

@@ -9,14 +9,19 @@ import jax.numpy as jnp
 
 from jaxvsr.distributed import spatial_sharding
 
-# Windows per iteration.
-CPU_WINDOWS = 8  # their activations fit a core's cache
-TPU_WINDOWS = 40  # their activations fit the vector memory of a TPU
+# Windows per iteration, and elements of their largest intermediate array.
+CPU_WINDOWS, CPU_ELEMENTS = 8, 2**21  # their activations fit a core's cache
+TPU_WINDOWS, TPU_ELEMENTS = 40, 2**24  # their activations fit the vector memory of a TPU
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames="clips")
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("clips", "largest"))
 def map_chunks(
-    compute: Callable[[Any, Any], Any], weights: Any, windows: Any, *, clips: int = 1
+    compute: Callable[[Any, Any], Any],
+    weights: Any,
+    windows: Any,
+    *,
+    clips: int = 1,
+    largest: int = 1,
 ) -> Any:
     """Computes `compute(weights, windows)`, in chunks of windows on a CPU and on a TPU.
 
@@ -31,15 +36,19 @@ def map_chunks(
         windows: the tree of arrays for all windows, clip after clip.
         clips: their number. A chunk holds windows of every clip, so that devices among which XLA
             divides the clips each compute their own.
+        largest: elements of a window's largest intermediate array, such as the logits of attention;
+            a chunk has fewer windows where it is large.
 
     Returns:
         The tree of outputs for all windows.
     """
-    function = functools.partial(_map_chunks, compute, clips)
+    function = functools.partial(_map_chunks, compute, clips, largest)
     return spatial_sharding.by_windows(function, weights, windows)
 
 
-def _map_chunks(compute: Callable[[Any, Any], Any], clips: int, weights: Any, windows: Any) -> Any:
+def _map_chunks(
+    compute: Callable[[Any, Any], Any], clips: int, largest: int, weights: Any, windows: Any
+) -> Any:
     total = jax.tree.leaves(windows)[0].shape[0]
     if not isinstance(total, int):  # of an exported program with a symbolic batch size
         return compute(weights, windows)
@@ -47,7 +56,8 @@ def _map_chunks(compute: Callable[[Any, Any], Any], clips: int, weights: Any, wi
         clips = 1  # all of these windows are on one device
     each = total // clips
 
-    def chunked(most: int) -> Any:
+    def chunked(most: int, elements: int) -> Any:
+        most = min(most, max(elements // largest, 1))
         count = -(-each // max(most // clips, 1))
         size = -(-each // count)
         by_clip = jax.tree.map(lambda x: x.reshape(clips, each, *x.shape[1:]), windows)
@@ -55,7 +65,8 @@ def _map_chunks(compute: Callable[[Any, Any], Any], clips: int, weights: Any, wi
         def chunk(start: Any) -> Any:
             part = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size, 1), by_clip)
             flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), part)
-            out = compute(weights, flat)
+            # Read once, not by every operation that uses it.
+            out = compute(weights, jax.lax.optimization_barrier(flat))
             return jax.tree.map(lambda x: x.reshape(clips, size, *x.shape[1:]), out)
 
         def step(i: Any, outputs: Any) -> Any:
@@ -72,7 +83,7 @@ def _map_chunks(compute: Callable[[Any, Any], Any], clips: int, weights: Any, wi
         return jax.tree.map(lambda x: x.reshape(total, *x.shape[2:]), outputs)
 
     return jax.lax.platform_dependent(
-        cpu=functools.partial(chunked, CPU_WINDOWS),
-        tpu=functools.partial(chunked, TPU_WINDOWS),
+        cpu=functools.partial(chunked, CPU_WINDOWS, CPU_ELEMENTS),
+        tpu=functools.partial(chunked, TPU_WINDOWS, TPU_ELEMENTS),
         default=lambda: compute(weights, windows),
     )

@@ -42,8 +42,8 @@ class SwinBlock(WindowBlock):
     Source: section 3.2.
     """
 
-    def mlp(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:
-        """The MLP of the block, (b, t, h, w, c) -> (b, t, h, w, c)."""
+    def mlp(self, x: Float[Array, "w n c"]) -> Float[Array, "w n c"]:
+        """The MLP of tokens."""
         return MLP(self.mlp_ratio, self.dtype, self.activation, name="mlp")(x)
 
     @staticmethod
@@ -63,7 +63,7 @@ class Refinement(nn.Module):
         num_heads: attention heads.
         window_size: (wt, wh, ww); if wt is 1, frames are refined independently.
         conv_groups: channel groups of the convolution.
-        mlp_ratio, dtype: as in the block.
+        mlp_ratio, dtype, train: as in the block.
     """
 
     block: type[SwinBlock]
@@ -75,6 +75,7 @@ class Refinement(nn.Module):
     conv_groups: int
     mlp_ratio: float
     dtype: Any
+    train: bool
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t h w {self.dim}"]:
@@ -94,6 +95,7 @@ class Refinement(nn.Module):
                     shifted=j % 2 == 1,
                     mlp_ratio=self.mlp_ratio,
                     dtype=self.dtype,
+                    train=self.train,
                     name=f"block_{i}_{j}",
                 )
                 y = block(y)
@@ -111,6 +113,7 @@ class GuidedDeformAttention(nn.Module):
         window: (kh, kw) around each sampling position.
         max_residue: largest difference between offset and flow, pixels.
         dtype: of the computation; coordinates are float32.
+        train: whether gradients are taken.
 
     Source: section 3.3.
     """
@@ -121,6 +124,7 @@ class GuidedDeformAttention(nn.Module):
     window: tuple[int, int]
     max_residue: float
     dtype: Any
+    train: bool = False
 
     def __call__(
         self,
@@ -165,7 +169,7 @@ class GuidedDeformAttention(nn.Module):
         project = functools.partial(dense, features=2 * self.dim, dtype=self.dtype)
         q, k, v = project(q, name="proj_q"), project(k, name="proj_k"), project(v, name="proj_v")
         kv, offset = jnp.concatenate([k, v], axis=-1), offset.reshape(residue.shape)
-        out = deform_attention(q, kv, offset, self.num_heads, self.window)
+        out = deform_attention(q, kv, offset, self.num_heads, self.window, self.train)
         out = dense(out, self.dim, name="proj", dtype=self.dtype)
         mlp = MLP(2.0, self.dtype, name="mlp")
         return out + mlp(out), (updated[0], updated[1])
@@ -294,18 +298,18 @@ class ClipRecurrence(nn.Module):
         lq = self.prepare(lq)
         rgb = lq[..., :3].astype(jnp.float32)
         flows = self.flows(rgb)
-        feats = [self.extract(lq)]
+        feats = [self.extract(lq, train)]
         self.sow("intermediates", "feat_shallow", feats[0])
         for branch, groups in zip(BRANCHES, self.inputconv_groups[1:-1], strict=True):
             direction, _, _ = branch.partition("_")
             # The second branch of a direction starts from the flows that the first one updated.
             known = jnp.concatenate(feats, axis=-1)
-            feat, flows[direction] = self.propagate(known, flows[direction], groups, branch)
+            feat, flows[direction] = self.propagate(known, flows[direction], groups, branch, train)
             feats.append(feat)
             self.sow("intermediates", f"feat_{branch}", feat)
 
         x = jnp.concatenate(feats, axis=-1)
-        x = self.refinement(2, self.inputconv_groups[-1])(name="reconstruction")(x)
+        x = self.refinement(2, self.inputconv_groups[-1], train)(name="reconstruction")(x)
         self.sow("intermediates", "feat_reconstruction", x)
         x = conv(x, self.mid_channels, 1, name="conv_before_upsampler", dtype=self.dtype)
         head = PixelShuffleHead(
@@ -347,20 +351,22 @@ class ClipRecurrence(nn.Module):
         """Flows between clips in each direction, from frames (b, t, h, w, 3); None: unused."""
         return dict.fromkeys(("backward", "forward"))
 
-    def alignment(self) -> Callable[..., nn.Module]:
+    def alignment(self, train: bool) -> Callable[..., nn.Module]:
         """Makes the alignment module, with the call signature of GuidedDeformAttention."""
         raise NotImplementedError
 
-    def extract(self, lq: Float[Array, "b t _ _ c"]) -> Float[Array, "b t h w {self.dim}"]:
+    def extract(
+        self, lq: Float[Array, "b t _ _ c"], train: bool
+    ) -> Float[Array, "b t h w {self.dim}"]:
         """Extracts features (b, t, h, w, dim) of each frame independently."""
-        refine = self.refinement(0, self.inputconv_groups[0])
+        refine = self.refinement(0, self.inputconv_groups[0], train)
         if self.scale != 1:
             return refine(name="feat_extract")(lq)
         for i in range(2):
             lq = leaky_relu(strided_conv(lq, self.dim, name=f"conv_down_{i}", dtype=self.dtype))
         return refine(name="feat_extract_reduced")(lq)
 
-    def refinement(self, part: int, conv_groups: int) -> Callable[..., nn.Module]:
+    def refinement(self, part: int, conv_groups: int, train: bool) -> Callable[..., nn.Module]:
         """Makes the refinement of part 0 (extraction), 1 (a branch) or 2 (reconstruction)."""
         branch = part == 1
         # In a branch, rematerialization applies to the whole step instead.
@@ -376,6 +382,7 @@ class ClipRecurrence(nn.Module):
             conv_groups=conv_groups,
             mlp_ratio=self.mlp_ratio,
             dtype=self.dtype,
+            train=train,
         )
 
     def propagate(
@@ -384,6 +391,7 @@ class ClipRecurrence(nn.Module):
         flows: Flows | None,
         conv_groups: int,
         branch: str,
+        train: bool,
     ) -> tuple[Float[Array, "b t h w {self.dim}"], Flows | None]:
         """Propagates features along a branch.
 
@@ -392,6 +400,7 @@ class ClipRecurrence(nn.Module):
             flows: between clips, from `flows_between_clips`, or None.
             conv_groups: channel groups of the refinement's convolution.
             branch: name of the branch.
+            train: whether gradients are taken.
 
         Returns:
             The features (b, t, h, w, dim), and flows for the next branch of the same direction.
@@ -401,7 +410,7 @@ class ClipRecurrence(nn.Module):
         step = -1 if branch.startswith("backward") else 1
         clips = in_clips(known[:, ::step])
         start = jnp.zeros_like(clips[:, 0, ..., : self.dim])
-        align, refine = self.alignment(), self.refinement(1, conv_groups)
+        align, refine = self.alignment(train), self.refinement(1, conv_groups, train)
         _, (feat, flows) = scan_frames(
             cell(align=align, refine=refine, dim=self.dim, name=branch),
             (start, start),
@@ -440,7 +449,7 @@ class RVRT(ClipRecurrence):
             "forward": flows_between_clips(flows_forward, reverse=False),
         }
 
-    def alignment(self) -> Callable[..., nn.Module]:
+    def alignment(self, train: bool) -> Callable[..., nn.Module]:
         return functools.partial(
             GuidedDeformAttention,
             dim=self.dim,
@@ -449,6 +458,7 @@ class RVRT(ClipRecurrence):
             window=self.attention_window,
             max_residue=self.max_residue,
             dtype=self.dtype,
+            train=train,
         )
 
 

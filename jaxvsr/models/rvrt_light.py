@@ -111,7 +111,7 @@ class RVRTLight(ClipRecurrence):
 
     block: ClassVar[type[SwinBlock]] = LightBlock
 
-    def alignment(self) -> Callable[..., nn.Module]:
+    def alignment(self, train: bool) -> Callable[..., nn.Module]:
         """Makes the neighborhood attention."""
         return functools.partial(
             NeighborhoodAttention,

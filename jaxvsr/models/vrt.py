@@ -50,6 +50,7 @@ class Stage(nn.Module):
         drop_path: rate of stochastic depth of each block.
         dtype: of the computation.
         remat: whether blocks are recomputed in the backward pass.
+        train: whether gradients are taken.
     """
 
     dim: int
@@ -64,6 +65,7 @@ class Stage(nn.Module):
     drop_path: tuple[float, ...]
     dtype: Any
     remat: bool
+    train: bool
 
     @nn.compact
     def __call__(
@@ -85,6 +87,7 @@ class Stage(nn.Module):
                 mutual=is_mutual,
                 dtype=self.dtype,
                 remat=self.remat,
+                train=self.train,
                 name=f"group{i}",
             )
             x = x + dense(group(x), self.dim, name=f"linear{i}", dtype=self.dtype)
@@ -149,7 +152,7 @@ class ReconstructionGroup(nn.Module):
     """Reconstruction at full size: self-attention blocks, a linear layer, a skip connection.
 
     Attributes:
-        num_heads, window_size, drop_path, dtype, remat: as in `BlockGroup`.
+        num_heads, window_size, drop_path, dtype, remat, train: as in `BlockGroup`.
     """
 
     num_heads: int
@@ -157,6 +160,7 @@ class ReconstructionGroup(nn.Module):
     drop_path: tuple[float, ...]
     dtype: Any
     remat: bool
+    train: bool
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:
@@ -167,6 +171,7 @@ class ReconstructionGroup(nn.Module):
             drop_path=self.drop_path,
             dtype=self.dtype,
             remat=self.remat,
+            train=self.train,
             name="group",
         )
         return x + dense(group(x), x.shape[-1], name="linear", dtype=self.dtype)
@@ -251,7 +256,7 @@ class VRT(nn.Module):
             known.append(per_frame(by_frame(nearest_corners)(ahead, flows[0][0])))
         x = jnp.concatenate([*known, lq[..., 3:]], axis=-1)
         x = conv(x, self.dims[0], name="conv_first", dtype=self.dtype)
-        deep = self.body(x, flows)
+        deep = self.body(x, flows, train)
         x = x + dense(deep, self.dims[0], name="conv_after_body", dtype=self.dtype)
 
         x = self.interpolate(x) + mean if self.interpolation else self.upsample(x, frames, train)
@@ -285,7 +290,9 @@ class VRT(nn.Module):
         """Smallest number of frames: two, or what parallel warping needs."""
         return INTERPOLATED if self.interpolation else max(2, self.pa_frames // 2 + 1)
 
-    def body(self, x: Float[Array, "b t h w c"], flows: list[Flows]) -> Float[Array, "b t h w _"]:
+    def body(
+        self, x: Float[Array, "b t h w c"], flows: list[Flows], train: bool
+    ) -> Float[Array, "b t h w _"]:
         """Extracts deep features from shallow ones (b, t, h, w, c)."""
         ends = np.cumsum(self.depths)
         rates = np.linspace(0, self.drop_path, int(ends[-1])).tolist()
@@ -308,6 +315,7 @@ class VRT(nn.Module):
                 drop_path=rates[i],
                 dtype=self.dtype,
                 remat=self.remat,
+                train=train,
                 name=f"stage{i + 1}",
             )
             # Skip connections between stages of equal scale. Stage 1 is added after stage 7.
@@ -326,6 +334,7 @@ class VRT(nn.Module):
                 drop_path=rates[i],
                 dtype=self.dtype,
                 remat=self.remat,
+                train=train,
                 name=f"stage8_{i - 6}",
             )
             x = group(x)

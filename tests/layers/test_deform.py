@@ -127,9 +127,12 @@ def test_guided_deformable_attention_golden():
 
 
 def attention_case():
-    """q, kv and offsets that lead over the edges, of 2 heads and 4 deformable groups."""
+    """q, kv and offsets that lead over the edges, of 2 heads and 4 deformable groups.
+
+    A CPU computes the rows in two chunks.
+    """
     rng = np.random.default_rng(0)
-    shapes = (1, 2, 5, 6, 8), (1, 2, 5, 6, 16), (1, 2, 5, 6, 2 * 2 * 4 * 9)
+    shapes = (1, 2, 9, 6, 8), (1, 2, 9, 6, 16), (1, 2, 9, 6, 2 * 2 * 4 * 9)
     q, kv, offset = (jnp.float32(rng.normal(size=shape)) for shape in shapes)
     return q, kv, 3 * offset
 
@@ -138,13 +141,13 @@ def test_deform_attention_is_what_it_says_place_by_place():
     q, kv, offset = attention_case()
     actual = jax.jit(deform_attention, static_argnums=3)(q, kv, offset, 2)
     padded = np.pad(np.asarray(kv[0]), ((0, 0), (1, 2), (1, 2), (0, 0)))
-    q, offset = np.asarray(q), np.asarray(offset).reshape(2, 5, 6, 2, 4, 9, 2)
-    for t, y, x in np.ndindex(2, 5, 6):
+    q, offset = np.asarray(q), np.asarray(offset).reshape(2, 9, 6, 2, 4, 9, 2)
+    for t, y, x in np.ndindex(2, 9, 6):
         samples = np.zeros((2, 9, 4, 4))
         for n, group, tap in np.ndindex(2, 4, 9):
             dy, dx = offset[t, y, x, n, group, tap]
             # Far enough outside is outside.
-            py = np.clip(y - 1 + tap // 3 + dy, -1, 5) + 1
+            py = np.clip(y - 1 + tap // 3 + dy, -1, 9) + 1
             px = np.clip(x - 1 + tap % 3 + dx, -1, 6) + 1
             i, j, wy, wx = int(py), int(px), py % 1, px % 1
             corners = padded[(n + t) % 2, i : i + 2, j : j + 2, 4 * group : 4 * group + 4]
@@ -154,6 +157,17 @@ def test_deform_attention_is_what_it_says_place_by_place():
         weights = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
         expected = np.einsum("hp,phc->hc", weights, v).ravel()
         np.testing.assert_allclose(actual[0, t, y, x], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("platform", "train", "loops"),
+    [("cpu", False, 2), ("tpu", False, 2), ("cuda", False, 1), ("cpu", True, 1), ("tpu", True, 1)],
+)
+def test_deform_attention_computes_rows_in_chunks_for_inference(platform, train, loops):
+    q, kv, offset = (jnp.zeros((2, 2, 45, 3, channels)) for channels in (8, 16, 2 * 2 * 9))
+    attend = functools.partial(deform_attention, num_heads=2, train=train)
+    text = jax.jit(attend).trace(q, kv, offset).lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("stablehlo.while") == loops  # over taps, and over chunks
 
 
 def test_deform_attention_keeps_its_dtype():

@@ -50,6 +50,38 @@ def test_drop_path_in_the_loop_takes_clips_whole_and_rises_with_the_blocks(group
     assert len(kinds) == 4
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["self", "mutual"])
+def padded(request):
+    """A shifted block, random weights, and clips that are no whole windows along any axis."""
+    block = WindowBlock(2, (2, 4, 4), shifted=True, mutual=request.param)
+    x = jax.random.normal(jax.random.key(0), (2, 3, 10, 13, 8))
+    shapes = jax.eval_shape(block.init, jax.random.key(0), x)
+    rng = np.random.default_rng(1)
+    variables = jax.tree.map(lambda leaf: np.float32(0.3 * rng.normal(size=leaf.shape)), shapes)
+    return block, variables, x
+
+
+def test_chunks_of_windows_give_the_result_of_all_windows_at_once(padded):
+    block, variables, x = padded
+    rngs = {"droppath": jax.random.key(3)}
+    whole, chunked = (
+        jax.jit(block.clone(train=train).apply)(variables, x, 0.5, rngs=rngs)
+        for train in (True, False)
+    )
+    np.testing.assert_allclose(chunked, whole, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("platform", "train", "loops"),
+    [("cpu", False, True), ("tpu", False, True), ("cuda", False, False), ("tpu", True, False)],
+)
+def test_inference_on_cpus_and_tpus_computes_chunks_of_windows(padded, platform, train, loops):
+    block, variables, x = padded
+    program = jax.jit(block.clone(train=train).apply).trace(variables, x)
+    text = program.lower(lowering_platforms=(platform,)).as_text()
+    assert ("stablehlo.while" in text) == loops
+
+
 def test_sine_position_is_that_of_the_paper():
     code = sine_position(3, 5, 8).reshape(3, 5, 8)
     y, x = 2 * np.pi * np.array([2, 4]) / (np.array([3, 5]) + 1e-6)

@@ -32,10 +32,17 @@ def test_chunks_have_the_result_and_the_gradient_of_the_whole(n, clips):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("platform", "iterations"), [("cpu", 15), ("tpu", 3), ("cuda", None)])
-def test_the_platform_that_is_compiled_for_decides_the_size_of_a_chunk(platform, iterations):
+@pytest.mark.parametrize(
+    ("platform", "largest", "iterations"),
+    [
+        *[("cpu", 36, 15), ("tpu", 36, 3), ("cuda", 36, None)],
+        *[("cpu", 2**20, 60), ("tpu", 2**20, 8), ("tpu", 2**25, 120)],
+    ],
+)
+def test_platform_and_largest_array_decide_the_size_of_a_chunk(platform, largest, iterations):
     windows = jnp.zeros((120, 6, 3)), jnp.zeros(120)
-    program = jax.jit(functools.partial(map_chunks, attend)).trace(jnp.float32(2), windows)
+    chunked = functools.partial(map_chunks, attend, largest=largest)
+    program = jax.jit(chunked).trace(jnp.float32(2), windows)
     text = program.lower(lowering_platforms=(platform,)).as_text()
     assert ("stablehlo.while" in text) == (iterations is not None)
     if iterations:
