@@ -5,8 +5,11 @@ import os
 import pathlib
 import platform
 import sys
+from typing import Any
 
 SIZE = 4 * 2**30  # bytes; the programs that were unused for longest are deleted
+SHORTEST = 0.1  # seconds of compiling from which a program is kept
+TRACED = "JAXVSR_PROGRAMS"  # names the folder of `programs`; unset: they are not kept
 
 
 def default_folder() -> pathlib.Path:
@@ -23,14 +26,16 @@ def default_folder() -> pathlib.Path:
 def use_compile_cache(folder: str) -> None:
     """Sets the folder of compiled programs, before anything is compiled.
 
-    A folder in $JAX_COMPILATION_CACHE_DIR is used instead of the default one. Where the folder
-    cannot be written, programs are compiled anew.
+    A folder in $JAX_COMPILATION_CACHE_DIR is used instead of the default one; it gets no traced
+    programs. Where the folder cannot be written, programs are compiled anew.
 
     Args:
         folder: "" for the default; "off" for none.
     """
+    settings: dict[str, Any]
     if folder == "off":
-        settings = {"jax_enable_compilation_cache": "false"}
+        os.environ.pop(TRACED, None)
+        settings = {"jax_enable_compilation_cache": False}
     elif not folder and os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
     else:
@@ -39,15 +44,19 @@ def use_compile_cache(folder: str) -> None:
             place.mkdir(parents=True, exist_ok=True)
         except OSError:
             return
+        os.environ[TRACED] = str(place / "traced")
         settings = {
             "jax_compilation_cache_dir": str(place),
-            "jax_compilation_cache_max_size": str(SIZE),
+            "jax_compilation_cache_max_size": SIZE,
         }
+        if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+            settings["jax_persistent_cache_min_compile_time_secs"] = SHORTEST
     for name, value in settings.items():
-        os.environ[name.upper()] = value  # read when JAX is imported, and by processes of this one
+        # Read when JAX is imported, and by processes of this one.
+        os.environ[name.upper()] = str(value).lower() if isinstance(value, bool) else str(value)
     if jax := sys.modules.get("jax"):
         for name, value in settings.items():
-            jax.config.update(name, {"false": False, str(SIZE): SIZE}.get(value, value))
+            jax.config.update(name, value)
 
 
 def _processor() -> str:

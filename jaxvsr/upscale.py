@@ -34,7 +34,7 @@ from jaxvsr.console import be_silent, say
 from jaxvsr.distributed import hosts
 from jaxvsr.errors import InputError
 from jaxvsr.evaluation.markdown import markdown
-from jaxvsr.training.state import initial_weights
+from jaxvsr.training.state import initial_shapes
 from jaxvsr.upscaling.pipeline import upscale_file
 from jaxvsr.upscaling.request import (
     COPY,
@@ -192,8 +192,7 @@ def load_network(
     from jaxvsr.training.checkpoints import load_best
 
     model = create_model(config)
-    init = functools.partial(initial_weights, model, ema=False)
-    if not workdir and jax.tree.leaves(jax.eval_shape(init, jax.random.key(0))):
+    if not workdir and jax.tree.leaves(initial_shapes(model, ema=False)):
         raise InputError(f"{config.model.name} needs --workdir: give the folder of a run")
     step, variables, _ = load_best(config, model, pathlib.Path(workdir))
     return model, variables, {"checkpoint": workdir, "step": step, **plain(config.model)}

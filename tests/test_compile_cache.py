@@ -33,9 +33,11 @@ def test_a_second_start_finds_the_programs_of_the_first(tmp_path):
     (folder,) = (home / "jaxvsr").iterdir()
     assert folder.name == compile_cache.default_folder().name
     programs = {path.name for path in folder.glob("*-cache")}
-    assert programs
+    traced = {path.name: path.read_bytes() for path in (folder / "traced").iterdir()}
+    assert programs and traced
     second = upscale(tmp_path, XDG_CACHE_HOME=str(home))
     assert {path.name for path in folder.glob("*-cache")} == programs
+    assert {path.name: path.read_bytes() for path in (folder / "traced").iterdir()} == traced
     np.testing.assert_array_equal(first, second)
 
 
@@ -44,7 +46,7 @@ def test_it_can_be_elsewhere_off_or_impossible(tmp_path):
     upscale(tmp_path, "--compile_cache=off", XDG_CACHE_HOME=str(home))
     assert not home.exists()
     upscale(tmp_path, f"--compile_cache={other}", XDG_CACHE_HOME=str(home))
-    assert list(other.glob("*-cache")) and not home.exists()
+    assert list(other.glob("*-cache")) and list(other.glob("traced/*")) and not home.exists()
     home.write_text("a file where a folder should be")
     upscale(tmp_path, XDG_CACHE_HOME=str(home))
 

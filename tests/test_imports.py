@@ -11,7 +11,7 @@ LEAVES = {"errors", "files", "locks", "pixels"}
 BELOW_MODELS = LEAVES | {"distributed"}
 NETWORKS = BELOW_MODELS | {"kernels", "layers", "models", "flops"}
 DATA = LEAVES | {"data", "video", "metrics", "console"}
-RUNS = NETWORKS | DATA | {"weights", "config", "training"}
+RUNS = NETWORKS | DATA | {"weights", "config", "programs", "training"}
 COMMAND = RUNS | {"cli", "evaluation", "presets", "preflight"}
 ALLOWED = {
     "__init__": set(),
@@ -20,6 +20,7 @@ ALLOWED = {
     "files": {"errors"},
     "locks": {"errors"},
     "pixels": set(),
+    "programs": LEAVES | {"compile_cache"},
     "console": set(),
     "flops": set(),
     "distributed": LEAVES,

@@ -26,7 +26,7 @@ from jaxvsr.distributed.mesh import make_mesh, placed
 from jaxvsr.errors import InputError
 from jaxvsr.files import json_text, write_text
 from jaxvsr.training import checksums
-from jaxvsr.training.state import TrainState, Weights, initial_weights, not_finite
+from jaxvsr.training.state import TrainState, Weights, initial_shapes, not_finite
 from jaxvsr.weights.rules import some
 
 # Of disks that are full, damaged or not writable.
@@ -288,8 +288,7 @@ def load_best(
     Raises:
         InputError: the folder holds no run, no whole checkpoint, or one of another model.
     """
-    init = functools.partial(initial_weights, model, ema=bool(config.optim.ema))
-    shapes = placed(jax.eval_shape(init, jax.random.key(0)), make_mesh())
+    shapes = placed(initial_shapes(model, bool(config.optim.ema)), make_mesh())
     if not jax.tree.leaves(shapes):
         return 0, {}, ""
     if not (workdir / "config.json").exists():

@@ -1,5 +1,7 @@
 """The state of a training."""
 
+import functools
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxvsr import models
+from jaxvsr import models, programs
 
 
 class Weights(flax.struct.PyTreeNode):
@@ -80,6 +82,24 @@ def initial_weights(model: nn.Module, key: jax.Array, ema: bool) -> Weights:
     params = fresh.get("params", {})
     average = jax.tree.map(jnp.copy, params) if ema else {}
     return Weights(params=params, batch_stats=fresh.get("batch_stats", {}), ema=average)
+
+
+def initial_shapes(model: nn.Module, ema: bool) -> Weights:
+    """Shapes of `initial_weights`, which are traced at the first start of a command only."""
+
+    def traced() -> bytes:
+        init = functools.partial(initial_weights, model, ema=ema)
+        shapes = vars(jax.eval_shape(init, jax.random.key(0)))
+        return json.dumps(jax.tree.map(lambda x: [x.dtype.name, *x.shape], shapes)).encode()
+
+    found = json.loads(programs.kept("initial shapes", model, ema, traced))
+    return Weights(
+        **jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x[1:], x[0]),
+            found,
+            is_leaf=lambda x: isinstance(x, list),
+        )
+    )
 
 
 def initial_state(

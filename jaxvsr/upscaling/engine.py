@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxvsr import programs
 from jaxvsr.console import compiling, work_seconds
 from jaxvsr.distributed import spatial_sharding
 from jaxvsr.distributed.mesh import make_mesh, replicated, split_batch
@@ -175,8 +177,16 @@ class Engine:
         if space > 1:
             function = spatial_sharding.by_rows(function, self._mesh)
         self._function = jax.jit(function)
+        # What the function depends on, beside the network and its arguments' shapes.
+        self._details = stream, np.dtype(dtype).name, noise, ensemble, space
         self._lq = lq
-        self._size = self._accepted_size((lq.shape[1], lq.shape[2]))
+        found = programs.kept(
+            "accepted size",
+            model,
+            (self._details, lq.shape, lq.dtype.name, _shapes(variables)),
+            lambda: json.dumps(self._accepted_size((lq.shape[1], lq.shape[2]))).encode(),
+        )
+        self._size = tuple(json.loads(found))
         height, width = tile or self._size
         within = min(height, self._size[0]), min(width, self._size[1])
         self._fit(within, chosen=tile is not None)
@@ -298,7 +308,14 @@ class Engine:
             with compiling(
                 f"the network for {lq.shape[1]} frames of {tile[1]}x{tile[0]}", self._say
             ):
-                lowered = self._function.lower(self._variables, self._initial_state(tile), lq)
+                lowered = programs.lower(
+                    self._function,
+                    self._model,
+                    self._details,
+                    self._variables,
+                    self._initial_state(tile),
+                    lq,
+                )
                 program = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
@@ -371,6 +388,10 @@ class Engine:
 def _halved(side: int, overlap: int) -> int:
     """Length of two tiles that cover `side`, a multiple of 8."""
     return -(-(side + overlap) // 16) * 8
+
+
+def _shapes(tree: Any) -> str:
+    return str(jax.tree.map(lambda x: (x.shape, str(x.dtype)), tree))
 
 
 def _as_float(x: jax.Array) -> jax.Array:
