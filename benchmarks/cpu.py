@@ -211,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--python", default=sys.executable, help="interpreter that has torch")
     add("--networks", type=words, default=list(NETWORKS), help=f"of {','.join(NETWORKS)}")
     add("--size", type=size, default=(64, 64), help="HEIGHTxWIDTH of the frames")
-    add("--frames", type=int, default=6)
+    add("--frames", type=int, default=5)
     add("--rounds", type=int, default=5)
     add("--dry", action="store_true", help="networks of the golden cases: few channels")
     add("--out", type=pathlib.Path, help="folder for cpu.md")

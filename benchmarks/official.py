@@ -21,9 +21,10 @@ from collections.abc import Mapping
 from typing import Any
 from unittest import mock
 
-# The fields in which a recipe differs from the class, as in the authors' option files.
+# The fields in which a recipe differs from the class, as in the authors' option files and scripts.
 THIRTY = {"num_block": 30}
 FOUR = {"depths": (6,) * 4, "num_heads": (6,) * 4}
+TWELVE = {"deformable_groups": 12}
 THREE = {"depths": (6,) * 3, "num_heads": (6,) * 3}
 # Network: folder of its package, module, class, fields.
 NETWORKS: Mapping[str, tuple[str, str, str, Mapping[str, Any]]] = {
@@ -32,7 +33,7 @@ NETWORKS: Mapping[str, tuple[str, str, str, Mapping[str, Any]]] = {
     "basicvsrpp": ("BasicSR/basicsr", "archs.basicvsrpp_arch", "BasicVSRPlusPlus", {}),
     "miavsr": ("MIA-VSR/archs", "mia_vsr_arch", "MIAVSR", FOUR),
     "psrt": ("RethinkVSRAlignment/archs", "psrt_recurrent_arch", "BasicRecurrentSwin", THREE),
-    "vrt": ("VRT/models", "network_vrt", "VRT", {}),
+    "vrt": ("VRT/models", "network_vrt", "VRT", TWELVE),
 }
 
 

@@ -151,6 +151,7 @@ class EDVRFeatures(nn.Module):
     def __call__(self, frames: Float[Array, "n t h w 3"]) -> Float[Array, "n h w {self.dim}"]:
         """Maps frames (n, t, h, w, 3) in [0, 1], h and w multiples of 4, to (n, h, w, dim)."""
         n, t = frames.shape[:2]
+        frames = frames.reshape(-1, *frames.shape[2:])
         x = leaky_relu(conv(frames, self.dim, name="conv_first", dtype=self.dtype))
         for i in range(5):
             x = ResidualBlock(self.dtype, name=f"feature_extraction_{i}")(x)
@@ -161,9 +162,8 @@ class EDVRFeatures(nn.Module):
             x = leaky_relu(x)
             levels.append(x)
 
-        middle = [jnp.broadcast_to(x[:, t // 2, None], x.shape) for x in levels]
-        merged = [[x.reshape(-1, *x.shape[2:]) for x in xs] for xs in (levels, middle)]
-        aligned = PCDAlignment(self.dtype, name="pcd_align")(*merged)
+        middle = [jnp.repeat(x.reshape(n, t, *x.shape[1:])[:, t // 2], t, axis=0) for x in levels]
+        aligned = PCDAlignment(self.dtype, name="pcd_align")(levels, middle)
         return TSAFusion(self.dtype, name="fusion")(aligned.reshape(n, t, *aligned.shape[1:]))
 
 
