@@ -127,6 +127,7 @@ def refine_plain(
     return refined if gates is None else (refined, attn, hidden)
 
 
+@jax.named_scope("predictor")
 def weigh_change(
     windows: Windows,
     last: Float[Array, "w queries c"],
