@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,6 +13,20 @@ from jaxvsr.distributed import spatial_sharding
 from jaxvsr.layers import deform_triton
 from jaxvsr.layers.blocks import Conv, conv, leaky_relu, torch_uniform
 from jaxvsr.layers.window_chunks import map_chunks
+
+
+class _Corners(NamedTuple):
+    """Padded clips, for `_look`.
+
+    Attributes:
+        rows: (b, t * (h + 1) * (w + 1) * d, 4 * c / d), the four pixels around a place. A sample is
+            then one row of a gather, and its gradient is one row of a scatter.
+        pixels: (b, t * (h + 2) * (w + 2) * d, c / d), of which a CPU gathers and sums four in one
+            loop; None: it gathers rows, which is faster if a place has many channels.
+    """
+
+    rows: jax.Array
+    pixels: jax.Array | None
 
 
 def deform_conv2d(
@@ -267,7 +281,7 @@ def _convolve(
     """
     b, height, width, d, _ = ys.shape
     _, channels, groups, features = weight.shape
-    look = functools.partial(_look, x.shape[2:4], _corners(x, d))
+    look = functools.partial(_look, x.shape[2:4], _corners(x, d, with_pixels=True))
 
     @jax.checkpoint
     def tap(out: jax.Array, inputs: tuple) -> tuple[jax.Array, None]:
@@ -308,14 +322,15 @@ def _attend_in_chunks(kv: jax.Array, q: jax.Array, ys: jax.Array, xs: jax.Array)
     """`_attend` for a few rows at a time, whose samples fit a cache or vector memory."""
     _, t, _, width, slots, d, _ = ys.shape
     corners, size = _corners(kv, d), kv.shape[2:4]
-    samples = t * width * slots * d * corners.shape[-1]  # of a row, for one tap
+    samples = t * width * slots * d * corners.rows.shape[-1]  # of a row, for one tap
 
-    def attend_rows(corners: jax.Array, rows: tuple[jax.Array, ...]) -> jax.Array:
+    def attend_rows(corners: _Corners, rows: tuple[jax.Array, ...]) -> jax.Array:
         places = (jnp.moveaxis(x, 0, 1)[None] for x in rows)
-        return jnp.moveaxis(_attend_to(size, corners[None], *places)[0], 1, 0)
+        clip = jax.tree.map(lambda x: x[None], corners)
+        return jnp.moveaxis(_attend_to(size, clip, *places)[0], 1, 0)
 
     @jax.vmap
-    def attend_clip(corners: jax.Array, *rows: jax.Array) -> jax.Array:
+    def attend_clip(corners: _Corners, *rows: jax.Array) -> jax.Array:
         return map_chunks(attend_rows, corners, rows, largest=samples)
 
     out = attend_clip(corners, *(jnp.moveaxis(x, 2, 1) for x in (q, ys, xs)))
@@ -323,7 +338,7 @@ def _attend_in_chunks(kv: jax.Array, q: jax.Array, ys: jax.Array, xs: jax.Array)
 
 
 def _attend_to(
-    size: tuple[int, ...], corners: jax.Array, q: jax.Array, ys: jax.Array, xs: jax.Array
+    size: tuple[int, ...], corners: _Corners, q: jax.Array, ys: jax.Array, xs: jax.Array
 ) -> jax.Array:
     """`_attend` to keys and values of frames of (h, w), given as `_corners`."""
     b, t, height, width, slots, _, _ = ys.shape
@@ -349,32 +364,23 @@ def _attend_to(
     zero = jnp.zeros(q.shape[:-1], jnp.float32)
     state = (zero - jnp.inf, zero, jnp.zeros(q.shape, jnp.float32))
     (_, total, out), _ = jax.lax.scan(tap, state, places)
-    return (out / total[..., None]).reshape(b, t, height, width, -1).astype(corners.dtype)
+    return (out / total[..., None]).reshape(b, t, height, width, -1).astype(corners.rows.dtype)
 
 
-def _corners(x: jax.Array, d: int) -> jax.Array:
-    """Gathers the four pixels around each place of clips, for `_look`.
-
-    They are adjacent in memory. A sample is then one row of a gather, and its gradient is one row
-    of a scatter.
-
-    Args:
-        x: (b, t, h, w, c).
-        d: channel groups, which are sampled at separate positions.
-
-    Returns:
-        (b, t * (h + 1) * (w + 1) * d, 4 * c / d).
-    """
+def _corners(x: jax.Array, d: int, with_pixels: bool = False) -> _Corners:
+    """Prepares clips (b, t, h, w, c) for `_look`, in `d` groups with positions of their own."""
     b, _, height, width, c = x.shape
     padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
     padded = padded.reshape(*padded.shape[:4], d, c // d)
     corners = [padded[:, :, i : height + 1 + i, j : width + 1 + j] for i in (0, 1) for j in (0, 1)]
-    return jnp.stack(corners, axis=5).reshape(b, -1, 4 * (c // d))
+    rows = jnp.stack(corners, axis=5).reshape(b, -1, 4 * (c // d))
+    pixels = jax.lax.stop_gradient(padded).reshape(b, -1, c // d) if with_pixels else None
+    return _Corners(rows, pixels)
 
 
 def _look(
     size: tuple[int, ...],
-    corners: jax.Array,
+    corners: _Corners,
     frame: jax.Array,
     ys: jax.Array,
     xs: jax.Array,
@@ -391,7 +397,7 @@ def _look(
         scale: float32, multiplies the samples; broadcasts to the shape of `ys`.
 
     Returns:
-        (b, ..., n, c) in the dtype of `corners`.
+        (b, ..., n, c) in the dtype of the clips.
     """
     b, (height, width), d = ys.shape[0], size, ys.shape[-2]
     y0, x0 = jnp.floor(ys), jnp.floor(xs)
@@ -401,12 +407,70 @@ def _look(
     # Clipped before the cast, so that a diverged offset does not overflow the integers.
     y0 = jnp.clip(y0, -1, height - 1).astype(jnp.int32) + 1
     x0 = jnp.clip(x0, -1, width - 1).astype(jnp.int32) + 1
-    index = ((frame * (height + 1) + y0) * (width + 1) + x0) * d + jnp.arange(d)[:, None]
-    rows = jnp.take_along_axis(corners, index.reshape(b, -1, 1), axis=1)
-    rows = rows.reshape(b, -1, 4, rows.shape[-1] // 4)
-    weights = jnp.stack([(1 - wy) * (1 - wx), (1 - wy) * wx, wy * (1 - wx), wy * wx], axis=-1)
-    weights = jnp.where(inside[..., None], weights * scale[..., None], 0)
-    product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
-    samples = product("brkc,brk->brc", rows, weights).astype(corners.dtype)
+    group = jnp.arange(d)[:, None]
+    row, pixel = (
+        (((frame * (height + n) + y0) * (width + n) + x0) * d + group).reshape(b, -1, 1)
+        for n in (1, 2)
+    )
+    areas = (1 - wy) * (1 - wx), (1 - wy) * wx, wy * (1 - wx), wy * wx
+    weights = tuple(jnp.where(inside, area * scale, 0) for area in areas)
+    if corners.pixels is None:
+        samples = _weighted_rows(row, corners.rows, weights)
+    else:
+        four = tuple(pixel + (i * (width + 2) + j) * d for i in (0, 1) for j in (0, 1))
+        samples = _weighted(corners, row, four, weights)
+    samples = samples.astype(corners.rows.dtype)
     samples = jnp.moveaxis(samples.reshape(*ys.shape, -1), -3, -2)
     return samples.reshape(*samples.shape[:-2], -1)
+
+
+@jax.custom_vjp
+def _weighted(
+    corners: _Corners,
+    row: jax.Array,
+    pixels: tuple[jax.Array, ...],
+    weights: tuple[jax.Array, ...],
+) -> jax.Array:
+    """Sums four pixels; its gradient is that of `_weighted_rows`.
+
+    Args:
+        corners: of `_corners`.
+        row: (b, n, 1) index of a row.
+        pixels: (b, n, 1) index of each pixel.
+        weights: (b, n) float32 of each pixel.
+
+    Returns:
+        (b, n, c / d) float32.
+    """
+
+    def by_pixels(corners, row, pixels, weights):
+        gather = functools.partial(jnp.take_along_axis, axis=1, mode="promise_in_bounds")
+        pairs = zip(pixels, weights, strict=True)
+        parts = (gather(corners.pixels, pixel) * weight[..., None] for pixel, weight in pairs)
+        return functools.reduce(jnp.add, parts)
+
+    def by_rows(corners, row, pixels, weights):
+        return _weighted_rows(row, corners.rows, weights)
+
+    return jax.lax.platform_dependent(corners, row, pixels, weights, cpu=by_pixels, default=by_rows)
+
+
+def _weighted_rows(row: jax.Array, rows: jax.Array, weights: tuple[jax.Array, ...]) -> jax.Array:
+    """Sums the four pixels of each row of a table, with weights."""
+    taken = jnp.take_along_axis(rows, row, axis=1).reshape(*row.shape[:2], 4, -1)
+    stacked = jnp.stack(weights, axis=-1)
+    return jnp.einsum("brkc,brk->brc", taken, stacked, precision=jax.lax.Precision.HIGHEST)
+
+
+def _weighted_forward(
+    corners: _Corners, row: jax.Array, pixels: Any, weights: tuple[jax.Array, ...]
+) -> tuple[jax.Array, Any]:
+    return jax.vjp(functools.partial(_weighted_rows, row), corners.rows, weights)
+
+
+def _weighted_backward(pull: Any, gradient: jax.Array) -> tuple:
+    of_rows, of_weights = pull(gradient)
+    return _Corners(of_rows, None), None, None, of_weights
+
+
+_weighted.defvjp(_weighted_forward, _weighted_backward)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 
-from jaxvsr.layers.deform import deform_attention, deform_conv2d
+from jaxvsr.layers.deform import _corners, _look, deform_attention, deform_conv2d
 from jaxvsr.models.rvrt import GuidedDeformAttention
 from jaxvsr.weights.rules import take_over
 from jaxvsr.weights.rvrt import RVRT as RULES
@@ -186,3 +186,16 @@ def test_attention_that_does_not_fit_is_named(unchecked):
         deform_attention(q, kv, offset, 3)
     with pytest.raises(ValueError, match=r"offset .* 2\*d\*18\) with d a divisor of 16"):
         deform_attention(q, kv, offset[..., :-36], 2)
+
+
+def test_samples_on_a_cpu_are_those_on_other_platforms():
+    # The forward pass of a gradient takes the form that other platforms always take.
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 3, 5, 7, 8)), jnp.float32)
+    ys, xs = (jnp.asarray(rng.uniform(-3, 10, (2, 2, 4, 6)), jnp.float32) for _ in range(2))
+    frame = jnp.array([0, 2])[:, None, None]
+
+    def sample(x):
+        return _look((5, 7), _corners(x, 4, with_pixels=True), frame, ys, xs, jnp.float32(0.5))
+
+    np.testing.assert_allclose(sample(x), jax.vjp(sample, x)[0], rtol=1e-6, atol=1e-6)
