@@ -21,6 +21,7 @@ from jax import export
 
 from jaxvsr.compile_cache import TRACED
 from jaxvsr.files import replacing
+from jaxvsr.kernels import switch
 
 SIZE = 2**29  # bytes; the files that were unused for longest are deleted
 PACKAGE = pathlib.Path(__file__).parent
@@ -122,9 +123,9 @@ def _is_plain(x: Any) -> bool:
 
 
 def _settings() -> list[tuple[str, str]]:
-    """Lists JAX's settings, except where and how it keeps programs."""
-    values = jax.config.values.items()
-    return sorted((name, repr(x)) for name, x in values if "_cache" not in name)
+    """Lists JAX's settings, except where and how it keeps programs, and whether kernels are used."""
+    values = {**jax.config.values, switch.VARIABLE: switch.is_on()}
+    return sorted((name, repr(x)) for name, x in values.items() if "_cache" not in name)
 
 
 def _devices() -> list[str]:

@@ -10,6 +10,7 @@ import videos
 
 from jaxvsr import models, programs, upscale
 from jaxvsr.compile_cache import TRACED
+from jaxvsr.kernels import switch
 from jaxvsr.training.state import initial_shapes, initial_weights
 
 MODEL = models.create("swrn", dim=4, num_blocks=1)
@@ -72,6 +73,9 @@ def test_what_a_result_depends_on(folder, monkeypatch):
     assert made() and not made()
     assert made(OTHER) and made(details="other") and made(what="another test")
     with jax.default_matmul_precision("bfloat16"):
+        assert made()
+    with monkeypatch.context() as patch:
+        patch.setenv(switch.VARIABLE, "off")
         assert made()
     for name, value in (
         ("code", lambda: "other code or versions"),

@@ -1,1 +1,1 @@
-"""Kernels in which a transformer block's intermediate results never reach main memory."""
+"""Kernels whose intermediate results never reach a GPU's or TPU's main memory."""

@@ -17,6 +17,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int32
 
+from jaxvsr.kernels import switch
 from jaxvsr.kernels.block_tables import BlockTables, Gate
 
 # Number of queries of a window -> windows of a program: enough to hide latencies.
@@ -39,7 +40,8 @@ def fits(bias: jax.Array, dim: int, dtype: Any) -> bool:
     """
     heads, queries, keys = bias.shape
     return (
-        queries in WINDOWS
+        switch.is_on()
+        and queries in WINDOWS
         and keys == KEYS
         and dim <= 128
         and dim % heads == 0

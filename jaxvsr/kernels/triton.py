@@ -2,6 +2,8 @@
 
 import jax
 
+from jaxvsr.kernels import switch
+
 
 def is_target() -> bool:
     """Whether the traced function is for a device of such kernels.
@@ -9,6 +11,8 @@ def is_target() -> bool:
     That is an NVIDIA GPU of compute capability 8.0 or higher, by a version of Pallas with Triton's
     dialect.
     """
+    if not switch.is_on():
+        return False
     device = jax.sharding.get_abstract_mesh().abstract_device
     if (device.platform if device else jax.default_backend()) not in ("gpu", "cuda"):
         return False

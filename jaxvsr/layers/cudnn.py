@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxvsr.kernels import switch
+
 MULTIPLE = 8  # of the channels that cuDNN and cuBLAS take without copies
 MAX_DEPTH = 128  # channels per head, of all GPUs that cuDNN supports
 DIRECTIONS = 2  # channels per head that identify regions
@@ -32,11 +34,12 @@ def takes(dtype: Any, windows: Any, queries: int, keys: int, depth: int) -> bool
         depth: channels per head.
 
     Returns:
-        Whether the dtype has 16 bits, the numbers of tokens are even, and cuDNN is available.
+        Whether the dtype has 16 bits, the numbers of tokens are even, and cuDNN is available and
+        not turned off.
     """
     half = jnp.dtype(dtype) in (jnp.bfloat16, jnp.float16)
     fits = queries % 2 == 0 and keys % 2 == 0 and depth + DIRECTIONS <= MAX_DEPTH
-    return half and fits and isinstance(windows, int) and _available()
+    return switch.is_on() and half and fits and isinstance(windows, int) and _available()
 
 
 @functools.cache

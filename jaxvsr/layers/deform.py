@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxvsr.distributed import spatial_sharding
-from jaxvsr.layers import deform_triton
+from jaxvsr.kernels import deform_gpu
 from jaxvsr.layers.blocks import Conv, conv, leaky_relu, torch_uniform
 from jaxvsr.layers.window_chunks import map_chunks
 
@@ -190,8 +190,8 @@ class DeformConv(nn.Module):
         kernel = self.param("kernel", torch_uniform(9 * c), (3, 3, c, self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         plain = functools.partial(_at_predicted_offsets, max_residue=self.max_residue)
-        serves = deform_triton.serves(x.shape)
-        convolve = deform_triton.on_cuda(plain, self.max_residue) if serves else plain
+        serves = deform_gpu.serves(x.shape)
+        convolve = deform_gpu.on_cuda(plain, self.max_residue) if serves else plain
         out = convolve(x.astype(self.dtype), head, flows, kernel)
         return out + bias.astype(self.dtype)
 
@@ -252,7 +252,7 @@ def _at_predicted_offsets(
     weight: jax.Array,
     max_residue: float | None,
 ) -> jax.Array:
-    """Computes `DeformConv` without bias: the arguments are those of `deform_triton.convolve`."""
+    """Computes `DeformConv` without bias: the arguments are those of `deform_gpu.convolve`."""
     d = head.shape[-1] // 27
     offset, mask = jnp.split(head, [18 * d], axis=-1)
     if max_residue is not None:

@@ -86,7 +86,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxvsr.distributed.mesh import make_mesh, split_batch
-from jaxvsr.layers.deform_triton import convolve
+from jaxvsr.kernels.deform_gpu import convolve
 
 mesh = make_mesh()
 clips, weights = split_batch(mesh), NamedSharding(mesh, PartitionSpec())

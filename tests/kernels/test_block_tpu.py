@@ -9,7 +9,7 @@ import pytest
 import reference
 
 from jaxvsr import flops
-from jaxvsr.kernels import block_tpu, block_tpu_kept
+from jaxvsr.kernels import block_tpu, block_tpu_kept, switch
 from jaxvsr.kernels.block_tables import BlockTables, Gate
 from jaxvsr.layers import window_refinement
 from jaxvsr.layers.window_transformer import neighbor_windows
@@ -157,7 +157,7 @@ def test_flops_are_counted_once_and_without_padding():
     assert found == expected > 0
 
 
-def test_blocks_that_the_kernel_does_not_compute():
+def test_blocks_that_the_kernel_does_not_compute(monkeypatch):
     def fits(queries=64, dim=120, heads=6, keys=192, dtype=jnp.bfloat16):
         return block_tpu.fits(jnp.zeros((heads, queries, keys)), dim, dtype)
 
@@ -165,6 +165,8 @@ def test_blocks_that_the_kernel_does_not_compute():
     assert not fits(queries=16, keys=48)
     assert not fits(dim=180)
     assert not fits(dtype=jnp.float16)
+    monkeypatch.setenv(switch.VARIABLE, "off")
+    assert not fits()
 
 
 @pytest.mark.parametrize("attention", ["cudnn", ""])

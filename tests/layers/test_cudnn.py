@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import reference
 
+from jaxvsr.kernels import switch
 from jaxvsr.layers import attention, cudnn, window_transformer
 from jaxvsr.layers.blocks import Dense
 from jaxvsr.layers.window_transformer import make_windows, neighbor_windows
@@ -143,6 +144,9 @@ def test_takes_16_bits_and_even_windows_where_cudnn_is_available(monkeypatch):
     assert not cudnn.takes(jnp.bfloat16, 9, 64, 192, 128)
     (exported,) = jax.export.symbolic_shape("b")
     assert not cudnn.takes(jnp.bfloat16, exported, 64, 192, 20)
+    with monkeypatch.context() as patch:
+        patch.setenv(switch.VARIABLE, "off")
+        assert not cudnn.takes(jnp.bfloat16, 9, 64, 192, 20)
     monkeypatch.setattr(cudnn, "_available", lambda: False)
     assert not cudnn.takes(jnp.bfloat16, 9, 64, 192, 20)
 

@@ -12,7 +12,7 @@ import reference
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxvsr.distributed.mesh import make_mesh
-from jaxvsr.layers import deform_triton
+from jaxvsr.kernels import deform_gpu, switch
 from jaxvsr.layers.deform import DeformConv, FlowGuidedDeformConv
 from jaxvsr.profiling import gpus
 
@@ -52,7 +52,7 @@ def test_the_kernel_computes_the_plain_form(sizes, max_residue, dtype, bar):
     x, *others = inputs(*sizes)
     x = x.astype(dtype)
     expected = jax.jit(plain, static_argnums=(4, 5))(x, *others, sizes[5], max_residue)
-    convolve = functools.partial(deform_triton.convolve, max_residue=max_residue, interpret=True)
+    convolve = functools.partial(deform_gpu.convolve, max_residue=max_residue, interpret=True)
     out = jax.jit(convolve)(x, *others)
     assert out.dtype == dtype
     assert np.isfinite(expected).all()
@@ -62,7 +62,7 @@ def test_the_kernel_computes_the_plain_form(sizes, max_residue, dtype, bar):
 def test_gradients_and_batches_are_those_of_the_plain_form():
     arguments = inputs(1, 3, 4, 4, 1, 1, 4, 1)
     function = functools.partial(plain, groups=1, max_residue=None)
-    chosen = deform_triton.on_cuda(function, None)
+    chosen = deform_gpu.on_cuda(function, None)
 
     def gradients(convolve):
         two = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), arguments[0])
@@ -72,13 +72,15 @@ def test_gradients_and_batches_are_those_of_the_plain_form():
     np.testing.assert_array_equal(gradients(chosen), gradients(function))
 
 
-def test_the_kernel_serves_gpus_and_batches_of_a_known_size():
-    assert not deform_triton.serves((2, 8, 8, 4))
+def test_the_kernel_serves_gpus_and_batches_of_a_known_size(monkeypatch):
+    assert not deform_gpu.serves((2, 8, 8, 4))
     gpu = jax.sharding.AbstractDevice("NVIDIA H100", None, "gpu")
     mesh = jax.sharding.AbstractMesh((1,), ("data",), abstract_device=gpu)
     with jax.sharding.use_abstract_mesh(mesh):
-        assert deform_triton.serves((2, 8, 8, 4))
-        assert not deform_triton.serves((*jax.export.symbolic_shape("b"), 8, 8, 4))
+        assert deform_gpu.serves((2, 8, 8, 4))
+        assert not deform_gpu.serves((*jax.export.symbolic_shape("b"), 8, 8, 4))
+        monkeypatch.setenv(switch.VARIABLE, "off")
+        assert not deform_gpu.serves((2, 8, 8, 4))
 
 
 @pytest.mark.skipif(
