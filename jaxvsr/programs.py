@@ -123,7 +123,7 @@ def _is_plain(x: Any) -> bool:
 
 
 def _settings() -> list[tuple[str, str]]:
-    """Lists JAX's settings, except where and how it keeps programs, and whether kernels are used."""
+    """Lists JAX's settings, except of its cache, and whether kernels are used."""
     values = {**jax.config.values, switch.VARIABLE: switch.is_on()}
     return sorted((name, repr(x)) for name, x in values.items() if "_cache" not in name)
 
