@@ -1,7 +1,7 @@
 """Placement of arrays: batches are split over all devices, the state is replicated."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -35,6 +35,16 @@ def check_devices_per_frame(space: int, devices: int, name: str) -> None:
     """
     if space < 1 or devices % space:
         raise InputError(f"{name}={space} must divide the number of devices ({devices})")
+
+
+def in_mesh(function: Callable, mesh: Mesh) -> Callable:
+    """Makes a function be traced in a mesh, by which it can divide what XLA cannot."""
+
+    def inside(*args: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*args)
+
+    return inside
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

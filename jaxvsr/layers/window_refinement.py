@@ -186,9 +186,14 @@ def with_gradient_of(plain: Any, kernel: Any) -> Any:
 
 
 def can_divide(windows: int) -> bool:
-    """Whether the devices of the mesh in context can each compute equally many windows."""
+    """Whether the devices can each compute equally many windows.
+
+    Without a mesh in context it is unknown which of several devices compute a function.
+    """
     mesh = jax.sharding.get_abstract_mesh()
-    return mesh.empty or bool(mesh.manual_axes) or windows % mesh.size == 0
+    if mesh.empty:
+        return jax.device_count() == 1
+    return bool(mesh.manual_axes) or windows % mesh.size == 0
 
 
 def by_devices(kernel: Any, tables: Any, *inputs: Any) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxvsr import programs
 from jaxvsr.console import compiling, work_seconds
 from jaxvsr.distributed import spatial_sharding
-from jaxvsr.distributed.mesh import make_mesh, replicated, split_batch
+from jaxvsr.distributed.mesh import in_mesh, make_mesh, replicated, split_batch
 from jaxvsr.errors import InputError
 from jaxvsr.layers.self_ensemble import self_ensemble
 from jaxvsr.pixels import to_integers
@@ -174,9 +174,8 @@ class Engine:
         function = (
             step_function(model, dtype) if stream else clip_function(model, dtype, noise, ensemble)
         )
-        if space > 1:
-            function = spatial_sharding.by_rows(function, self._mesh)
-        self._function = jax.jit(function)
+        divided = spatial_sharding.by_rows if space > 1 else in_mesh
+        self._function = jax.jit(divided(function, self._mesh))
         # What the function depends on, beside the network and its arguments' shapes.
         self._details = stream, np.dtype(dtype).name, noise, ensemble, space
         self._lq = lq

@@ -147,6 +147,14 @@ def test_other_platforms_compute_the_plain_form():
     )
 
 
+def test_kernels_are_divided_by_a_mesh_only(monkeypatch):
+    assert window_refinement.can_divide(9)
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    assert not window_refinement.can_divide(10)  # all, or a half, may be on this device
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((2,), ("data",))):
+        assert window_refinement.can_divide(10) and not window_refinement.can_divide(9)
+
+
 def test_flops_are_counted_once_and_without_padding():
     block, args = make(IIABlock), arguments(1)
     variables = random_variables(block, *args)

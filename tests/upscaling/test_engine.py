@@ -27,6 +27,18 @@ def test_tiles_leave_no_seam():
     assert difference(sr, whole_clip(model, variables, clip)).mean() < 0.05
 
 
+def test_networks_are_traced_in_the_mesh_of_the_devices():
+    meshes = []
+
+    class Traced(Neighbors):
+        def __call__(self, lq, train=False):
+            meshes.append(jax.sharding.get_abstract_mesh().axis_names)
+            return super().__call__(lq, train)
+
+    upscale.upscale(moving(2, 30, 50), Traced(lookahead=0), {})
+    assert set(meshes) == {("data",)}
+
+
 def test_pixelwise_networks_are_exact_in_tiles():
     clip = moving(2, 30, 50)
     for tile in ((16, 24), (16, 99)):
