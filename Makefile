@@ -53,7 +53,7 @@ test: $(VENV)/.installed-dev
 	$(RUN) $(PYTEST) -m "not slow"
 
 test-golden: $(VENV)/.installed-dev
-	$(RUN) $(PYTEST) -m slow tests/models tests/distributed tests/training
+	$(RUN) $(PYTEST) -m slow tests/models tests/distributed tests/training tests/kernels tests/layers
 
 test-tpu: $(VENV)/.installed-dev
 	$(RUN) -m pip install --quiet --editable '.[tpu]'

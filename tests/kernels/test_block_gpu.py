@@ -60,7 +60,10 @@ def plain(block, *args):
 
 @pytest.mark.parametrize(
     ("block", "shifted", "dtype"),
-    [(IIABlock, False, "bfloat16"), (PSRTBlock, True, "float32")],
+    [
+        pytest.param(IIABlock, False, "bfloat16", marks=pytest.mark.slow),
+        (PSRTBlock, True, "float32"),
+    ],
 )
 def test_the_kernel_equals_the_plain_form(on_gpu, block, shifted, dtype):
     block = make(block, shifted=shifted, dtype=jnp.dtype(dtype))

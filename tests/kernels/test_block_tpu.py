@@ -56,7 +56,7 @@ def plain(block, *args):
 
 
 CASES = [
-    (IIABlock, False, "bfloat16"),
+    pytest.param(IIABlock, False, "bfloat16", marks=pytest.mark.slow),
     (PSRTBlock, True, "float32"),
 ]
 

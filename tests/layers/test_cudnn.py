@@ -52,7 +52,7 @@ def assert_same(plain, other, args, dtype):
     [
         (6, True, True, jnp.float32),
         pytest.param(6, True, True, jnp.bfloat16, marks=pytest.mark.slow),
-        (8, False, True, jnp.float32),
+        pytest.param(8, False, True, jnp.float32, marks=pytest.mark.slow),
         pytest.param(8, False, False, jnp.float32, marks=pytest.mark.slow),
     ],
 )
@@ -73,7 +73,10 @@ def test_windows_of_vrt(depth, mutual, shifted, dtype):
 
 @pytest.mark.parametrize(
     ("queries", "folded", "dtype"),
-    [(1, True, jnp.float32), (3, False, jnp.bfloat16)],
+    [
+        (1, True, jnp.float32),
+        pytest.param(3, False, jnp.bfloat16, marks=pytest.mark.slow),
+    ],
 )
 def test_windows_of_recurrences(queries, folded, dtype):
     dim = HEADS * 6
