@@ -256,7 +256,7 @@ def test_frames_do_meet_both_ways(tiny):
 
 @pytest.mark.slow
 def test_remat_changes_nothing_and_bfloat16_little(tiny):
-    for setting, bar in (({"remat": True}, 1e-5), ({"dtype": "bfloat16"}, 1e-1)):
+    for setting, bar in (({"remat": True}, 1e-5), ({"dtype": "bfloat16"}, 0.15)):
         apply = jax.jit(tiny.model.clone(**setting).apply, compiler_options=QUICKLY_COMPILED)
         sr = apply(tiny.variables, tiny.lq)
         assert sr.dtype == jnp.float32
