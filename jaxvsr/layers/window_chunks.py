@@ -66,7 +66,7 @@ def _map_chunks(
             part = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size, 1), by_clip)
             flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), part)
             # Read once, not by every operation that uses it.
-            out = compute(weights, jax.lax.optimization_barrier(flat))
+            out = compute(weights, _read_once(flat))
             return jax.tree.map(lambda x: x.reshape(clips, size, *x.shape[1:]), out)
 
         def step(i: Any, outputs: Any) -> Any:
@@ -87,3 +87,15 @@ def _map_chunks(
         tpu=functools.partial(chunked, TPU_WINDOWS, TPU_ELEMENTS),
         default=lambda: compute(weights, windows),
     )
+
+
+@jax.custom_jvp
+def _read_once(chunk: Any) -> Any:
+    """Keeps XLA from reading a chunk again in each operation that uses it."""
+    return jax.lax.optimization_barrier(chunk)
+
+
+@_read_once.defjvp
+def _(chunk: tuple[Any], tangent: tuple[Any]) -> tuple[Any, Any]:
+    # JAX 0.11.2 cannot transpose a barrier of arrays of which some need no gradient.
+    return _read_once(*chunk), tangent[0]
