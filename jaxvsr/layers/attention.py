@@ -89,7 +89,7 @@ def sine_position(
     return code.reshape(height * width, dim).astype(np.float32)
 
 
-class AttentionWeights(NamedTuple):
+class WindowWeights(NamedTuple):
     """Weights of attention in windows.
 
     Attributes:
@@ -149,7 +149,7 @@ class WindowAttention(nn.Module):
             )
             index = relative_position_index(self.window_size)[:count, :count]
             bias = table[index].transpose(2, 0, 1)
-        weights = AttentionWeights(
+        weights = WindowWeights(
             DenseWeights(3 * dim, name="qkv")(dim),
             bias,
             DenseWeights(dim, name="proj")((1 + self.mutual) * dim),
@@ -168,7 +168,7 @@ class WindowAttention(nn.Module):
 
 
 def attend_in_windows(
-    weights: AttentionWeights,
+    weights: WindowWeights,
     tokens: Float[Array, "b n tokens c"],
     placed: Float[Array, "b n tokens c"] | None,
     *,
@@ -207,7 +207,7 @@ def attend_in_windows(
 
 
 def attend_by_cudnn(
-    weights: AttentionWeights,
+    weights: WindowWeights,
     tokens: Float[Array, "b n tokens c"],
     placed: Float[Array, "b n tokens c"] | None,
     *,

@@ -185,12 +185,13 @@ class DenseWeights(nn.Module):
     """Owns a dense layer from `dim` channels to `features`."""
 
     features: int
+    kernel_init: nn.initializers.Initializer = linear_init
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
 
     @nn.compact
     def __call__(self, dim: int) -> Dense:
-        kernel = self.param("kernel", linear_init, (dim, self.features), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-        return Dense(kernel, bias)
+        kernel = self.param("kernel", self.kernel_init, (dim, self.features), jnp.float32)
+        return Dense(kernel, self.param("bias", self.bias_init, (self.features,), jnp.float32))
 
 
 class MLP(nn.Module):

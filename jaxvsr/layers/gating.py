@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Float32, Int
 
 from jaxvsr.distributed import spatial_sharding
+from jaxvsr.layers.blocks import DenseWeights
 from jaxvsr.layers.window_chunks import CPU_WINDOWS
 
 TEMPERATURE = 2 / 3  # of the relaxed Bernoulli variable
@@ -68,7 +69,7 @@ class MaskPredictor(nn.Module):
         if self.initial_threshold:
             kernel = nn.initializers.constant(1 / (self.initial_threshold * dim))
             bias = -1.0
-        return LinearWeights(kernel, nn.initializers.constant(bias), name="linear")(dim)
+        return DenseWeights(1, kernel, nn.initializers.constant(bias), name="linear")(dim)
 
     def decide(
         self, logit: Float32[Array, "b n tokens 1"], real_windows: int | None = None
@@ -97,18 +98,6 @@ class MaskPredictor(nn.Module):
             soft = nn.sigmoid(logit / TEMPERATURE)
             mask = hard + (soft - jax.lax.stop_gradient(soft))
         return jnp.broadcast_to(mask, shape)
-
-
-class LinearWeights(nn.Module):
-    """Owns a dense layer to one channel."""
-
-    kernel_init: nn.initializers.Initializer
-    bias_init: nn.initializers.Initializer
-
-    @nn.compact
-    def __call__(self, dim: int) -> tuple[Float[Array, "c 1"], Float[Array, " 1"]]:
-        kernel = self.param("kernel", self.kernel_init, (dim, 1), jnp.float32)
-        return kernel, self.param("bias", self.bias_init, (1,), jnp.float32)
 
 
 def weigh(

@@ -7,16 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from window_blocks import BARS, DIM, WINDOW, arguments, make, random_variables
 
 from jaxvsr.kernels import block_gpu, change_gpu
 from jaxvsr.layers import window_refinement
-from jaxvsr.layers.window_transformer import neighbor_windows
 from jaxvsr.models.iiavsr import IIABlock
 from jaxvsr.models.miavsr import MIABlock, initial_memory
 from jaxvsr.models.psrt import PSRTBlock
 
-WINDOW, DIM, SIZE = (3, 8, 8), 12, (12, 21)  # 6 windows of 4 kinds, and padding
-BARS = {"float32": 2e-6, "bfloat16": 2e-2}
+SIZE = (12, 21)  # 6 windows of 4 kinds, and padding
 # Programs that run once.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -36,24 +35,6 @@ def on_gpu(monkeypatch):
     monkeypatch.setattr(jax.lax, "platform_dependent", on_cuda)
 
 
-def make(block, **fields):
-    fields = {"shifted": True, "dtype": jnp.float32} | fields
-    return block(num_heads=2, window_size=WINDOW, mlp_ratio=2.0, train=False, **fields)
-
-
-def arguments(frames, dtype="float32", seed=0):
-    """x and neighbors of a block that refines so many of three frames."""
-    clip = 3 + 2 * jax.random.normal(jax.random.key(seed), (1, 3, *SIZE, DIM), dtype)
-    others = clip[:, : 3 - frames]
-    return clip[:, 3 - frames :], neighbor_windows(others, WINDOW, dtype) if frames < 3 else None
-
-
-def random_variables(block, *args):
-    shapes = jax.eval_shape(block.init, jax.random.key(1), *args)
-    rng = np.random.default_rng(2)
-    return jax.tree.map(lambda leaf: np.float32(0.3 * rng.normal(size=leaf.shape)), shapes)
-
-
 def plain(block, *args):
     return jit(block.clone(attention="plain").apply)(*args)
 
@@ -67,7 +48,7 @@ def plain(block, *args):
 )
 def test_the_kernel_equals_the_plain_form(on_gpu, block, shifted, dtype):
     block = make(block, shifted=shifted, dtype=jnp.dtype(dtype))
-    args = arguments(3 if isinstance(block, PSRTBlock) else 1, dtype)
+    args = arguments(SIZE, 3 if isinstance(block, PSRTBlock) else 1, dtype)
     variables = random_variables(block, *args)
     expected = plain(block, variables, *args)
     out = jit(block.apply)(variables, *args)
@@ -78,7 +59,7 @@ def test_the_kernel_equals_the_plain_form(on_gpu, block, shifted, dtype):
 @pytest.mark.parametrize("gating", [pytest.param("dense", marks=pytest.mark.slow), "bucketed"])
 def test_masks_keep_the_previous_outputs(on_gpu, gating):
     block = make(MIABlock, gating=gating)
-    first, second = (arguments(1, seed=seed) for seed in (0, 1))
+    first, second = (arguments(SIZE, 1, seed=seed) for seed in (0, 1))
     memory = initial_memory(first[0], WINDOW)
     variables = random_variables(block, *first, 0.0, memory)
 

@@ -7,18 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from window_blocks import BARS, WINDOW, arguments, make, random_variables
 
 from jaxvsr import flops
 from jaxvsr.kernels import block_tpu, block_tpu_kept, switch
 from jaxvsr.kernels.block_tables import BlockTables, Gate
 from jaxvsr.layers import window_refinement
-from jaxvsr.layers.window_transformer import neighbor_windows
 from jaxvsr.models.iiavsr import IIABlock
 from jaxvsr.models.miavsr import MIABlock, initial_memory
 from jaxvsr.models.psrt import PSRTBlock
 
-WINDOW, DIM, SIZE = (3, 8, 8), 12, (20, 21)  # 9 windows of 4 kinds, and padding
-BARS = {"float32": 2e-6, "bfloat16": 2e-2}
+SIZE = (20, 21)  # 9 windows of 4 kinds, and padding
 
 
 @pytest.fixture
@@ -31,24 +30,6 @@ def on_tpu(monkeypatch):
     monkeypatch.setattr(
         jax.lax, "platform_dependent", lambda *args, tpu, default, **others: tpu(*args)
     )
-
-
-def make(block, **fields):
-    fields = {"shifted": True, "dtype": jnp.float32} | fields
-    return block(num_heads=2, window_size=WINDOW, mlp_ratio=2.0, train=False, **fields)
-
-
-def arguments(frames, dtype="float32", seed=0):
-    """x and neighbors of a block that refines so many of three frames."""
-    clip = 3 + 2 * jax.random.normal(jax.random.key(seed), (1, 3, *SIZE, DIM), dtype)
-    others = clip[:, : 3 - frames]
-    return clip[:, 3 - frames :], neighbor_windows(others, WINDOW, dtype) if frames < 3 else None
-
-
-def random_variables(block, *args):
-    shapes = jax.eval_shape(block.init, jax.random.key(1), *args)
-    rng = np.random.default_rng(2)
-    return jax.tree.map(lambda leaf: np.float32(0.3 * rng.normal(size=leaf.shape)), shapes)
 
 
 def plain(block, *args):
@@ -64,7 +45,7 @@ CASES = [
 @pytest.mark.parametrize(("block", "shifted", "dtype"), CASES)
 def test_the_kernel_equals_the_plain_form(on_tpu, block, shifted, dtype):
     block = make(block, shifted=shifted, dtype=jnp.dtype(dtype))
-    args = arguments(3 if isinstance(block, PSRTBlock) else 1, dtype)
+    args = arguments(SIZE, 3 if isinstance(block, PSRTBlock) else 1, dtype)
     variables = random_variables(block, *args)
     expected = plain(block, variables, *args)
     out = jax.jit(block.apply)(variables, *args)
@@ -74,7 +55,7 @@ def test_the_kernel_equals_the_plain_form(on_tpu, block, shifted, dtype):
 
 def test_masks_keep_the_previous_outputs(on_tpu):
     block = make(MIABlock)
-    first, second = (arguments(1, seed=seed) for seed in (0, 1))
+    first, second = (arguments(SIZE, 1, seed=seed) for seed in (0, 1))
     memory = initial_memory(first[0], WINDOW)
     variables = random_variables(block, *first, 0.0, memory)
 
@@ -140,7 +121,7 @@ def test_gradients_are_those_of_the_plain_form():
 
 
 def test_other_platforms_compute_the_plain_form():
-    block, args = make(IIABlock), arguments(1)
+    block, args = make(IIABlock), arguments(SIZE, 1)
     variables = random_variables(block, *args)
     np.testing.assert_array_equal(
         jax.jit(block.apply)(variables, *args), plain(block, variables, *args)
@@ -156,7 +137,7 @@ def test_kernels_are_divided_by_a_mesh_only(monkeypatch):
 
 
 def test_flops_are_counted_once_and_without_padding():
-    block, args = make(IIABlock), arguments(1)
+    block, args = make(IIABlock), arguments(SIZE, 1)
     variables = random_variables(block, *args)
     found, expected = (
         flops.count(each.apply, variables, *args)

@@ -59,7 +59,7 @@ def assert_same(plain, other, args, dtype):
 def test_windows_of_vrt(depth, mutual, shifted, dtype):
     size, window, dim = (4, 8, 12), (2, 4, 4), HEADS * depth
     regions = shift_regions(size, window, (1, 2, 2)) if shifted else None
-    weights = attention.AttentionWeights(
+    weights = attention.WindowWeights(
         dense(0, dim, 3 * dim),
         numbers(2, HEADS, 32, 32),
         dense(3, (1 + mutual) * dim, dim),
