@@ -1,19 +1,19 @@
 """Trains built-in weights for a given time, and writes them for `jaxvsr.presets`.
 
-    python -m benchmarks.train_preset video --minutes=4 --out=OUT --workers=14
-    python -m benchmarks.train_preset swrn-x2 --minutes=4 --out=OUT --workers=0
+    python -m benchmarks.train_preset video --minutes=4 --out=OUT --workers=14 --dtype=bfloat16
+    python -m benchmarks.train_preset mia --minutes=4 --out=OUT --workers=0 --dtype=bfloat16
 
 Clips are rendered meanwhile into `--clips` by `--workers` processes; a second training shares the
-folder of the first and has none. The learning rate follows the clock: the same command with more
-minutes is a longer training. OUT gets NAME.safetensors and NAME.json every half minute, and
-NAME.checkpoint, from which the same command resumes. Needs jax, flax, optax, safetensors, scipy,
-pillow and av.
+folder of the first and has none. Two on one GPU need XLA_PYTHON_CLIENT_MEM_FRACTION=0.45 each. The
+minutes count from the start; from the end of compiling the learning rate follows the clock, so that
+the same command with more minutes is a longer training. OUT gets NAME.safetensors and NAME.json
+every half minute, and NAME.checkpoint, from which the same command resumes. Networks with SpyNet
+have the built-in one. Needs jax, flax, optax, safetensors, scipy, pillow and av.
 """
 
 import argparse
 import collections
 import dataclasses
-import itertools
 import json
 import math
 import os
@@ -33,7 +33,10 @@ from flax import serialization, struct
 from benchmarks import clip_pool
 from jaxvsr import models, presets
 from jaxvsr.data.degradations import device
+from jaxvsr.layers.sown import cost_of_still_tokens, keep_ratio
+from jaxvsr.models.spynet import MIN_SIZE
 from jaxvsr.training.losses import charbonnier
+from jaxvsr.weights.spynet import builtin_spynet
 
 SAVE_EVERY, SAY_EVERY = 30.0, 10.0  # seconds
 LUMA = np.array([[65.481], [128.553], [24.966]], np.float32) / 219  # BT.601
@@ -56,6 +59,10 @@ class Recipe:
         psnr: weight of the logarithm of each clip's squared error, half of it that of luma, which
             is its PSNR but for a factor. Compressed frames are ambiguous: their mean is wanted.
         ema: largest decay of the moving average.
+        flow_lr: factor on the learning rate of SpyNet; 0: it keeps its built-in weights, which a
+            preset does not store.
+        sparsity: weight of the cost of computed tokens, for networks with masks.
+        still_change: mean change of a token above which it costs little.
         seed: of the weights and the batches.
     """
 
@@ -70,16 +77,27 @@ class Recipe:
     eps: float = 1e-6
     psnr: float = 8.0
     ema: float = 0.999
+    flow_lr: float = 0.0
+    sparsity: float = 0.0
+    still_change: float = 0.1
     seed: int = 0
 
 
-def _swrn(dim: int, num_blocks: int, scale: int) -> dict[str, Any]:
-    return {"name": "swrn", "dim": dim, "num_blocks": num_blocks, "scale": scale}
-
-
+BASICVSR = {"name": "basicvsr", "dim": 48, "depth": 8, "features_hr": 32}
+MIAVSR = {
+    "name": "miavsr",
+    "dim": 64,
+    "depths": (2, 2),
+    "num_heads": (2, 2),
+    "mid_channels": 64,
+    "features_hr": 32,
+    "drop_path": 0.0,
+    "mask_start": 0.05,
+}
 RECIPES = {
-    "video": Recipe(_swrn(48, 4, 4), (0.12, 0.34, 0.34, 0.2), frames=10, crop=40, lr=8e-4),
-    "swrn-x2": Recipe(_swrn(24, 3, 2), (1.0,)),
+    "video": Recipe(BASICVSR, (0.12, 0.34, 0.34, 0.2), batch=24, lr=8e-4),
+    "mia": Recipe(MIAVSR, (1.0, 0.0, 0.0, 0.0), batch=8, crop=64, lr=8e-4, sparsity=0.04),
+    "swrn-x2": Recipe({"name": "swrn", "dim": 24, "num_blocks": 3, "scale": 2}, (1.0,)),
 }
 
 
@@ -95,18 +113,29 @@ class State(struct.PyTreeNode):
 
 
 class Trainer:
-    """A recipe's computations."""
+    """A recipe's computations.
+
+    Attributes:
+        recipe: to be computed.
+        model: the network.
+        optimizer: of all trained parameters.
+        fixed: parameters that are not trained: SpyNet's, or none.
+    """
 
     def __init__(self, recipe: Recipe, dtype: str) -> None:
         self.recipe = recipe
         self.model = models.create(**recipe.model, dtype=jnp.dtype(dtype))
         adam = optax.chain(optax.clip_by_global_norm(20.0), optax.scale_by_adam())
         self.optimizer = optax.apply_if_finite(adam, max_consecutive_errors=100)
+        aligned = getattr(self.model, "align", False)
+        self._flow = {"spynet": builtin_spynet()} if aligned else {}
+        self.fixed = {} if recipe.flow_lr else self._flow
 
     def initial(self) -> State:
-        """Fresh weights."""
+        """Fresh weights, SpyNet's apart."""
         key, init = jax.random.split(jax.random.key(self.recipe.seed))
-        params = self.model.init(init, jnp.zeros((1, 2, 16, 16, 3)))["params"]
+        params = self.model.init(init, jnp.zeros((1, 2, MIN_SIZE, MIN_SIZE, 3)))["params"]
+        params = {k: x for k, x in {**params, **self._flow}.items() if k not in self.fixed}
         average = jax.tree.map(jnp.copy, params)
         first = jnp.zeros((), jnp.int32)
         return State(
@@ -129,51 +158,72 @@ class Trainer:
         return {k: x.astype(jnp.float32) / 255 for k, x in batch.items()}
 
     def step(
-        self, state: State, clips: clip_pool.Clips, filled: jax.Array, rate: jax.Array
+        self, state: State, fixed: Any, clips: clip_pool.Clips, filled: jax.Array, rate: jax.Array
     ) -> tuple[State, jax.Array]:
-        """One update; returns the next state, and the loss and the gradient's norm (2,)."""
-        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-        batch = self.batch(clips, filled, key)
+        """One update.
 
-        def loss(params: Any) -> jax.Array:
-            sr: Any = self.model.apply({"params": params}, batch["lq"], train=True)
-            pixel = charbonnier(255 * sr, 255 * batch["gt"], self.recipe.eps).mean()
-            error = sr - batch["gt"]
+        Args:
+            state: before it.
+            fixed: parameters that are not trained.
+            clips, filled: of the pool.
+            rate: learning rate.
+
+        Returns:
+            The next state, and of the batch the loss, the gradient's norm, the gain in PSNR (RGB)
+            over bicubic interpolation and the fraction of tokens that blocks compute (4,).
+        """
+        recipe = self.recipe
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+        draw, gumbel = jax.random.split(key)
+        batch = self.batch(clips, filled, draw)
+        lq, gt = batch["lq"], batch["gt"]
+
+        def loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            sr, changed = self.model.apply(
+                {"params": {**params, **fixed}},
+                lq,
+                train=True,
+                rngs={"gumbel": gumbel},
+                mutable=["aux"],
+            )
+            aux = changed.get("aux", {})
+            pixel = charbonnier(255 * sr, 255 * gt, recipe.eps).mean()
+            error = sr - gt
             rgb, luma = ((x**2).mean((1, 2, 3, 4)) for x in (error, error @ LUMA))
             logs = jnp.log(rgb + FLAT) + jnp.log(luma + FLAT)
-            return pixel + self.recipe.psnr * logs.mean() / 2
+            cost = cost_of_still_tokens(aux, recipe.still_change)
+            total = pixel + recipe.psnr * logs.mean() / 2 + recipe.sparsity * cost
+            return total, (sr, keep_ratio(aux))
 
-        value, gradient = jax.value_and_grad(loss)(state.params)
+        (value, (sr, kept)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
         updates, optimizer = self.optimizer.update(gradient, state.optimizer)
-        params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
-        decay = jnp.minimum(self.recipe.ema, (1 + state.step) / (10 + state.step))
+        rates = {name: rate * (recipe.flow_lr if name == "spynet" else 1) for name in updates}
+        params = {
+            name: jax.tree.map(lambda p, u, r=rates[name]: p - r * u, state.params[name], update)
+            for name, update in updates.items()
+        }
+        decay = jnp.minimum(recipe.ema, (1 + state.step) / (10 + state.step))
         average = optax.incremental_update(params, state.average, 1 - decay)
         state = state.replace(
             params=params, average=average, optimizer=optimizer, step=state.step + 1
         )
-        return state, jnp.stack([value, optax.tree.norm(gradient)])
-
-    def gain(
-        self, params: Any, clips: clip_pool.Clips, filled: jax.Array, key: jax.Array
-    ) -> jax.Array:
-        """PSNR (RGB) over that of bicubic enlargement, on a batch."""
-        batch = self.batch(clips, filled, key)
-        lq, gt = batch["lq"], batch["gt"]
         bicubic = device.imresize(lq, self.model.scale)
-        sr: Any = self.model.apply({"params": params}, lq)
-        errors = [((jnp.clip(x, 0, 1) - gt) ** 2).mean((1, 2, 3, 4)) for x in (bicubic, sr)]
-        return (10 * jnp.log10(errors[0] / errors[1])).mean()
+        errors = [((jnp.clip(x, 0, 1) - gt) ** 2).mean((1, 2, 3, 4)) + FLAT for x in (bicubic, sr)]
+        gain = (10 * jnp.log10(errors[0] / errors[1])).mean()
+        return state, jnp.stack([value, optax.tree.norm(gradient), gain, kept])
 
 
 def save(state: State, name: str, recipe: Recipe, out: pathlib.Path) -> None:
-    """Writes the weights' moving average as a preset, and the checkpoint; each file at once."""
+    """Writes the weights' moving average as float16, the config and the checkpoint; each file at
+    once."""
     state = jax.device_get(state)
     config = {"model": recipe.model, "train": dataclasses.asdict(recipe)}
     config["train"] |= {"steps": int(state.step), "seconds": round(float(state.seconds))}
     del config["train"]["model"]
+    half = jax.tree.map(lambda x: np.asarray(x, np.float16), state.average)
     with tempfile.TemporaryDirectory(dir=out) as temporary:
         folder = pathlib.Path(temporary)
-        presets.save(name, {"params": state.average}, config, folder)
+        presets.save(name, {"params": half}, config, folder)
         (folder / f"{name}.checkpoint").write_bytes(serialization.to_bytes(state))
         for path in folder.iterdir():
             os.replace(path, out / path.name)
@@ -188,42 +238,44 @@ def train(name: str, recipe: Recipe, clips: pathlib.Path, out: pathlib.Path, giv
     if checkpoint.exists():
         state = serialization.from_bytes(state, checkpoint.read_bytes())
         state = jax.tree.map(jnp.asarray, state)
-    begin -= float(state.seconds)
+    before, total = float(state.seconds), 60 * given.minutes
     state = state.replace(seconds=0.0)
-    total = 60 * given.minutes
     read = clip_pool.read(clips, given.capacity)
-    scaled = (clip_pool.scaled(clip, recipe.model["scale"]) for clip in read)
+    scaled = (clip_pool.scaled(clip, trainer.model.scale) for clip in read)
     pool = clip_pool.Pool(scaled, given.capacity)
     count = sum(x.size for x in jax.tree.leaves(state.params))
     print(f"{name}: {count:,} parameters on {jax.devices()[0].device_kind}; compiling", flush=True)
+    fixed = jax.device_put(trainer.fixed)
     step = jax.jit(trainer.step, donate_argnums=0)
-    gain = jax.jit(trainer.gain)
+    filled = pool.refresh()
+    state, _ = jax.block_until_ready(step(state, fixed, pool.clips, filled, 0.0))
+    first = spoken = saved = time.monotonic()
+    last = begin + total - before  # of a resumed run: the time that is left
+    print(f"{first - begin:5.0f} s  compiled", flush=True)
     waiting: collections.deque[jax.Array] = collections.deque()
-    measured, spoken, saved = [], time.monotonic(), time.monotonic()
-    for taken in itertools.count():
-        elapsed = time.monotonic() - begin
-        if taken and elapsed >= total:  # at least a step, however long compiling took
-            break
+    measured: list[np.ndarray] = []
+    while (now := time.monotonic()) < last:
         filled = pool.refresh()
-        state, values = step(state, pool.clips, filled, trainer.rate(elapsed / total))
+        fraction = (before + (total - before) * (now - first) / (last - first)) / total
+        state, values = step(state, fixed, pool.clips, filled, trainer.rate(fraction))
         waiting.append(values)
         if len(waiting) > AHEAD:
             measured.append(jax.device_get(waiting.popleft()))
-        now = time.monotonic()
         if now - spoken > SAY_EVERY and measured:
-            better = gain(state.average, pool.clips, filled, jax.random.key(int(state.step)))
-            loss, norm = sum(measured) / len(measured)
+            loss, norm, gain, kept = np.mean(measured, axis=0)
             print(
-                f"{elapsed:5.0f} s  step {state.step}  {len(measured) / (now - spoken):.1f} /s  "
-                f"loss {loss:.3f}  gradient {norm:.3f}  +{better:.2f} dB  {pool.added} clips",
+                f"{now - begin:5.0f} s  step {state.step}  "
+                f"{len(measured) / (now - spoken):.1f} /s  loss {loss:.3f}  gradient {norm:.3f}  "
+                f"+{gain:.2f} dB  kept {kept:.0%}  {pool.added} clips",
                 flush=True,
             )
-            measured, spoken = [], time.monotonic()
+            measured, spoken = [], now
         if now - saved > SAVE_EVERY:
-            save(state.replace(seconds=now - begin), name, recipe, out)
+            save(state.replace(seconds=before + now - begin), name, recipe, out)
             saved = time.monotonic()
-    save(state.replace(seconds=time.monotonic() - begin), name, recipe, out)
-    print(f"{name}: step {state.step}, {time.monotonic() - begin:.0f} s", flush=True)
+    now = time.monotonic()
+    save(state.replace(seconds=before + now - begin), name, recipe, out)
+    print(f"{name}: step {state.step}, {before + now - begin:.0f} s", flush=True)
 
 
 def main() -> None:
@@ -238,6 +290,7 @@ def main() -> None:
         "--clips", type=pathlib.Path, help="folder of clips; OUT/clips if not given"
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="that render")
+    parser.add_argument("--photos", type=pathlib.Path, help="folder of photographs for clips")
     parser.add_argument("--capacity", type=int, default=640, help="clips on the device")
     parser.add_argument("--dtype", default="float32", help="of the computation: bfloat16, ...")
     parser.add_argument("--recipe", type=json.loads, default={}, help="fields that differ, as JSON")
@@ -247,6 +300,7 @@ def main() -> None:
     recipe = dataclasses.replace(RECIPES[given.name], **given.recipe)
     # A program of its own, whose processes do not import JAX.
     command = [sys.executable, "-m", "benchmarks.render_clips", clips, f"--workers={given.workers}"]
+    command += [f"--photos={given.photos}"] if given.photos else []
     renderer = subprocess.Popen(command, stdout=subprocess.DEVNULL) if given.workers else None
     try:
         train(given.name, recipe, clips, given.out, given)

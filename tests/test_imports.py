@@ -28,7 +28,7 @@ ALLOWED = {
     "layers": {"kernels", "distributed", "pixels"},
     "models": {"layers", "kernels", "distributed", "errors"},
     "weights": {"models", "errors", "console"},
-    "presets": {"models", "errors"},
+    "presets": {"models", "weights", "errors"},
     "metrics": {"pixels"},
     "data": LEAVES | {"video", "console"},
     "video": LEAVES | {"console"},

@@ -2,7 +2,8 @@
 
 Each is two files beside this one: `<name>.safetensors`, the variables, and `<name>.json`, the
 config and the seed of the training, by `jaxvsr train` or by `benchmarks.train_preset`. It also
-holds the measurements of `benchmarks.preset --record`.
+holds the measurements of `benchmarks.preset --record`. A network with SpyNet whose file has no
+weights of it was trained with the built-in ones.
 """
 
 import json
@@ -10,14 +11,18 @@ import pathlib
 from typing import Any
 
 import flax.linen as nn
+import jax
+import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import load_file, save_file
 
 from jaxvsr import models
 from jaxvsr.errors import InputError
+from jaxvsr.weights.spynet import builtin_spynet
 
 FOLDER = pathlib.Path(__file__).parent
 DEFAULT = "swrn"
+COMPRESSED = "video"  # for videos of lossy codecs, if it is there
 
 
 def names(folder: pathlib.Path = FOLDER) -> list[str]:
@@ -33,7 +38,8 @@ def load(name: str, folder: pathlib.Path = FOLDER) -> tuple[nn.Module, Any, dict
         folder: where the files are.
 
     Returns:
-        The network, its variables for `model.apply`, and the config of the training.
+        The network, its variables for `model.apply`, float32 whatever the file holds, and the
+        config of the training.
 
     Raises:
         InputError: there is no such preset.
@@ -41,8 +47,12 @@ def load(name: str, folder: pathlib.Path = FOLDER) -> tuple[nn.Module, Any, dict
     if name not in names(folder):
         raise InputError(f"there is no preset {name!r}, only {', '.join(names(folder))}")
     config = json.loads((folder / f"{name}.json").read_text())
-    variables = unflatten_dict(load_file(folder / f"{name}.safetensors"), sep="/")
-    return models.create(**config["model"]), variables, config
+    stored = unflatten_dict(load_file(folder / f"{name}.safetensors"), sep="/")
+    variables = jax.tree.map(lambda x: np.asarray(x, np.float32), stored)
+    model = models.create(**config["model"])
+    if getattr(model, "align", False):
+        variables["params"].setdefault("spynet", builtin_spynet())
+    return model, variables, config
 
 
 def size(name: str, folder: pathlib.Path = FOLDER) -> int:
