@@ -6,8 +6,9 @@
     jaxvsr upscale --sample out.mp4
     jaxvsr upscale --list
 
-Without --workdir the weights are those of --preset, which come with the package; --list shows the
-presets. --sample upscales two seconds of a film that come with the package.
+Without --workdir the weights are those of --preset, which come with the package; without --preset
+they are chosen by the input. --list shows the presets. --sample upscales two seconds of a film that
+come with the package.
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds
@@ -48,8 +49,9 @@ from jaxvsr.upscaling.request import (
     parse_time,
 )
 from jaxvsr.upscaling.stream import OVERLAP, Settings, Stream
+from jaxvsr.video.codecs import lossy_codec
 from jaxvsr.video.encoding import EncoderOptions
-from jaxvsr.video.reading import Frame, TimeRange
+from jaxvsr.video.reading import Frame, TimeRange, VideoFile, open_source
 
 SAMPLE = pathlib.Path(__file__).parent / "upscaling" / "sample.mp4"
 ATTRIBUTION = "Big Buck Bunny, (c) 2008 Blender Foundation, www.bigbuckbunny.org, CC BY 3.0"
@@ -156,7 +158,8 @@ def main(value: Mapping[str, Any], *paths: str) -> None:
     with hosts.connected(value, shared):
         if value["sample"]:
             say(f"sample: {ATTRIBUTION}")
-        model, variables, origin = load_network(config, value["workdir"], value["preset"])
+        preset = value["preset"] or ("" if config else choose_preset(pathlib.Path(source)))
+        model, variables, origin = load_network(config, value["workdir"], preset)
         upscale_file(pathlib.Path(source), pathlib.Path(output), model, variables, request, origin)
 
 
@@ -169,6 +172,29 @@ def network_config(value: Mapping[str, Any]) -> ml_collections.ConfigDict | None
     if value["overrides"]:
         raise InputError("fields of a config need --workdir=RUN or --config=FILE")
     return None
+
+
+def choose_preset(source: pathlib.Path) -> str:
+    """Chooses the preset for an input, and says why if there is a choice.
+
+    Args:
+        source: path of the input.
+
+    Raises:
+        InputError: the input cannot be read.
+    """
+    if presets.COMPRESSED not in presets.names():
+        return presets.DEFAULT
+    media = open_source(source)
+    codec = lossy_codec(source) if isinstance(media, VideoFile) else ""
+    if codec:
+        other = f"--preset={presets.DEFAULT} is faster, for clean frames"
+        say(f"preset {presets.COMPRESSED}: {source} is compressed ({codec}); {other}")
+        return presets.COMPRESSED
+    what = "is lossless" if isinstance(media, VideoFile) else "holds images"
+    other = f"--preset={presets.COMPRESSED} is for compressed video"
+    say(f"preset {presets.DEFAULT}: {source} {what}; {other}")
+    return presets.DEFAULT
 
 
 def load_network(
@@ -203,6 +229,7 @@ def table_of_presets(folder: pathlib.Path = presets.FOLDER) -> str:
     made = {name: presets.load(name, folder) for name in presets.names(folder)}
     measured = {name: config.get("measured", {}) for name, (*_, config) in made.items()}
     clips = {clip: None for found in measured.values() for clip in found.get("psnr_y", {})}
+    uses = {presets.DEFAULT: "default", presets.COMPRESSED: "default for compressed video"}
     rows = []
     for name, (model, variables, _) in made.items():
         found = measured[name]
@@ -212,7 +239,7 @@ def table_of_presets(folder: pathlib.Path = presets.FOLDER) -> str:
         ]
         rows.append(
             [
-                f"{name} (default)" if name == presets.DEFAULT else name,
+                f"{name} ({uses[name]})" if name in uses else name,
                 f"x{model.scale}",
                 f"{sum(leaf.size for leaf in jax.tree.leaves(variables)):,}",
                 f"{presets.size(name, folder) / 1000:.0f} kB",

@@ -103,6 +103,57 @@ def test_presets_are_listed_with_what_was_measured(tmp_path, capsys):
     assert f"| {presets.DEFAULT} (default) | x4 " in capsys.readouterr().out
 
 
+LOSSY = {"codec": "libx264", "pix_fmt": "yuv420p"}
+
+
+@pytest.fixture
+def with_video(tmp_path, monkeypatch):
+    """Built-in weights of which "video" is one: its output is that of bicubic interpolation."""
+    folder = tmp_path / "presets"
+    folder.mkdir()
+    swrn = {"name": "swrn", "dim": 4, "num_blocks": 1}
+    for name, fields in (("swrn", swrn), ("video", {"name": "bicubic"})):
+        model = models.create(**fields)
+        variables = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 2, 8, 8, 3)))
+        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), variables)
+        presets.save(name, zeros, {"model": fields}, folder)
+    for function in (presets.names, presets.load, presets.size):
+        monkeypatch.setattr(function, "__defaults__", (folder,))
+
+
+@pytest.mark.parametrize(
+    ("name", "set_", "flags", "preset", "reason"),
+    [
+        ("a.mp4", LOSSY, [], "video", "a.mp4 is compressed (h264); --preset=swrn is faster"),
+        ("a.mp4", LOSSY, ["--preset=swrn"], "swrn", ""),
+        ("a.mkv", {}, [], "swrn", "a.mkv is lossless; --preset=video is for compressed video"),
+        ("a.mkv", {}, ["--preset=video"], "video", ""),
+        ("a.png", None, [], "swrn", "a.png holds images; --preset=video"),
+    ],
+)
+def test_the_preset_fits_the_input(
+    tmp_path, with_video, monkeypatch, capsys, name, set_, flags, preset, reason
+):
+    source = tmp_path / name
+    if set_ is None:
+        videos.write_png(source, videos.blocks(1)[0])
+    else:
+        videos.write(source, videos.blocks(2), **set_)
+    calls = []
+    monkeypatch.setattr(program, "upscale_file", lambda *values: calls.append(values))
+    assert run(source, tmp_path / f"out{source.suffix}", *flags) == 0
+    ((*_, origin),) = calls
+    assert origin["preset"] == preset
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("preset ")]
+    assert len(said) == bool(reason)
+    assert not reason or said[0].startswith(f"preset {preset}: {tmp_path}/{reason}")
+
+
+def test_the_list_says_which_presets_are_chosen(with_video):
+    listed = program.table_of_presets(presets.load.__defaults__[0])
+    assert "| swrn (default) " in listed and "| video (default for compressed video) " in listed
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
