@@ -51,4 +51,4 @@ def pairs(seed: int, index: int) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    render_clips.main(pairs, __doc__)
+    render_clips.render_files(pairs, render_clips.make_parser(__doc__).parse_args())
