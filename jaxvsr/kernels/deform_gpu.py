@@ -9,58 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.export
 import jax.numpy as jnp
-from jax.experimental.custom_partitioning import custom_partitioning
 
-from jaxvsr.distributed import spatial_sharding
-from jaxvsr.kernels.triton import is_target
+from jaxvsr.kernels import triton
 
 TAPS = 9  # of a 3x3 kernel
 WARPS = 8  # per program
-
-
-def serves(shape: tuple) -> bool:
-    """Whether the kernel can sample an array (b, h, w, c) where the traced function will run.
-
-    Devices must hold whole frames, and a program must not be exported for any batch size.
-    """
-    divided = spatial_sharding.divides(shape[1]) or jax.export.is_symbolic_dim(shape[0])
-    return not divided and is_target()
-
-
-def on_cuda(plain: Callable[..., jax.Array], max_residue: float | None) -> Callable[..., jax.Array]:
-    """Replaces the inference of a deformable convolution by the kernel, where the platform is CUDA.
-
-    Gradients, and results under vmap, are those of the plain form.
-
-    Args:
-        plain: a function of the arguments of `convolve`, except the last two.
-        max_residue: as in `convolve`.
-
-    Returns:
-        A function of the same arguments.
-    """
-    kernel = functools.partial(convolve, max_residue=max_residue)
-
-    @jax.custom_batching.custom_vmap
-    def forward(*inputs: Any) -> jax.Array:
-        return jax.lax.platform_dependent(*inputs, cuda=kernel, default=plain)
-
-    @forward.def_vmap
-    def _(size: int, batched: Any, *inputs: Any) -> tuple[jax.Array, bool]:
-        axes = jax.tree.map(lambda each: 0 if each else None, tuple(batched))
-        return jax.vmap(plain, axes, axis_size=size)(*inputs), True
-
-    @jax.custom_vjp
-    def chosen(*inputs: Any) -> jax.Array:
-        return forward(*inputs)
-
-    chosen.defvjp(
-        lambda *inputs: (forward(*inputs), inputs),
-        lambda inputs, dy: jax.vjp(plain, *inputs)[1](dy),
-    )
-    return chosen
 
 
 def convolve(
@@ -94,16 +48,13 @@ def convolve(
     weight = weight.astype(x.dtype).reshape(TAPS, channels, groups, features // groups)
     weight = jnp.einsum("tigo,gj->tjigo", weight, jnp.eye(groups, dtype=x.dtype))
     weight = weight.reshape(TAPS, d, c // d, features)
-    sides = [0, *(_padded(side) - side for side in weight.shape[1:])]
-    sides[2] += max(0, 16 // _padded(d) - _padded(c // d))  # a product has at least 16 channels
+    sides = [0, *(triton.padded(side) - side for side in weight.shape[1:])]
+    # A product has at least 16 channels.
+    sides[2] += max(0, 16 // triton.padded(d) - triton.padded(c // d))
     sides[3] = max(sides[3], 16 - features)
     weight = jnp.pad(weight, [(0, side) for side in sides])
     launch = _launch(features, max_residue, interpret)
     return launch(x, head.astype(jnp.float32), flows.astype(jnp.float32), weight)
-
-
-def _padded(side: int) -> int:
-    return 1 << (side - 1).bit_length()
 
 
 def _launch(features: int, max_residue: float | None, interpret: bool) -> Callable[..., jax.Array]:
@@ -111,7 +62,7 @@ def _launch(features: int, max_residue: float | None, interpret: bool) -> Callab
 
     def call(x: jax.Array, head: jax.Array, flows: jax.Array, weight: jax.Array) -> jax.Array:
         from jax.experimental import pallas as pl
-        from jax.experimental.pallas import triton
+        from jax.experimental.pallas import triton as plgpu
 
         b, height, width, _ = x.shape
         pixels = b * height * width
@@ -125,22 +76,14 @@ def _launch(features: int, max_residue: float | None, interpret: bool) -> Callab
             in_specs=[anywhere] * 4,
             out_specs=anywhere,
             out_shape=jax.ShapeDtypeStruct((pixels, features), x.dtype),
-            compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=1),
+            compiler_params=plgpu.CompilerParams(num_warps=WARPS, num_stages=1),
             interpret=interpret,
             name="deform_conv",
         )(*(y.reshape(pixels, -1) for y in (x, head, flows)), weight)
         return out.reshape(b, height, width, features)
 
-    def partition(mesh: Any, shapes: Any, result: Any) -> tuple:
-        return mesh, call, result.sharding, tuple(shape.sharding for shape in shapes)
-
-    divided = custom_partitioning(call)
-    divided.def_partition(
-        partition,
-        sharding_rule="b y x c, b y x o, b y x n, t g i f -> b y x k",
-        need_replication_factors=("y", "x", "c", "o", "n", "t", "g", "i", "f", "k"),
-    )
-    return divided
+    rule = "b y x c, b y x o, b y x n, t g i f -> b y x k"
+    return triton.by_clips(call, rule, whole="y x c o n t g i f k")
 
 
 def _kernel(
@@ -164,7 +107,7 @@ def _kernel(
         out: reference to (pixels, features).
     """
     from jax.experimental import pallas as pl
-    from jax.experimental.pallas import triton
+    from jax.experimental.pallas import triton as plgpu
 
     height, width = size
     pixels, c = x.shape
@@ -181,7 +124,7 @@ def _kernel(
 
     def read(table: Any, step: jax.Array) -> jax.Array:
         at = table.at[pixel[:, None], step[None]]
-        return triton.load(at, mask=inside, other=0.0)
+        return plgpu.load(at, mask=inside, other=0.0)
 
     def accumulate(tap: jax.Array, total: jax.Array) -> jax.Array:
         step = group * TAPS + tap
@@ -204,7 +147,7 @@ def _kernel(
         def corner(y: jax.Array, x_: jax.Array, factor: jax.Array) -> jax.Array:
             there = near & (y >= 0) & (y < height) & (x_ >= 0) & (x_ < width)
             index = jnp.where(there, first + y * width + x_, 0)
-            values = triton.load(
+            values = plgpu.load(
                 x.at[index[:, :, None], place], mask=there[:, :, None] & whole, other=0.0
             )
             return values.astype(jnp.float32) * jnp.where(there, factor * mask, 0.0)[:, :, None]
@@ -222,4 +165,4 @@ def _kernel(
     total = jax.lax.fori_loop(0, TAPS, accumulate, jnp.zeros((block, features), jnp.float32))
     feature = jnp.arange(features)
     written = (pixel < pixels)[:, None] & (feature < out.shape[1])
-    triton.store(out.at[pixel[:, None], feature[None]], total.astype(out.dtype), mask=written)
+    plgpu.store(out.at[pixel[:, None], feature[None]], total.astype(out.dtype), mask=written)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxvsr.distributed import spatial_sharding
-from jaxvsr.kernels import deform_gpu
+from jaxvsr.kernels import deform_attention_gpu, deform_gpu, triton
 from jaxvsr.layers.blocks import Conv, conv, leaky_relu, torch_uniform
 from jaxvsr.layers.window_chunks import map_chunks
 
@@ -143,8 +143,11 @@ def deform_attention(
     ys = rows[:, None, None, None, None] + tap_y - kh // 2 + offset[..., 0]
     xs = columns[:, None, None, None] + tap_x - kw // 2 + offset[..., 1]
     q = q * jnp.asarray((c // num_heads) ** -0.5, q.dtype)
+    attend = _attend if train else _attend_by_platform
+    if not train and deform_attention_gpu.serves(kv.shape, num_heads, groups):
+        attend = triton.on_cuda(deform_attention_gpu.attend, attend)
     return spatial_sharding.sample(
-        _attend if train else _attend_by_platform,
+        attend,
         kv,
         q.reshape(b, t, h, w, num_heads, -1),
         ys,
@@ -189,9 +192,11 @@ class DeformConv(nn.Module):
         c = x.shape[-1] // self.groups
         kernel = self.param("kernel", torch_uniform(9 * c), (3, 3, c, self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-        plain = functools.partial(_at_predicted_offsets, max_residue=self.max_residue)
-        serves = deform_gpu.serves(x.shape)
-        convolve = deform_gpu.on_cuda(plain, self.max_residue) if serves else plain
+        plain, fast = (
+            functools.partial(function, max_residue=self.max_residue)
+            for function in (_at_predicted_offsets, deform_gpu.convolve)
+        )
+        convolve = triton.on_cuda(fast, plain) if triton.serves(*x.shape[:2]) else plain
         out = convolve(x.astype(self.dtype), head, flows, kernel)
         return out + bias.astype(self.dtype)
 

@@ -79,28 +79,32 @@ print(sorted(set(re.findall(rf" ({kinds})(?:-start)?[(]", program))))
 """
 
 
-# The GPU kernel of deformable convolutions, interpreted: XLA cannot divide a kernel by itself.
-DEFORM = """
+# A GPU kernel, interpreted: XLA cannot divide a kernel by itself. Weights are not divided.
+KERNEL = """
 import functools, re
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxvsr.distributed.mesh import make_mesh, split_batch
-from jaxvsr.kernels.deform_gpu import convolve
+from jaxvsr.kernels.{} import {} as kernel
 
 mesh = make_mesh()
 clips, weights = split_batch(mesh), NamedSharding(mesh, PartitionSpec())
-shapes = (2, 3, 4, 16), (2, 3, 4, 54), (2, 3, 4, 4), (3, 3, 16, 16)
 inputs = [
-    jax.ShapeDtypeStruct(shape, jnp.float32, sharding=clips if i < 3 else weights)
-    for i, shape in enumerate(shapes)
+    jax.ShapeDtypeStruct(shape, jnp.float32, sharding=clips if shape[0] == 2 else weights)
+    for shape in {}
 ]
-kernel = jax.jit(functools.partial(convolve, max_residue=10.0, interpret=True))
-program = kernel.lower(*inputs).compile()
+program = jax.jit(functools.partial(kernel, {} interpret=True)).lower(*inputs).compile()
 kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
-print(sorted(set(re.findall(rf" ({kinds})(?:-start)?[(]", program.as_text()))))
+print(sorted(set(re.findall(rf" ({{kinds}})(?:-start)?[(]", program.as_text()))))
 print(*program.output_shardings.spec)
 """
+CONVOLUTION = (2, 3, 4, 16), (2, 3, 4, 54), (2, 3, 4, 4), (3, 3, 16, 16)
+ATTENTION = (2, 2, 3, 4, 32), (2, 2, 3, 4, 2, 8), (2, 2, 3, 4, 2, 4, 1), (2, 2, 3, 4, 2, 4, 1)
+KERNELS = [
+    ("deform_gpu", "convolve", CONVOLUTION, "max_residue=10.0,"),
+    ("deform_attention_gpu", "attend", ATTENTION, ""),
+]
 
 
 def run_on_two_devices(code):
@@ -121,8 +125,9 @@ def test_gated_devices_each_compute_their_own_tokens_and_say_nothing():
 
 
 @pytest.mark.slow
-def test_devices_each_run_the_kernel_on_their_own_clips():
-    assert run_on_two_devices(DEFORM).splitlines()[-2:] == ["[]", "data"]
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_devices_each_run_a_kernel_on_their_own_clips(kernel):
+    assert run_on_two_devices(KERNEL.format(*kernel)).splitlines()[-2:] == ["[]", "data"]
 
 
 def test_a_mesh_of_one_device():

@@ -4,7 +4,6 @@ import functools
 import importlib.util
 
 import jax
-import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import reference
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxvsr.distributed.mesh import make_mesh
-from jaxvsr.kernels import deform_gpu, switch
+from jaxvsr.kernels import deform_gpu
 from jaxvsr.layers.deform import DeformConv, FlowGuidedDeformConv
 from jaxvsr.profiling import gpus
 
@@ -57,30 +56,6 @@ def test_the_kernel_computes_the_plain_form(sizes, max_residue, dtype, bar):
     assert out.dtype == dtype
     assert np.isfinite(expected).all()
     assert reference.relative_error(out.astype("float32"), expected.astype("float32")) < bar
-
-
-def test_gradients_and_batches_are_those_of_the_plain_form():
-    arguments = inputs(1, 3, 4, 4, 1, 1, 4, 1)
-    function = functools.partial(plain, groups=1, max_residue=None)
-    chosen = deform_gpu.on_cuda(function, None)
-
-    def gradients(convolve):
-        two = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), arguments[0])
-        loss = jax.vmap(jax.grad(lambda *a: (convolve(*a) ** 2).sum()), (0, None, None, None))
-        return jax.jit(loss)(two, *arguments[1:])
-
-    np.testing.assert_array_equal(gradients(chosen), gradients(function))
-
-
-def test_the_kernel_serves_gpus_and_batches_of_a_known_size(monkeypatch):
-    assert not deform_gpu.serves((2, 8, 8, 4))
-    gpu = jax.sharding.AbstractDevice("NVIDIA H100", None, "gpu")
-    mesh = jax.sharding.AbstractMesh((1,), ("data",), abstract_device=gpu)
-    with jax.sharding.use_abstract_mesh(mesh):
-        assert deform_gpu.serves((2, 8, 8, 4))
-        assert not deform_gpu.serves((*jax.export.symbolic_shape("b"), 8, 8, 4))
-        monkeypatch.setenv(switch.VARIABLE, "off")
-        assert not deform_gpu.serves((2, 8, 8, 4))
 
 
 @pytest.mark.skipif(
