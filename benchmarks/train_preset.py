@@ -35,6 +35,7 @@ from jaxvsr import models, presets
 from jaxvsr.data.degradations import device
 from jaxvsr.layers.sown import cost_of_still_tokens, keep_ratio
 from jaxvsr.models.spynet import MIN_SIZE
+from jaxvsr.training.initialization import initialize
 from jaxvsr.training.losses import charbonnier
 from jaxvsr.weights.spynet import builtin_spynet
 
@@ -233,7 +234,7 @@ def train(name: str, recipe: Recipe, clips: pathlib.Path, out: pathlib.Path, giv
     """Trains until the minutes are over, and saves."""
     begin = time.monotonic()
     trainer = Trainer(recipe, given.dtype)
-    state = jax.jit(trainer.initial)()
+    state = jax.device_put(initialize(trainer.initial))
     checkpoint = out / f"{name}.checkpoint"
     if checkpoint.exists():
         state = serialization.from_bytes(state, checkpoint.read_bytes())
