@@ -28,9 +28,9 @@ from tfds_builders.dead_leaves import render
 FRAMES, SIZE = 14, 256
 # Sizes that are rendered, and how often: reduced to SIZE they are sharper, as real frames are.
 RENDERED = {256: 0.35, 384: 0.35, 512: 0.3}
-# Of low contrast, too: as hard to compress as real frames, whose errors at a rate are smaller.
-CONTRAST = 0.35, 1.0
 PHOTOGRAPHS = 0.8  # of the clips, where there are photographs
+# Of low contrast, too: as hard to compress as real frames, whose errors at a rate are smaller.
+CONTRAST = {"leaves": (0.35, 1.0), "photographs": (0.6, 1.0)}
 FULL = Compressed(crf=(19, 39))
 PLAIN = dataclasses.replace(FULL, blur=0, resize=0, noise=0)
 # Seed of all clips and index of one -> its arrays.
@@ -43,9 +43,10 @@ def clip(seed: int, index: int, photos: Sequence[pathlib.Path] = ()) -> dict[str
     if photos and rng.uniform() < PHOTOGRAPHS:
         from benchmarks import render_photos  # needs OpenCV
 
-        gt = render_photos.frames(rng, photos, FRAMES, SIZE)
+        gt, contrast = render_photos.frames(rng, photos, FRAMES, SIZE), CONTRAST["photographs"]
     else:
-        gt = leaves(rng, seed, index)
+        gt, contrast = leaves(rng, seed, index), CONTRAST["leaves"]
+    gt = faded(gt, rng, contrast)
     lq = [imresize(gt, 1 / 4), compressed(gt, rng, PLAIN), compressed(gt, rng, PLAIN)]
     return {"gt": gt, "lq": np.stack([*lq, compressed(gt, rng, FULL)])}
 
@@ -54,10 +55,16 @@ def leaves(rng: np.random.Generator, seed: int, index: int) -> np.ndarray:
     """Frames (t, H, W, 3) uint8 of dead leaves."""
     side = int(rng.choice(list(RENDERED), p=list(RENDERED.values())))
     gt = render.render_clip(seed, "train", index, FRAMES, (side, side))["gt"]
-    gt = gt if side == SIZE else imresize(gt, SIZE / side)
-    contrast = rng.uniform(*CONTRAST)
-    black = rng.uniform(0, 255 * (1 - contrast))
-    return np.round(black + np.float32(contrast) * gt).astype(np.uint8)
+    return gt if side == SIZE else imresize(gt, SIZE / side)
+
+
+def faded(
+    frames: np.ndarray, rng: np.random.Generator, contrast: tuple[float, float]
+) -> np.ndarray:
+    """Frames, uint8, of a contrast in a range and of a random brightness."""
+    white = rng.uniform(*contrast)
+    black = rng.uniform(0, 255 * (1 - white))
+    return np.round(black + np.float32(white) * frames).astype(np.uint8)
 
 
 def write(make: Make, folder: pathlib.Path, seed: int, first: int, end: int, step: int) -> None:

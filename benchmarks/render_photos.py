@@ -14,8 +14,9 @@ from scipy import ndimage
 
 from tfds_builders.dead_leaves import shapes
 
-STILL, JITTER, HELD, TURNING, WAVING, FADING, WRITING = 0.2, 0.3, 0.08, 0.5, 0.25, 0.15, 0.3
-SPEED = 0.1, 14.0  # pixels per frame, log-uniform
+# How often things happen in a clip.
+STILL, JITTER, HELD, TURNING, WAVING, FADING, WRITING = 0.25, 0.3, 0.08, 0.5, 0.25, 0.15, 0.3
+SPEED = 0.1, 10.0  # pixels per frame, log-uniform
 OBJECTS = (0.25, 0.3, 0.2, 0.15, 0.1)  # how often there are 0, 1, ... of them
 RADIUS = 20.0, 100.0
 SOFTNESS = 0.8, 3.0  # pixels
