@@ -304,6 +304,10 @@ def main() -> None:
     command += [f"--photos={given.photos}"] if given.photos else []
     renderer = subprocess.Popen(command, stdout=subprocess.DEVNULL) if given.workers else None
     try:
+        while not any(clips.glob("*.npz")):
+            if renderer and renderer.poll():
+                raise SystemExit("clips cannot be rendered: see above")
+            time.sleep(0.2)
         train(given.name, recipe, clips, given.out, given)
     finally:
         if renderer:
