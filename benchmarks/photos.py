@@ -4,7 +4,7 @@
     apt-get download budgie-backgrounds lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 \\
         lxqt-themes mate-backgrounds opencv-doc palapeli-data plasma-workspace-wallpapers
     for package in *.deb; do dpkg -x $package .; done
-    pip download --no-deps scikit-image==0.26.0 scikit-learn==1.9.1 imgaug==0.4.0
+    pip download --no-deps scikit-image==0.26.0 scikit-learn==1.9.1
     for wheel in *.whl; do python -m zipfile -e $wheel .; done
     cd .. && python -m benchmarks.photos packages photos
 
@@ -40,7 +40,7 @@ CHOSEN = {
         "flowers fog this-is-not-windows"
     ),
     "usr/share/backgrounds/mate": (
-        "abstract/Elephants_3840x2160 nature/Aqua nature/Blinds nature/Dune nature/FreshFlower "
+        "nature/Aqua nature/Blinds nature/Dune nature/FreshFlower "
         "nature/Garden nature/GreenMeadow nature/LadyBird nature/RainDrops nature/Storm "
         "nature/TwoWings nature/Wood nature/YellowFlower"
     ),
@@ -59,9 +59,8 @@ CHOSEN = {
         "BytheWater ColdRipple ColorfulCups EveningGlow FallenLeaf Grey Kite OneStandsOut Path "
         "summer_1am"
     ),
-    "skimage/data": "astronaut brick chelsea coffee grass gravel motorcycle_left rocket",
+    "skimage/data": "astronaut brick chelsea coffee grass gravel rocket",
     "sklearn/datasets/images": "china flower",
-    "imgaug": "quokka",
 }
 
 
