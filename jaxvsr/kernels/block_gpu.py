@@ -1,12 +1,14 @@
-"""The window block of PSRT, IIA-VSR and MIA-VSR as one kernel for NVIDIA GPUs, in Pallas' Triton.
+"""The window block of PSRT, IIA-VSR and MIA-VSR as kernels for NVIDIA GPUs, in Pallas' Triton.
 
-A program of the kernel computes 64 queries of a window, from the residual stream to the residual
-stream: nothing but its tokens passes through main memory. Channels and the dimensions of heads are
-padded to powers of two, which Triton needs.
+Three kinds of kernel: tokens to queries, keys and values; attention of a head in a window; its
+projection, the residual stream and the MLP. What passes between them goes through main memory, so
+that each has few registers and many programs hide the latency of their loads. Channels and the
+dimensions of heads are padded to powers of two within the kernels, as Triton needs.
 """
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,44 +19,39 @@ from jaxtyping import Array, Float, Int
 
 from jaxvsr.kernels.block_tables import BlockTables, Gate
 
-# Tokens and hidden channels of one matrix product. With twice the keys or half the warps registers
-# are spilled on an H100.
-QUERIES, KEYS, HIDDEN = 64, 32, 32
-WARPS = 8
+# Tokens of a program, columns and hidden channels of one matrix product.
+TOKENS, COLUMNS, HIDDEN = 64, 128, 64
+PROJECT_WARPS, ATTEND_WARPS, FINISH_WARPS = 8, 4, 4
 
 
 class Packed(NamedTuple):
-    """BlockTables as the kernel reads them: padded, by head, matrices in the tokens' dtype.
+    """BlockTables as the kernels read them: padded, matrices in the tokens' dtype.
 
     Attributes:
-        query, key, value: from tokens to heads.
-        query_offset: float32.
-        key_offset, value_offset: in the tokens' dtype.
-        logits: by tiles, in the tokens' dtype.
-        proj: from heads to tokens.
-        fc1, fc2: by parts of the hidden channels.
-        fc1_offset, proj_offset, fc2_offset: float32.
+        own, own_offset: from refined tokens to queries, keys and values, side by side.
+        others, others_offset: from the other tokens to keys and values.
+        logits: added to the products of queries and keys.
+        proj, fc1, fc2: matrices.
+        proj_offset, fc1_offset, fc2_offset: float32.
     """
 
-    query: Float[Array, "heads c d"]
-    query_offset: Float[Array, "heads d"]
-    key: Float[Array, "heads c d"]
-    key_offset: Float[Array, "kinds heads keys d"]
-    value: Float[Array, "heads c d"]
-    value_offset: Float[Array, "kinds heads keys d"]
-    logits: Float[Array, "kinds heads query_tiles key_tiles {QUERIES} {KEYS}"]
-    proj: Float[Array, "heads d c"]
+    own: Float[Array, "c n"]
+    own_offset: Float[Array, "kinds queries n"]
+    others: Float[Array, "c m"]
+    others_offset: Float[Array, "kinds others m"]
+    logits: Float[Array, "kinds heads queries keys"]
+    proj: Float[Array, "c c"]
     proj_offset: Float[Array, " c"]
-    fc1: Float[Array, "parts c {HIDDEN}"]
-    fc1_offset: Float[Array, "parts {HIDDEN}"]
-    fc2: Float[Array, "parts {HIDDEN} c"]
+    fc1: Float[Array, "c hidden"]
+    fc1_offset: Float[Array, " hidden"]
+    fc2: Float[Array, "hidden c"]
     fc2_offset: Float[Array, " c"]
 
 
 def fits(bias: jax.Array, dim: int, dtype: Any) -> bool:
-    """Whether the kernel computes blocks of this kind, on a GPU.
+    """Whether the kernels compute blocks of this kind, on a GPU.
 
-    Not in float32, in which it would have no tensor cores.
+    Not in float32, in which they would have no tensor cores.
 
     Args:
         bias: (heads, queries, keys), of relative positions.
@@ -62,14 +59,55 @@ def fits(bias: jax.Array, dim: int, dtype: Any) -> bool:
         dtype: of the computation.
     """
     heads, queries, keys = bias.shape
-    tiles = queries % QUERIES == 0 and keys % KEYS == 0
+    tiles = queries % TOKENS == 0 and keys % TOKENS == 0 and keys <= 4 * TOKENS
     small = dim <= 128 and dim % heads == 0 and dim // heads <= 64
     return dtype in (jnp.bfloat16, jnp.float16) and tiles and small
 
 
+def pack(tables: BlockTables, dtype: Any) -> Packed:
+    """Arranges the tables of a block for `refine`.
+
+    Args:
+        tables: of the block.
+        dtype: of the tokens.
+    """
+    _, heads, queries, keys = tables.logits.shape
+    kinds, _, dim = tables.key_offset.shape
+    wide, others = padded(dim), keys - queries
+    # A head's last column, padded to a power of two, must be inside.
+    room = padded(dim // heads) - dim // heads
+
+    def pad(x: jax.Array, *shape: int) -> jax.Array:
+        return jnp.pad(x, [(0, size - side) for side, size in zip(x.shape, shape, strict=True)])
+
+    def side_by_side(rows: int, *parts: jax.Array) -> jax.Array:
+        x = jnp.concatenate(parts, axis=-1)
+        columns = -(-(x.shape[-1] + room) // COLUMNS) * COLUMNS
+        return pad(x, *x.shape[:-2], rows, columns).astype(dtype)
+
+    base = math.log2(math.e)  # the softmax is by powers of 2
+    query_offset = jnp.broadcast_to(base * tables.query_offset, (kinds, queries, dim))
+    offsets = tables.key_offset, tables.value_offset
+    own = (offset[:, others:] for offset in offsets)
+    hidden = -(-tables.fc1.shape[1] // HIDDEN) * HIDDEN
+    return Packed(
+        own=side_by_side(wide, base * tables.query, tables.key, tables.value),
+        own_offset=side_by_side(queries, query_offset, *own),
+        others=side_by_side(wide, tables.key, tables.value),
+        others_offset=side_by_side(others, *(offset[:, :others] for offset in offsets)),
+        logits=(base * tables.logits).astype(dtype),
+        proj=pad(tables.proj, wide, wide).astype(dtype),
+        proj_offset=pad(tables.proj_offset, wide),
+        fc1=pad(tables.fc1, wide, hidden).astype(dtype),
+        fc1_offset=pad(tables.fc1_offset, hidden),
+        fc2=pad(tables.fc2, hidden, wide).astype(dtype),
+        fc2_offset=pad(tables.fc2_offset, wide),
+    )
+
+
 @functools.partial(jax.jit, static_argnames=("skip", "interpret"))
 def refine(
-    tables: BlockTables,
+    packed: Packed,
     kind: Int[Array, " w"],
     x: Float[Array, "w queries c"],
     neighbors: Float[Array, "w others c"] | None,
@@ -81,185 +119,273 @@ def refine(
     """Computes a block of all windows.
 
     Args:
-        tables: of the block.
+        packed: tables of the block.
         kind: of each window, an index into the tables.
         x: the tokens that are refined.
         neighbors: the other tokens of the windows, normalized; None: there are none.
         gate: which tokens are computed; None: all. Dropped tokens need only the sum of the outputs
             of attention and MLP: it is kept as `attn`, and `hidden` is not read.
-        skip: whether the arithmetic of tiles without a computed query is skipped.
-        interpret: whether the kernel is interpreted, on any device.
+        skip: whether the arithmetic of windows without a computed query is skipped.
+        interpret: whether the kernels are interpreted, on any device.
 
     Returns:
         The refined tokens (w, queries, c); with a gate also the sum of the outputs of
         attention and MLP.
     """
+    mask = gate.mask if gate is not None and skip else None
+    own = _project(packed.own, packed.own_offset, kind, x, mask, norm=True, interpret=interpret)
+    others = None
+    if neighbors is not None:
+        weights = packed.others, packed.others_offset
+        others = _project(*weights, kind, neighbors, mask, norm=False, interpret=interpret)
+    attn = _attend(packed.logits, kind, own, others, mask, dim=x.shape[2], interpret=interpret)
+    return _finish(packed, attn, x, gate, skip=skip, interpret=interpret)
+
+
+def _project(
+    weight: Float[Array, "c n"],
+    offset: Float[Array, "kinds tokens n"],
+    kind: Int[Array, " w"],
+    tokens: Float[Array, "w tokens c"],
+    mask: Float[Array, "w queries 1"] | None,
+    *,
+    norm: bool,
+    interpret: bool,
+) -> Float[Array, "w tokens n"]:
+    """Multiplies the tokens of windows, normalized before if `norm`, and adds an offset."""
+    windows, count, dim = tokens.shape
+    columns, wide = weight.shape[1], padded(dim)
+
+    def body(
+        kind_ref: Any, tokens_ref: Any, weight_ref: Any, offset_ref: Any, mask_ref: Any, out: Any
+    ) -> None:
+        rows = pl.ds(pl.program_id(0) * TOKENS, TOKENS)
+
+        def compute() -> None:
+            x = load(tokens_ref, 0, TOKENS, dim)
+            parts = [pl.ds(start, COLUMNS) for start in range(0, columns, COLUMNS)]
+            weights = [weight_ref[:, part] for part in parts]
+            if norm:
+                x = normalize(x.astype(jnp.float32), dim).astype(x.dtype)
+            for part, weight in zip(parts, weights, strict=True):
+                y = _dot(x, weight) + offset_ref[kind_ref[0], rows, part]
+                out[:, part] = y.astype(out.dtype)
+
+        _where_any(mask_ref, compute)
+
+    return pl.pallas_call(
+        body,
+        grid=(count // TOKENS, windows),
+        in_specs=(
+            _of_window((1,)),
+            pl.BlockSpec((None, TOKENS, wide), lambda j, i: (i, j, 0)),
+            _whole(weight),
+            _whole(offset),
+            None if mask is None else _of_window((None, *mask.shape[1:])),
+        ),
+        out_specs=pl.BlockSpec((None, TOKENS, columns), lambda j, i: (i, j, 0)),
+        out_shape=jax.ShapeDtypeStruct((windows, count, columns), tokens.dtype),
+        compiler_params=plgpu.CompilerParams(num_warps=PROJECT_WARPS, num_stages=1),
+        cost_estimate=_cost(tokens.size * columns, tokens, weight, (tokens.size // dim, columns)),
+        interpret=interpret,
+        name="window_project",
+    )(kind, tokens, weight, offset, mask)
+
+
+def _attend(
+    logits: Float[Array, "kinds heads queries keys"],
+    kind: Int[Array, " w"],
+    own: Float[Array, "w queries n"],
+    others: Float[Array, "w others m"] | None,
+    mask: Float[Array, "w queries 1"] | None,
+    *,
+    dim: int,
+    interpret: bool,
+) -> Float[Array, "w queries n"]:
+    """Attention of queries to the keys of their window; its last columns have no meaning."""
+    windows, queries, _ = own.shape
+    _, heads, _, _ = logits.shape
+    each = dim // heads
+    deep = padded(each)
+    exp2 = jnp.exp2 if interpret else _exp2
+    columns = -(-(dim + deep - each) // 8) * 8
+
+    def body(
+        kind_ref: Any, own_ref: Any, others_ref: Any, logits_ref: Any, mask_ref: Any, out: Any
+    ) -> None:
+        head, tile = pl.program_id(0) % heads, pl.program_id(0) // heads
+        rows = pl.ds(tile * TOKENS, TOKENS)
+        real = jax.lax.broadcasted_iota(jnp.int32, (1, deep), 1) < each
+
+        def read(ref: Any, start: Any, column: int) -> jax.Array:
+            """Some tokens of the head, at whose first column all heads start."""
+            place = pl.ds(start, TOKENS), pl.ds(column + head * each, deep)
+            return plgpu.load(ref.at[place], mask=real, other=0.0)
+
+        def compute() -> None:
+            q = read(own_ref, tile * TOKENS, 0)
+            keys = [(own_ref, start, dim) for start in range(0, queries, TOKENS)]
+            if others_ref is not None:
+                before = range(0, others_ref.shape[0], TOKENS)
+                keys = [*((others_ref, start, 0) for start in before), *keys]
+            # All loads of a kind before the products that need them: their latencies overlap.
+            k = [read(ref, start, column) for ref, start, column in keys]
+            places = (pl.ds(j * TOKENS, TOKENS) for j in range(len(keys)))
+            bias = [logits_ref[kind_ref[0], head, rows, place] for place in places]
+            scores = [_dot(q, x.T) + added for x, added in zip(k, bias, strict=True)]
+            v = [read(ref, start, column + dim) for ref, start, column in keys]
+            highest = functools.reduce(jnp.maximum, (x.max(1) for x in scores))[:, None]
+            weight = jnp.zeros((TOKENS,), jnp.float32)
+            result = jnp.zeros((TOKENS, deep), jnp.float32)
+            for x, values in zip(scores, v, strict=True):
+                p = exp2(x - highest)
+                result += _dot(p.astype(q.dtype), values)
+                weight += p.sum(1)
+            result = (result / weight[:, None]).astype(out.dtype)
+            plgpu.store(out.at[rows, pl.ds(head * each, deep)], result, mask=real)
+
+        _where_any(mask_ref, compute)
+
+    keys = logits.shape[3]
+    out = jax.ShapeDtypeStruct((windows, queries, columns), own.dtype)
+    return pl.pallas_call(
+        body,
+        grid=(heads * (queries // TOKENS), windows),
+        in_specs=(
+            _of_window((1,)),
+            _of_window((None, *own.shape[1:])),
+            None if others is None else _of_window((None, *others.shape[1:])),
+            _whole(logits),
+            None if mask is None else _of_window((None, *mask.shape[1:])),
+        ),
+        out_specs=_of_window((None, *out.shape[1:])),
+        out_shape=out,
+        compiler_params=plgpu.CompilerParams(num_warps=ATTEND_WARPS, num_stages=1),
+        cost_estimate=_cost(2 * windows * queries * keys * dim, own, others, logits, out.shape),
+        interpret=interpret,
+        name="window_attend",
+    )(kind, own, others, logits, mask)
+
+
+def _finish(
+    packed: Packed,
+    attn: Float[Array, "w queries n"],
+    x: Float[Array, "w queries c"],
+    gate: Gate | None,
+    *,
+    skip: bool,
+    interpret: bool,
+) -> Any:
+    """Projects the attention's output, adds it to the tokens, and applies the MLP."""
     windows, queries, dim = x.shape
-    wide = padded(dim)
-    packed = _pack(tables, x.dtype)
-    tile = pl.BlockSpec((None, QUERIES, wide), lambda i, j: (i, j, 0))
+    weights = packed.proj, packed.proj_offset, *packed[-4:]
+    tanh = jnp.tanh if interpret else plgpu.approx_tanh
 
-    def of_window(tokens: jax.Array) -> pl.BlockSpec:
-        return pl.BlockSpec((None, tokens.shape[1], wide), lambda i, j: (i, 0, 0))
+    def body(
+        attn_ref: Any, x_ref: Any, weights: Any, memory: Any, y_ref: Any, *added_refs: Any
+    ) -> None:
+        proj, proj_offset, *layers = weights
+        mask_ref, last_ref = memory or (None, None)
 
-    def whole(table: jax.Array) -> pl.BlockSpec:
-        return pl.BlockSpec(table.shape, lambda i, j: (0,) * table.ndim)
+        def residual() -> jax.Array:
+            return load(x_ref, 0, TOKENS, dim).astype(jnp.float32)
 
+        def last() -> jax.Array:
+            return load(last_ref, 0, TOKENS, dim).astype(jnp.float32)
+
+        def compute() -> None:
+            attn = _dot(load(attn_ref, 0, TOKENS, dim), proj[...]) + proj_offset[...][None]
+            x = (residual() + attn).astype(x_ref.dtype)
+            attn = attn.astype(x_ref.dtype)  # which takes fewer registers than float32
+            hidden = _mlp(normalize(x.astype(jnp.float32), dim).astype(x.dtype), layers, tanh)
+            if mask_ref is None:
+                return store(y_ref, x + hidden, dim)
+            added = jnp.where(mask_ref[...] > 0, attn + hidden, last())
+            store(added_refs[0], added, dim)
+            store(y_ref, residual() + added, dim)
+
+        def keep() -> None:
+            store(y_ref, residual() + last(), dim)
+
+        _where_any(mask_ref if skip else None, compute, keep)
+
+    tile = pl.BlockSpec((None, TOKENS, padded(dim)), lambda j, i: (i, j, 0))
+    mask_tile = pl.BlockSpec((None, TOKENS, 1), lambda j, i: (i, j, 0))
     memory = None if gate is None else (gate.mask, gate.attn)
-    inputs = kind, x, neighbors, packed, memory
-    specs = (
-        pl.BlockSpec((1,), lambda i, j: (i,)),
-        of_window(x),
-        None if neighbors is None else of_window(neighbors),
-        jax.tree.map(whole, packed),
-        memory and (pl.BlockSpec((None, QUERIES, 1), lambda i, j: (i, j, 0)), tile),
-    )
     results = 2 if gate else 1
+    inputs = attn, x, weights, memory
+    specs = tile, tile, jax.tree.map(_whole, weights), memory and (mask_tile, tile)
+    products = dim * dim + 2 * packed.fc1.shape[1] * dim
     out = pl.pallas_call(
-        functools.partial(_window_block, dim=dim, skip=skip),
-        grid=(windows, queries // QUERIES),
+        body,
+        grid=(queries // TOKENS, windows),
         in_specs=specs,
         out_specs=[tile] * results,
         out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype)] * results,
         # The sum takes the place of the previous frame's.
         input_output_aliases={len(jax.tree.leaves(inputs)) - 1: 1} if gate else {},
-        compiler_params=plgpu.CompilerParams(num_warps=WARPS, num_stages=1),
-        cost_estimate=_cost(tables, inputs, x, results),
+        compiler_params=plgpu.CompilerParams(num_warps=FINISH_WARPS, num_stages=1),
+        cost_estimate=_cost(windows * queries * products, *inputs, (results, *x.shape)),
         interpret=interpret,
-        name="window_block",
+        name="window_finish",
     )(*inputs)
     return tuple(out) if gate else out[0]
 
 
-def _window_block(
-    kind_ref: Any,
-    x_ref: Any,
-    neighbors_ref: Any,
-    weights: Packed,
-    memory: tuple[Any, Any] | None,
-    y_ref: Any,
-    *added_refs: Any,
-    dim: int,
-    skip: bool,
-) -> None:
-    """Computes a tile of queries: the body of the kernel.
-
-    Args:
-        kind_ref: (1,).
-        x_ref, neighbors_ref: (tokens, c) of the window; None: there are no neighbors.
-        weights: references of the tables.
-        memory: references of the tile's mask and of the previous frame's sum; None: no gate.
-        y_ref: of the refined tile.
-        added_refs: of the sum of the outputs of attention and MLP, with a gate.
-        dim: channels.
-        skip: as in `refine`.
-    """
-    tiles = x_ref.shape[0] // QUERIES
-    tile = pl.program_id(1) if tiles > 1 else 0
-    dtype, (mask_ref, last_ref) = x_ref.dtype, memory or (None, None)
-
-    def residual() -> jax.Array:
-        return load(x_ref, tile * QUERIES, QUERIES, dim).astype(jnp.float32)
-
-    def last() -> jax.Array:
-        return load(last_ref, 0, QUERIES, dim).astype(jnp.float32)
-
-    def compute() -> None:
-        normed = normalize(residual(), dim).astype(dtype)
-        attn = _attention(kind_ref[0], tile, normed, x_ref, neighbors_ref, weights, dim)
-        x = (residual() + attn).astype(dtype)
-        attn = attn.astype(dtype)  # which takes fewer registers than float32
-        hidden = _mlp(normalize(x.astype(jnp.float32), dim).astype(dtype), weights)
-        if mask_ref is None:
-            return store(y_ref, x + hidden, dim)
-        added = jnp.where(mask_ref[...] > 0, attn + hidden, last())
-        store(added_refs[0], added, dim)
-        store(y_ref, residual() + added, dim)
-
-    if mask_ref is None or not skip:
+def _where_any(mask_ref: Any, compute: Callable, otherwise: Callable | None = None) -> None:
+    """Computes a program if the mask holds a token, or if there is no mask."""
+    if mask_ref is None:
         return compute()
     some = mask_ref[...].max() > 0
     pl.when(some)(compute)
-
-    @pl.when(jnp.logical_not(some))
-    def _() -> None:  # the sum stays where it is
-        store(y_ref, residual() + last(), dim)
+    if otherwise:
+        pl.when(jnp.logical_not(some))(otherwise)
 
 
-def _attention(
-    kind: Any,
-    tile: Any,
-    normed: jax.Array,
-    x_ref: Any,
-    neighbors_ref: Any,
-    weights: Packed,
-    dim: int,
-) -> jax.Array:
-    """Attention of a tile of queries to all tokens of its window, and its projection."""
-    dtype = normed.dtype
-    head_dim = weights.query.shape[2]
+def _of_window(block: tuple) -> pl.BlockSpec:
+    """What belongs to the window of a program, the second index of its grid."""
+    return pl.BlockSpec(block, lambda j, i: (i,) + (0,) * (len(block) - 1))
 
-    def head(h: Any, total: jax.Array) -> jax.Array:
-        q = (_dot(normed, weights.query[h]) + weights.query_offset[h][None]).astype(dtype)
 
-        def attend(tokens: jax.Array, j: Any, state: tuple) -> tuple:
-            """Adds a tile of keys to a running softmax: its maximum, its sum and its values."""
-            highest, weight, out = state
-            rows = pl.ds(j * KEYS, KEYS)
-            k = _dot(tokens, weights.key[h]) + weights.key_offset[kind, h, rows]
-            logits = _dot(q, k.astype(dtype).T) + weights.logits[kind, h, tile, j]
-            v = _dot(tokens, weights.value[h]) + weights.value_offset[kind, h, rows]
-            higher = jnp.maximum(highest, logits.max(1))
-            p, before = jnp.exp(logits - higher[:, None]), jnp.exp(highest - higher)
-            out = out * before[:, None] + _dot(p.astype(dtype), v.astype(dtype))
-            return higher, weight * before + p.sum(1), out
+def _whole(table: jax.Array) -> pl.BlockSpec:
+    return pl.BlockSpec(table.shape, lambda j, i: (0,) * table.ndim)
 
-        def neighbor(j: Any, state: tuple) -> tuple:
-            return attend(load(neighbors_ref, j * KEYS, KEYS, dim), j, state)
 
-        def own(j: Any, state: tuple) -> tuple:
-            tokens = load(x_ref, j * KEYS, KEYS, dim).astype(jnp.float32)
-            return attend(normalize(tokens, dim).astype(dtype), others + j, state)
+def _mlp(normed: jax.Array, layers: Sequence[Any], tanh: Callable) -> jax.Array:
+    """MLP of normalized tokens; the layers are references."""
+    fc1, fc1_offset, fc2, fc2_offset = layers
 
-        others = neighbors_ref.shape[0] // KEYS if neighbors_ref is not None else 0
-        state = (
-            jnp.full((QUERIES,), -jnp.inf, jnp.float32),
-            jnp.zeros((QUERIES,), jnp.float32),
-            jnp.zeros((QUERIES, head_dim), jnp.float32),
-        )
-        if others:
-            state = jax.lax.fori_loop(0, others, neighbor, state)
-        _, weight, out = jax.lax.fori_loop(0, x_ref.shape[0] // KEYS, own, state)
-        return total + _dot((out / weight[:, None]).astype(dtype), weights.proj[h])
+    def add(i: Any, total: jax.Array) -> jax.Array:
+        part = pl.ds(i * HIDDEN, HIDDEN)
+        hidden = gelu(_dot(normed, fc1[:, part]) + fc1_offset[part][None], tanh)
+        return total + _dot(hidden.astype(normed.dtype), fc2[part, :])
 
     total = jnp.zeros(normed.shape, jnp.float32)
-    heads = weights.query.shape[0]
-    return jax.lax.fori_loop(0, heads, head, total) + weights.proj_offset[...][None]
+    return jax.lax.fori_loop(0, fc1.shape[1] // HIDDEN, add, total) + fc2_offset[...][None]
 
 
-def _mlp(normed: jax.Array, weights: Packed) -> jax.Array:
-    """MLP of normalized tokens."""
+def _exp2(x: jax.Array) -> jax.Array:
+    """2^x by one instruction, which takes results below 2^-126 as 0."""
+    shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    (result,) = plgpu.elementwise_inline_asm(
+        "ex2.approx.ftz.f32 $0, $1;",
+        args=[x],
+        constraints="=f,f",
+        pack=1,
+        result_shape_dtypes=[shape],
+    )
+    return result
 
-    def part(i: Any, total: jax.Array) -> jax.Array:
-        hidden = _gelu(_dot(normed, weights.fc1[i]) + weights.fc1_offset[i][None])
-        return total + _dot(hidden.astype(normed.dtype), weights.fc2[i])
 
-    total = jnp.zeros(normed.shape, jnp.float32)
-    return jax.lax.fori_loop(0, weights.fc1.shape[0], part, total) + weights.fc2_offset[...][None]
+def gelu(x: jax.Array, tanh: Callable) -> jax.Array:
+    """Exact GELU but for 3e-5, by one tanh and a polynomial.
 
-
-def _gelu(x: jax.Array) -> jax.Array:
-    """Exact GELU but for 1.5e-7 in erf, which Triton's lowering does not have.
-
-    Source: Abramowitz and Stegun, "Handbook of Mathematical Functions", 7.1.26.
+    Its argument is the odd polynomial whose GELU is nearest to the exact one; beyond 7, where the
+    result is 0 or x, the polynomial's higher terms are held.
     """
-    z = jnp.abs(x) * 0.5**0.5
-    t = 1 / (1 + 0.3275911 * z)
-    poly = jnp.zeros_like(t)
-    for coefficient in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592):
-        poly = (poly + coefficient) * t
-    tail = 0.5 * poly * jnp.exp(-z * z)  # probability of a normal variable beyond |x|
-    return x * jnp.where(x > 0, 1 - tail, tail)
+    z = jnp.minimum(x * x, 49.0)
+    half = 0.5 * x
+    return half + half * tanh(x * (0.79750788 + z * (0.03700565 - 0.00035151686 * z)))
 
 
 def normalize(x: jax.Array, dim: int) -> jax.Array:
@@ -297,50 +423,13 @@ def padded(size: int) -> int:
     return max(16, pl.next_power_of_2(size))
 
 
-def _pack(tables: BlockTables, dtype: Any) -> Packed:
-    kinds, heads, queries, keys = tables.logits.shape
-    dim, hidden = tables.fc1.shape
-    each = dim // heads
-    wide, deep, parts = padded(dim), padded(each), -(-hidden // HIDDEN)
-
-    def pad(x: jax.Array, *shape: int) -> jax.Array:
-        return jnp.pad(x, [(0, size - side) for side, size in zip(x.shape, shape, strict=True)])
-
-    def to_heads(matrix: jax.Array) -> jax.Array:
-        return pad(matrix.reshape(dim, heads, each).swapaxes(0, 1), heads, wide, deep).astype(dtype)
-
-    def offset(x: jax.Array) -> jax.Array:
-        by_head = x.reshape(kinds, keys, heads, each).swapaxes(1, 2)
-        return pad(by_head, kinds, heads, keys, deep).astype(dtype)
-
-    tiled = (kinds, heads, queries // QUERIES, QUERIES, keys // KEYS, KEYS)
-    fc1 = pad(tables.fc1, wide, parts * HIDDEN).reshape(wide, parts, HIDDEN).swapaxes(0, 1)
-    return Packed(
-        query=to_heads(tables.query),
-        query_offset=pad(tables.query_offset.reshape(heads, each), heads, deep),
-        key=to_heads(tables.key),
-        key_offset=offset(tables.key_offset),
-        value=to_heads(tables.value),
-        value_offset=offset(tables.value_offset),
-        logits=tables.logits.reshape(tiled).swapaxes(3, 4).astype(dtype),
-        proj=pad(tables.proj.reshape(heads, each, dim), heads, deep, wide).astype(dtype),
-        proj_offset=pad(tables.proj_offset, wide),
-        fc1=fc1.astype(dtype),
-        fc1_offset=pad(tables.fc1_offset, parts * HIDDEN).reshape(parts, HIDDEN),
-        fc2=pad(tables.fc2, parts * HIDDEN, wide).reshape(parts, HIDDEN, wide).astype(dtype),
-        fc2_offset=pad(tables.fc2_offset, wide),
+def _cost(products: int, *arrays: Any) -> pl.CostEstimate:
+    """Cost of multiplications and additions, and of each array once; tuples are shapes of results
+    in two bytes."""
+    leaves = jax.tree.leaves(
+        arrays, is_leaf=lambda a: isinstance(a, tuple) and isinstance(a[0], int)
     )
-
-
-def _cost(tables: BlockTables, inputs: Any, x: jax.Array, results: int) -> pl.CostEstimate:
-    """Cost of the block without padding: the plain form's FLOPs, and each array once."""
-    windows, queries, dim = x.shape
-    _, heads, _, keys = tables.logits.shape
-    per_query = 2 * dim * dim + 2 * keys * dim + 2 * dim * tables.fc1.shape[1]
-    products = windows * (queries * per_query + keys * 2 * dim * dim)
-    size = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(inputs))
-    return pl.CostEstimate(
-        flops=2 * products,
-        transcendentals=windows * queries * (heads * keys + tables.fc1.shape[1]),
-        bytes_accessed=size + results * math.prod(x.shape) * x.dtype.itemsize,
+    sizes = (
+        2 * math.prod(a) if isinstance(a, tuple) else a.size * a.dtype.itemsize for a in leaves
     )
+    return pl.CostEstimate(flops=2 * products, transcendentals=0, bytes_accessed=sum(sizes))

@@ -1,6 +1,5 @@
 """How the block of PSRT, IIA-VSR and MIA-VSR is computed on all windows of a frame."""
 
-import functools
 from typing import Any
 
 import jax
@@ -97,7 +96,11 @@ def refine_windows(
         from jaxvsr.kernels import block_gpu  # Triton's dialect is deprecated
 
         if block_gpu.fits(*fits) and windows.x.dtype == dtype:
-            branches["cuda"] = by_kernel(functools.partial(block_gpu.refine, skip=skip))
+
+            def on_gpu(tables: BlockTables, *inputs: Any) -> Any:
+                return block_gpu.refine(block_gpu.pack(tables, dtype), *inputs, skip=skip)
+
+            branches["cuda"] = by_kernel(on_gpu)
     if not branches or not can_divide(len(kind)):
         return plain(weights, windows, gates)
     return jax.lax.platform_dependent(weights, windows, gates, default=plain, **branches)

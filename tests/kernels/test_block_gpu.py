@@ -17,6 +17,7 @@ from jaxvsr.models.psrt import PSRTBlock
 
 SIZE = (12, 21)  # 6 windows of 4 kinds, and padding
 # Programs that run once.
+GELU = 1e-4  # relative error of a block by that of its GELU
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
@@ -53,7 +54,7 @@ def test_the_kernel_equals_the_plain_form(on_gpu, block, shifted, dtype):
     expected = plain(block, variables, *args)
     out = jit(block.apply)(variables, *args)
     assert out.dtype == dtype
-    assert reference.relative_error(out, expected) < BARS[dtype]
+    assert reference.relative_error(out, expected) < max(BARS[dtype], GELU)
 
 
 @pytest.mark.parametrize("gating", [pytest.param("dense", marks=pytest.mark.slow), "bucketed"])
@@ -77,7 +78,7 @@ def test_masks_keep_the_previous_outputs(on_gpu, gating):
     for bias in (0.0, 1e9, -1e9):  # some tokens are kept, all, none
         variables["params"]["predictor"]["linear"]["bias"] = np.float32([bias])
         for a, b in zip(computed(variables), expected(variables), strict=True):
-            assert reference.relative_error(a, b) < BARS["float32"]
+            assert reference.relative_error(a, b) < GELU
 
 
 def tables_of(kinds, dim, queries):
@@ -103,7 +104,8 @@ def test_windows_without_a_kept_token_are_not_computed():
     tables = tables_of(1, DIM, 64)._replace(proj=jnp.full((DIM, DIM), jnp.nan))
     kind = jnp.zeros(2, jnp.int32)
     skipping = functools.partial(block_gpu.refine.__wrapped__, skip=True, interpret=True)
-    y, added = jit(skipping)(tables, kind, x, neighbors, gate)
+    packed = block_gpu.pack(tables, jnp.float32)
+    y, added = jit(skipping)(packed, kind, x, neighbors, gate)
     np.testing.assert_array_equal(added[0], last[0])
     np.testing.assert_allclose(y[0], x[0] + last[0], rtol=1e-6)
     kept = np.isnan(np.asarray(y[1])).any(-1)
@@ -121,6 +123,6 @@ def test_blocks_that_the_kernel_does_not_compute():
 
 
 def test_gelu_is_exact():
-    x = jnp.linspace(-8, 8, 4001)
+    x = jnp.linspace(-20, 20, 4001)
     exact = jax.nn.gelu(x, approximate=False)
-    np.testing.assert_allclose(block_gpu._gelu(x), exact, atol=1e-6)
+    np.testing.assert_allclose(block_gpu.gelu(x, jnp.tanh), exact, atol=3e-5)
