@@ -15,45 +15,54 @@ from jaxvsr.kernels import triton
 WARPS = 4  # per program
 
 
-def serves(shape: tuple, heads: int, groups: int) -> bool:
-    """Whether the kernel can attend to keys and values where the traced function will run.
-
-    Args:
-        shape: (b, t, h, w, 2*c).
-        heads: attention heads.
-        groups: deformable groups, of keys and values together; a head must lie in one of them.
-    """
+def serves(q: jax.Array, k: jax.Array, v: jax.Array, offset: jax.Array) -> bool:
+    """Whether the kernel can compute `attend` where the traced function will run."""
+    heads, groups = q.shape[-2], offset.shape[-3]
+    # A head lies in one group of the keys, and in one of the values.
     whole = groups % 2 == 0 and heads % (groups // 2) == 0
-    return whole and triton.serves(shape[0], shape[2])
+    return whole and triton.serves(q.shape[0], q.shape[2])
 
 
 def attend(
-    kv: jax.Array, q: jax.Array, ys: jax.Array, xs: jax.Array, interpret: bool = False
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    offset: jax.Array,
+    window: tuple[int, int],
+    interpret: bool = False,
 ) -> jax.Array:
-    """Attends to keys and values sampled bilinearly at given positions.
+    """Attends to keys and values sampled bilinearly at an offset.
 
     Args:
-        kv: (b, t, h, w, 2*c) keys, then values; zero outside.
-        q: (b, t, h, w, heads, c / heads), scaled.
-        ys, xs: (b, t, h, w, t, d, taps) float32 positions; slot n of frame i samples frame
-            (i + n) mod t.
+        q: (b, t, h, w, heads, c / heads), before scaling.
+        k, v: (b, t, h, w, c); zero outside.
+        offset: (b, t, h, w, t, d, taps, 2) float32 displacements (dy, dx) of the taps of a window;
+            slot n of frame i samples frame (i + n) mod t, the first half of the groups the keys.
+        window: (kh, kw).
         interpret: whether the kernel is interpreted, on any platform.
 
     Returns:
-        (b, t, h, w, c) in the dtype of `kv`.
+        (b, t, h, w, c) in the dtype of `v`.
     """
-    call = functools.partial(_call, interpret)
-    rule = "b t y x k, b t y x h c, b t y x s d n, b t y x s d n -> b t y x o"
-    return triton.by_clips(call, rule, whole="t y x k h c s d n o")(kv, q, ys, xs)
+    call = functools.partial(_call, window, interpret)
+    rule = "b t y x h e, b t y x k, b t y x v, b t y x s d n i -> b t y x o"
+    return triton.by_clips(call, rule, whole="t y x h e k v s d n i o")(q, k, v, offset)
 
 
-def _call(interpret: bool, kv: jax.Array, q: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Array:
+def _call(
+    window: tuple[int, int],
+    interpret: bool,
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    offset: jax.Array,
+) -> jax.Array:
     from jax.experimental import pallas as pl
     from jax.experimental.pallas import triton as plgpu
 
     *shape, heads, channels = q.shape
     _, frames, height, width = shape
-    *_, groups, taps = ys.shape
+    groups = offset.shape[-3]
     pairs = groups // 2  # a group of keys and one of values, of the same heads
     sides = heads // pairs, channels
     tile = triton.padded(sides[0]), triton.padded(channels)
@@ -62,46 +71,47 @@ def _call(interpret: bool, kv: jax.Array, q: jax.Array, ys: jax.Array, xs: jax.A
     pixels = q.size // (heads * channels)
     anywhere = pl.BlockSpec(memory_space=pl.ANY)
     out = pl.pallas_call(
-        functools.partial(_kernel, (frames, height, width), (groups, taps), sides, (block, *tile)),
+        functools.partial(_kernel, (frames, height, width), groups, window, sides, (block, *tile)),
         grid=(pl.cdiv(pixels, block) * pairs,),
         in_specs=[anywhere] * 4,
         out_specs=anywhere,
-        out_shape=jax.ShapeDtypeStruct((pixels, heads * channels), kv.dtype),
+        out_shape=jax.ShapeDtypeStruct((pixels, heads * channels), v.dtype),
         compiler_params=plgpu.CompilerParams(num_warps=WARPS, num_stages=1),
         interpret=interpret,
         name="deform_attention",
-    )(*(y.reshape(pixels, -1) for y in (kv, q, ys, xs)))
+    )(*(x.reshape(pixels, -1) for x in (q, k, v, offset)))
     return out.reshape(*shape, -1)
 
 
 def _kernel(
     size: tuple[int, int, int],
-    points: tuple[int, int],
+    groups: int,
+    window: tuple[int, int],
     sides: tuple[int, int],
     tile: tuple[int, int, int],
-    kv: Any,
     q: Any,
-    ys: Any,
-    xs: Any,
+    k: Any,
+    v: Any,
+    offset: Any,
     out: Any,
 ) -> None:
     """Attends from some pixels, by the heads of one group of keys and one of values.
 
     Args:
         size: (t, h, w) of a clip.
-        points: (d, taps).
+        groups: of keys and values together.
+        window: (kh, kw).
         sides: heads of a group, and channels of a head.
         tile: (pixels of the program, heads, channels), the last two padded.
-        kv, q: references to (pixels, channels).
-        ys, xs: references to (pixels, t * d * taps).
+        q, k, v: references to (pixels, channels).
+        offset: reference to (pixels, t * d * taps * 2).
         out: reference to (pixels, channels).
     """
     from jax.experimental import pallas as pl
     from jax.experimental.pallas import triton as plgpu
 
     frames, height, width = size
-    groups, taps = points
-    pairs, program = groups // 2, pl.program_id(0)
+    taps, pairs, program = window[0] * window[1], groups // 2, pl.program_id(0)
     # Programs of the same pixels are neighbors: they share cache lines.
     pair, first = jax.lax.rem(program, pairs), jax.lax.div(program, pairs) * tile[0]
     pixel, head, channel = (
@@ -112,14 +122,20 @@ def _kernel(
     written = (pixel < q.shape[0]) & (head < sides[0]) & (channel < sides[1])
     inside = pixel < q.shape[0]
     place = (pair * sides[0] + head) * sides[1] + channel
-    frame = jax.lax.div(pixel, height * width)
+    line, column = jax.lax.div(pixel, width), jax.lax.rem(pixel, width)
+    frame, row = jax.lax.div(line, height), jax.lax.rem(line, height)
     clip, frame = jax.lax.div(frame, frames), jax.lax.rem(frame, frames)
     query = plgpu.load(q.at[pixel, place], mask=written, other=0.0).astype(jnp.float32)
+    query *= sides[1] ** -0.5
 
-    def sample(slot: jax.Array, tap: jax.Array, is_value: int) -> jax.Array:
-        step = (slot * groups + is_value * pairs + pair) * taps + tap
-        at = pixel, jnp.full(pixel.shape, step)
-        y, x = (plgpu.load(z.at[at], mask=inside, other=0.0) for z in (ys, xs))
+    def sample(table: Any, group: jax.Array, slot: jax.Array, tap: jax.Array) -> jax.Array:
+        step = 2 * ((slot * groups + group) * taps + tap)
+        dy, dx = (
+            plgpu.load(offset.at[pixel, jnp.full(pixel.shape, step + axis)], mask=inside, other=0.0)
+            for axis in (0, 1)
+        )
+        y = (row + jax.lax.div(tap, window[1]) - window[0] // 2).astype(jnp.float32) + dy
+        x = (column + jax.lax.rem(tap, window[1]) - window[1] // 2).astype(jnp.float32) + dx
         top, left = jnp.floor(y), jnp.floor(x)
         near = inside & (top >= -1) & (top < height) & (left >= -1) & (left < width)
         wy, wx = y - top, x - left
@@ -127,13 +143,12 @@ def _kernel(
         top = jnp.where(near, top, 0.0).astype(jnp.int32)
         left = jnp.where(near, left, 0.0).astype(jnp.int32)
         start = (clip * frames + jax.lax.rem(frame + slot, frames)) * height
-        channels = place + is_value * q.shape[1]
         total = jnp.zeros(tile, jnp.float32)
         for y, weight_y in ((top, 1 - wy), (top + 1, wy)):
             for x, weight_x in ((left, 1 - wx), (left + 1, wx)):
                 there = near & (y >= 0) & (y < height) & (x >= 0) & (x < width)
                 index = jnp.where(there, (start + y) * width + x, 0)
-                values = plgpu.load(kv.at[index, channels], mask=there & written, other=0.0)
+                values = plgpu.load(table.at[index, place], mask=there & written, other=0.0)
                 total += values.astype(jnp.float32) * jnp.where(there, weight_y * weight_x, 0.0)
         return total
 
@@ -141,10 +156,11 @@ def _kernel(
         # Running softmax: the largest logit, the sum of weights, and of weighted values.
         most, total, mean = state
         slot, tap = jax.lax.div(point, taps), jax.lax.rem(point, taps)
-        logits = (query * sample(slot, tap, 0)).sum(2, keepdims=True)
+        logits = (query * sample(k, pair, slot, tap)).sum(2, keepdims=True)
         more = jnp.maximum(most, logits)
+        values = sample(v, pairs + pair, slot, tap)
         weight, shrunk = jnp.exp(logits - more), jnp.exp(most - more)
-        return more, total * shrunk + weight, mean * shrunk + weight * sample(slot, tap, 1)
+        return more, total * shrunk + weight, mean * shrunk + weight * values
 
     zero = jnp.zeros((*tile[:2], 1), jnp.float32)
     state = zero - jnp.inf, zero, jnp.zeros(tile, jnp.float32)

@@ -93,7 +93,8 @@ def deform_conv2d(
 
 def deform_attention(
     q: Float[Array, "b t h w c"],
-    kv: Float[Array, "b t h w 2*c"],
+    k: Float[Array, "b t h w c"],
+    v: Float[Array, "b t h w c"],
     offset: Float[Array, "b t h w _"],
     num_heads: int,
     window: tuple[int, int] = (3, 3),
@@ -101,14 +102,13 @@ def deform_attention(
 ) -> Float[Array, "b t h w c"]:
     """Deformable attention: each position attends to one window in every frame, at an offset.
 
-    The channels of keys and values are divided into d deformable groups with separate offsets,
+    The channels of keys, then values, are divided into d deformable groups with separate offsets,
     independently of the heads: the first half of the groups moves the keys. Samples outside the
     frame are zero and stay in the softmax. The gradient is the true derivative. The official CUDA
     kernel scales the gradient of the keys twice.
 
     Args:
-        q: (b, t, h, w, c) queries, before scaling.
-        kv: (b, t, h, w, 2*c) keys, then values.
+        q, k, v: (b, t, h, w, c) queries before scaling, keys, values.
         offset: (b, t, h, w, 2*t*d*k) displacements in pixels, k = kh*kw: channel
             2*((slot*d + group)*k + tap) is dy, the next dx, where slot n of frame i samples frame
             (i + n) mod t. Coordinates are kept in float32.
@@ -117,7 +117,7 @@ def deform_attention(
         train: whether gradients are taken. If not, CPUs and TPUs compute a few rows at a time.
 
     Returns:
-        (b, t, h, w, c) in the dtype of `kv`.
+        (b, t, h, w, c) in the dtype of `v`.
 
     Raises:
         ValueError: inconsistent shapes.
@@ -129,31 +129,25 @@ def deform_attention(
     kh, kw = window
     points = t * kh * kw
     groups = offset.shape[-1] // (2 * points)
-    if kv.shape != (b, t, h, w, 2 * c):
-        raise ValueError(f"kv {kv.shape} must have twice the channels of q {q.shape}")
+    if not q.shape == k.shape == v.shape:
+        raise ValueError(f"q {q.shape}, k {k.shape} and v {v.shape} must have one shape")
     if c % num_heads:
         raise ValueError(f"{c} channels of q cannot be divided among {num_heads} heads")
     if offset.shape != (b, t, h, w, 2 * points * groups) or not groups or 2 * c % groups:
         raise ValueError(
             f"offset {offset.shape} must be (b, t, h, w, 2*d*{points}) with d a divisor of {2 * c}"
         )
-    offset = offset.astype(jnp.float32).reshape(b, t, h, w, t, groups, kh * kw, 2)
-    tap_y, tap_x = jnp.divmod(jnp.arange(kh * kw, dtype=jnp.float32), kw)
-    rows, columns = jnp.arange(h, dtype=jnp.float32), jnp.arange(w, dtype=jnp.float32)
-    ys = rows[:, None, None, None, None] + tap_y - kh // 2 + offset[..., 0]
-    xs = columns[:, None, None, None] + tap_x - kw // 2 + offset[..., 1]
-    q = q * jnp.asarray((c // num_heads) ** -0.5, q.dtype)
-    attend = _attend if train else _attend_by_platform
-    if not train and deform_attention_gpu.serves(kv.shape, num_heads, groups):
-        attend = triton.on_cuda(deform_attention_gpu.attend, attend)
-    return spatial_sharding.sample(
-        attend,
-        kv,
+    inputs = (
         q.reshape(b, t, h, w, num_heads, -1),
-        ys,
-        xs,
-        axis=2,
+        k,
+        v,
+        offset.astype(jnp.float32).reshape(b, t, h, w, t, groups, kh * kw, 2),
     )
+    plain = functools.partial(_attend_at_offsets, window=window, train=train)
+    if train or not deform_attention_gpu.serves(*inputs):
+        return plain(*inputs)
+    kernel = functools.partial(deform_attention_gpu.attend, window=window)
+    return triton.on_cuda(kernel, plain)(*inputs)
 
 
 class DeformConv(nn.Module):
@@ -300,6 +294,26 @@ def _convolve(
     out = jnp.zeros((b, height * width, groups, features), jnp.float32)
     out, _ = jax.lax.scan(tap, out, (weight, *places))
     return out.reshape(b, height, width, -1).astype(x.dtype)
+
+
+def _attend_at_offsets(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    offset: jax.Array,
+    window: tuple[int, int],
+    train: bool,
+) -> jax.Array:
+    """Computes `deform_attention`: the arguments are those of `deform_attention_gpu.attend`."""
+    _, _, h, w, _, channels = q.shape
+    kh, kw = window
+    tap_y, tap_x = jnp.divmod(jnp.arange(kh * kw, dtype=jnp.float32), kw)
+    rows, columns = jnp.arange(h, dtype=jnp.float32), jnp.arange(w, dtype=jnp.float32)
+    ys = rows[:, None, None, None, None] + tap_y - kh // 2 + offset[..., 0]
+    xs = columns[:, None, None, None] + tap_x - kw // 2 + offset[..., 1]
+    attend = _attend if train else _attend_by_platform
+    kv, scale = jnp.concatenate([k, v], axis=-1), jnp.asarray(channels**-0.5, q.dtype)
+    return spatial_sharding.sample(attend, kv, q * scale, ys, xs, axis=2)
 
 
 def _attend(kv: jax.Array, q: jax.Array, ys: jax.Array, xs: jax.Array) -> jax.Array:

@@ -168,8 +168,8 @@ class GuidedDeformAttention(nn.Module):
 
         project = functools.partial(dense, features=2 * self.dim, dtype=self.dtype)
         q, k, v = project(q, name="proj_q"), project(k, name="proj_k"), project(v, name="proj_v")
-        kv, offset = jnp.concatenate([k, v], axis=-1), offset.reshape(residue.shape)
-        out = deform_attention(q, kv, offset, self.num_heads, self.window, self.train)
+        offset = offset.reshape(residue.shape)
+        out = deform_attention(q, k, v, offset, self.num_heads, self.window, self.train)
         out = dense(out, self.dim, name="proj", dtype=self.dtype)
         mlp = MLP(2.0, self.dtype, name="mlp")
         return out + mlp(out), (updated[0], updated[1])

@@ -100,10 +100,11 @@ print(sorted(set(re.findall(rf" ({{kinds}})(?:-start)?[(]", program.as_text())))
 print(*program.output_shardings.spec)
 """
 CONVOLUTION = (2, 3, 4, 16), (2, 3, 4, 54), (2, 3, 4, 4), (3, 3, 16, 16)
-ATTENTION = (2, 2, 3, 4, 32), (2, 2, 3, 4, 2, 8), (2, 2, 3, 4, 2, 4, 1), (2, 2, 3, 4, 2, 4, 1)
+CLIPS = (2, 2, 3, 4, 16)
+ATTENTION = (2, 2, 3, 4, 2, 8), CLIPS, CLIPS, (2, 2, 3, 4, 2, 4, 1, 2)
 KERNELS = [
     ("deform_gpu", "convolve", CONVOLUTION, "max_residue=10.0,"),
-    ("deform_attention_gpu", "attend", ATTENTION, ""),
+    ("deform_attention_gpu", "attend", ATTENTION, "window=(1, 1),"),
 ]
 
 

@@ -11,7 +11,7 @@ import reference
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxvsr.distributed.mesh import make_mesh
-from jaxvsr.kernels import deform_attention_gpu
+from jaxvsr.kernels import deform_attention_gpu, triton
 from jaxvsr.layers import deform
 from jaxvsr.profiling import gpus
 
@@ -19,43 +19,46 @@ KERNEL = "__gpu$xla.gpu.triton"
 
 
 def inputs(b, t, h, w, c, d, taps, heads, dtype):
-    """Keys and values, queries, and positions inside, over the edges, and far away."""
+    """Queries, keys, values, and offsets inside, over the edges, and far away."""
     rng = np.random.default_rng(0)
-    kv, q = (
+    q, k, v = (
         jnp.asarray(rng.normal(size=(b, t, h, w, *last)), dtype)
-        for last in ((2 * c,), (heads, c // heads))
+        for last in ((heads, c // heads), (c,), (c,))
     )
-    ys, xs = (
-        rng.uniform(-3, side + 2, (b, t, h, w, t, d, taps)).astype("float32") for side in (h, w)
-    )
-    ys[:, 0, 0, :3], xs[:, 0, -1, 0] = np.reshape([1e12, -1e12, np.nan], (3, 1, 1, 1)), 1.0
-    return kv, q, ys, xs
+    offset = rng.normal(scale=2, size=(b, t, h, w, t, d, taps, 2)).astype("float32")
+    offset[:, 0, 0, :3] = np.reshape([1e12, -1e12, np.nan], (3, 1, 1, 1, 1))
+    offset[:, 0, -1, 0] = 1.0
+    return q, k, v, offset
 
 
 @pytest.mark.parametrize(
-    ("sizes", "bar"),
+    ("sizes", "window", "bar"),
     [
         # Two clips of three frames, more than one program, the last of them incomplete; 3 heads of
         # 6 channels in a group, both padded.
-        ((2, 3, 3, 5, 36, 4, 2, 6, "float32"), 2e-6),
+        ((2, 3, 3, 5, 36, 4, 2, 6, "float32"), (2, 1), 2e-6),
         # RVRT's channels and taps.
-        ((1, 2, 2, 3, 144, 12, 9, 12, "bfloat16"), 4e-3),
+        ((1, 2, 2, 3, 144, 12, 9, 12, "bfloat16"), (3, 3), 4e-3),
     ],
 )
-def test_the_kernel_computes_the_plain_form(sizes, bar):
+def test_the_kernel_computes_the_plain_form(sizes, window, bar):
     arguments = inputs(*sizes)
-    expected = jax.jit(deform._attend)(*arguments)
-    out = jax.jit(functools.partial(deform_attention_gpu.attend, interpret=True))(*arguments)
+    plain = functools.partial(deform._attend_at_offsets, window=window, train=True)
+    expected = jax.jit(plain)(*arguments)
+    kernel = functools.partial(deform_attention_gpu.attend, window=window, interpret=True)
+    out = jax.jit(kernel)(*arguments)
     assert out.dtype == expected.dtype and out.shape == expected.shape
     assert np.isfinite(expected).all()
     assert reference.relative_error(out.astype("float32"), expected.astype("float32")) < bar
 
 
-@pytest.mark.parametrize(("heads", "groups", "served"), [(12, 12, True), (12, 3, False)])
+@pytest.mark.parametrize(
+    ("heads", "groups", "served"), [(12, 12, True), (12, 3, False), (2, 12, False)]
+)
 def test_the_kernel_serves_heads_that_lie_in_one_group(monkeypatch, heads, groups, served):
-    monkeypatch.setattr(deform_attention_gpu.triton, "serves", lambda clips, height: True)
-    assert deform_attention_gpu.serves((1, 2, 8, 8, 288), heads, groups) == served
-    assert not deform_attention_gpu.serves((1, 2, 8, 8, 288), 2, 12)
+    monkeypatch.setattr(triton, "serves", lambda clips, height: True)
+    arguments = inputs(1, 2, 3, 3, 12, groups, 1, heads, "float32")
+    assert deform_attention_gpu.serves(*arguments) == served
 
 
 @pytest.mark.skipif(
@@ -66,12 +69,12 @@ def test_the_kernel_serves_heads_that_lie_in_one_group(monkeypatch, heads, group
 def test_the_kernel_is_in_the_inference_for_a_gpu(train):
     mesh = make_mesh(gpus.devices("h100"))
     everywhere = NamedSharding(mesh, PartitionSpec())
-    q, kv, offset = (
+    q, k, v, offset = (
         jax.ShapeDtypeStruct((1, 2, 8, 8, last), dtype, sharding=everywhere)
-        for last, dtype in ((144, jnp.bfloat16), (288, jnp.bfloat16), (432, jnp.float32))
+        for last, dtype in (*[(144, jnp.bfloat16)] * 3, (432, jnp.float32))
     )
     attend = functools.partial(deform.deform_attention, num_heads=12, train=train)
-    assert KERNEL not in jax.jit(attend).lower(q, kv, offset).as_text()
+    assert KERNEL not in jax.jit(attend).lower(q, k, v, offset).as_text()
     with jax.set_mesh(mesh):
-        traced = jax.jit(attend).trace(q, kv, offset)
+        traced = jax.jit(attend).trace(q, k, v, offset)
     assert (KERNEL in traced.lower().compile(gpus.COMPILER_OPTIONS).as_text()) != train

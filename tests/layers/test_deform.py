@@ -127,20 +127,20 @@ def test_guided_deformable_attention_golden():
 
 
 def attention_case():
-    """q, kv and offsets that lead over the edges, of 2 heads and 4 deformable groups.
+    """q, k, v and offsets that lead over the edges, of 2 heads and 4 deformable groups.
 
     A CPU computes the rows in two chunks.
     """
     rng = np.random.default_rng(0)
     shapes = (1, 2, 9, 6, 8), (1, 2, 9, 6, 16), (1, 2, 9, 6, 2 * 2 * 4 * 9)
     q, kv, offset = (jnp.float32(rng.normal(size=shape)) for shape in shapes)
-    return q, kv, 3 * offset
+    return q, *jnp.split(kv, 2, axis=-1), 3 * offset
 
 
 def test_deform_attention_is_what_it_says_place_by_place():
-    q, kv, offset = attention_case()
-    actual = jax.jit(deform_attention, static_argnums=3)(q, kv, offset, 2)
-    padded = np.pad(np.asarray(kv[0]), ((0, 0), (1, 2), (1, 2), (0, 0)))
+    q, k, v, offset = attention_case()
+    actual = jax.jit(deform_attention, static_argnums=4)(q, k, v, offset, 2)
+    padded = np.pad(np.concatenate([k[0], v[0]], axis=-1), ((0, 0), (1, 2), (1, 2), (0, 0)))
     q, offset = np.asarray(q), np.asarray(offset).reshape(2, 9, 6, 2, 4, 9, 2)
     for t, y, x in np.ndindex(2, 9, 6):
         samples = np.zeros((2, 9, 4, 4))
@@ -164,28 +164,29 @@ def test_deform_attention_is_what_it_says_place_by_place():
     [("cpu", False, 2), ("tpu", False, 2), ("cuda", False, 1), ("cpu", True, 1), ("tpu", True, 1)],
 )
 def test_deform_attention_computes_rows_in_chunks_for_inference(platform, train, loops):
-    q, kv, offset = (jnp.zeros((2, 2, 45, 3, channels)) for channels in (8, 16, 2 * 2 * 9))
+    q, offset = (jnp.zeros((2, 2, 45, 3, channels)) for channels in (8, 2 * 2 * 9))
     attend = functools.partial(deform_attention, num_heads=2, train=train)
-    text = jax.jit(attend).trace(q, kv, offset).lower(lowering_platforms=(platform,)).as_text()
+    traced = jax.jit(attend).trace(q, q, q, offset)
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
     assert text.count("stablehlo.while") == loops  # over taps, and over chunks
 
 
 def test_deform_attention_keeps_its_dtype():
-    q, kv, offset = attention_case()
-    half = deform_attention(jnp.bfloat16(q), jnp.bfloat16(kv), offset, 2)
+    q, k, v, offset = attention_case()
+    half = deform_attention(*(jnp.bfloat16(x) for x in (q, k, v)), offset, 2)
     assert half.dtype == jnp.bfloat16
-    expected = deform_attention(q, kv, offset, 2)
+    expected = deform_attention(q, k, v, offset, 2)
     assert reference.relative_error(half.astype("float32"), expected) < 2e-2
 
 
 def test_attention_that_does_not_fit_is_named(unchecked):
-    q, kv, offset = attention_case()
-    with pytest.raises(ValueError, match="kv .* twice the channels of q"):
-        deform_attention(q, kv[..., 1:], offset, 2)
+    q, k, v, offset = attention_case()
+    with pytest.raises(ValueError, match="q .*, k .* and v .* must have one shape"):
+        deform_attention(q, k[..., 1:], v, offset, 2)
     with pytest.raises(ValueError, match="8 channels of q .* 3 heads"):
-        deform_attention(q, kv, offset, 3)
+        deform_attention(q, k, v, offset, 3)
     with pytest.raises(ValueError, match=r"offset .* 2\*d\*18\) with d a divisor of 16"):
-        deform_attention(q, kv, offset[..., :-36], 2)
+        deform_attention(q, k, v, offset[..., :-36], 2)
 
 
 def test_samples_on_a_cpu_are_those_on_other_platforms():
