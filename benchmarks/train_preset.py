@@ -96,7 +96,7 @@ MIAVSR = {
     "mask_start": 0.05,
 }
 RECIPES = {
-    "video": Recipe(BASICVSR, (0.12, 0.34, 0.34, 0.2), batch=24, lr=8e-4),
+    "video": Recipe(BASICVSR, (0.1, 0.4, 0.4, 0.1), batch=24, lr=8e-4),
     "mia": Recipe(MIAVSR, (1.0, 0.0, 0.0, 0.0), batch=8, crop=64, lr=8e-4, sparsity=0.04),
     "swrn-x2": Recipe({"name": "swrn", "dim": 24, "num_blocks": 3, "scale": 2}, (1.0,)),
 }
