@@ -25,6 +25,9 @@ WINDOWS = {64: 8, 192: 4}
 KEYS = 192  # of a window
 VMEM = 64 << 20  # bytes of vector memory; the zoo's blocks need less than half
 
+LOGITS = 6  # index of (kinds, keys, heads * queries) in the tables of `pack`
+Packed = tuple[jax.Array, ...]
+
 _ROWS = (((1,), (0,)), ((), ()))  # a @ b
 _BY_ROW = (((1,), (1,)), ((), ()))  # a @ b.T
 _BY_COLUMN = (((0,), (0,)), ((), ()))  # a.T @ b
@@ -51,7 +54,7 @@ def fits(bias: jax.Array, dim: int, dtype: Any) -> bool:
 
 @functools.partial(jax.jit, static_argnames="interpret")
 def refine(
-    tables: BlockTables,
+    packed: Packed,
     kind: Int32[Array, " w"],
     x: Float[Array, "w queries c"],
     neighbors: Float[Array, "w others c"] | None,
@@ -62,7 +65,7 @@ def refine(
     """Computes a block.
 
     Args:
-        tables: of the block.
+        packed: tables of the block, of `pack`.
         kind: of each window.
         x: tokens that are refined.
         neighbors: normalized tokens of other frames; None: there are none.
@@ -75,7 +78,6 @@ def refine(
     """
     windows, queries, _ = x.shape
     batch = min(WINDOWS[queries], windows)
-    tables_read = operands(tables, x.dtype)
     inputs = [x]
     if neighbors is not None:
         inputs.append(neighbors)
@@ -95,14 +97,14 @@ def refine(
         functools.partial(
             _kernel,
             batch=batch,
-            heads=tables.logits.shape[1],
+            heads=heads_of(packed, queries),
             others=neighbors is not None,
             gated=gate is not None,
         ),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=1,
             grid=(pl.cdiv(windows, batch),),
-            in_specs=[*map(part, inputs), *map(whole, tables_read)],
+            in_specs=[*map(part, inputs), *map(whole, packed)],
             out_specs=[part(shape) for shape in outputs],
         ),
         out_shape=outputs,
@@ -112,12 +114,12 @@ def refine(
         ),
         interpret=interpret,
         name="window_block",
-    )(jnp.pad(kind, (0, -windows % batch)), *inputs, *tables_read)
+    )(jnp.pad(kind, (0, -windows % batch)), *inputs, *packed)
     return out[0] if gate is None else tuple(out)
 
 
-def operands(tables: BlockTables, dtype: Any) -> tuple[jax.Array, ...]:
-    """The tables as the kernel reads them: matrices in the dtype of the computation."""
+def pack(tables: BlockTables, dtype: Any) -> Packed:
+    """Arranges tables as the kernel reads them: matrices in the dtype of the computation."""
     kinds, heads, queries, keys = tables.logits.shape
     logits = tables.logits.transpose(0, 3, 1, 2).reshape(kinds, keys, heads * queries)
     return (
@@ -135,6 +137,11 @@ def operands(tables: BlockTables, dtype: Any) -> tuple[jax.Array, ...]:
         tables.fc2.astype(dtype),
         tables.fc2_offset[None],
     )
+
+
+def heads_of(packed: Packed, queries: int) -> int:
+    """The number of attention heads of a block."""
+    return packed[LOGITS].shape[2] // queries
 
 
 def _kernel(kind: Any, *refs: Any, batch: int, heads: int, others: bool, gated: bool) -> None:
@@ -166,7 +173,7 @@ def outputs_of(x: Any, neighbors: Any, tables: Any, kinds: Any, heads: int) -> j
     Args:
         x: (w, queries, c).
         neighbors: (w, others, c) or None.
-        tables: references to `operands`.
+        tables: references to the tables of `pack`.
         kinds: of the windows, scalars.
         heads: their number.
 

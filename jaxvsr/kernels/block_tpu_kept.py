@@ -15,12 +15,12 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int32
 
 from jaxvsr.kernels import block_tpu
-from jaxvsr.kernels.block_tables import BlockTables, Gate
+from jaxvsr.kernels.block_tables import Gate
 
 
 @functools.partial(jax.jit, static_argnames="interpret")
 def refine_kept(
-    tables: BlockTables,
+    packed: block_tpu.Packed,
     kind: Int32[Array, " w"],
     x: Float[Array, "w queries c"],
     neighbors: Float[Array, "w others c"],
@@ -38,7 +38,6 @@ def refine_kept(
     busy = -(-kept.sum(dtype=jnp.int32)[None] // batch)
     inputs = x, gate.attn, neighbors, gate.mask.reshape(windows, 1, queries)
     outputs = [jax.ShapeDtypeStruct(x.shape, x.dtype)] * 2
-    tables_read = block_tpu.operands(tables, x.dtype)
 
     def whole(array: Any) -> pl.BlockSpec:
         return pl.BlockSpec(array.shape, lambda i, *_: (0,) * array.ndim)
@@ -48,11 +47,11 @@ def refine_kept(
     buffers = [pltpu.VMEM((2, batch, *a.shape[1:]), a.dtype) for a in arrays]
     return tuple(
         pl.pallas_call(
-            functools.partial(_kernel, batch=batch, heads=tables.logits.shape[1]),
+            functools.partial(_kernel, batch=batch, heads=block_tpu.heads_of(packed, queries)),
             grid_spec=pltpu.PrefetchScalarGridSpec(
                 num_scalar_prefetch=3,
                 grid=(pl.cdiv(windows, batch),),
-                in_specs=[anywhere] * len(inputs) + [*map(whole, tables_read)],
+                in_specs=[anywhere] * len(inputs) + [*map(whole, packed)],
                 out_specs=[anywhere] * 2,
                 scratch_shapes=[*buffers, *[pltpu.SemaphoreType.DMA((2,))] * 2],
             ),
@@ -63,7 +62,7 @@ def refine_kept(
             ),
             interpret=interpret,
             name="kept_window_block",
-        )(kind, order, busy, *inputs, *tables_read)
+        )(kind, order, busy, *inputs, *packed)
     )
 
 

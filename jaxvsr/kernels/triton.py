@@ -19,8 +19,7 @@ def is_target() -> bool:
     """
     if not switch.is_on():
         return False
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    if (device.platform if device else jax.default_backend()) not in ("gpu", "cuda"):
+    if switch.platform() not in ("gpu", "cuda"):
         return False
     if jax.default_backend() == "gpu":  # otherwise the program is for a GPU that is not here
         major = str(jax.local_devices()[0].compute_capability).partition(".")[0]

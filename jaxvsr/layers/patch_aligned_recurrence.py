@@ -6,6 +6,7 @@ that form a window.
 Source: Shi et al., "Rethinking Alignment in Video Super-Resolution Transformers" (PSRT), section 4.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,8 @@ from jaxvsr.layers.blocks import conv, layer_norm
 from jaxvsr.layers.propagation import scan_frames, second_order_flows
 from jaxvsr.layers.scan_layers import scan_layers
 from jaxvsr.layers.warp import patch_align
-from jaxvsr.layers.window_transformer import neighbor_windows
+from jaxvsr.layers.window_refinement import prepare_tables
+from jaxvsr.layers.window_transformer import neighbor_windows, weights_of
 from jaxvsr.layers.windows import Size
 
 
@@ -91,6 +93,8 @@ class PropagationCell(nn.Module):
         scan_blocks: whether groups, if they are alike, and pairs of blocks run in loops. Such a
             program compiles faster; the loops copy the blocks' memories.
         dtype: of the computation.
+        kernels: whether blocks are those of window_transformer.py and kernels compute them, where
+            the platform has one.
     """
 
     make_block: Callable[..., nn.Module]
@@ -103,6 +107,7 @@ class PropagationCell(nn.Module):
     drop_path: float
     scan_blocks: bool
     dtype: Any
+    kernels: bool = False
 
     @nn.compact
     def __call__(
@@ -186,4 +191,40 @@ def propagate(
     start = jnp.zeros_like(feats[:, 0])
     memories = tuple((memory,) * depth for depth in cell.depths)
     carry, inputs = (start, start, memories), (feats, flow_n1, flow_n2)
-    return scan_frames(cell, carry, inputs, reverse=reverse, unroll=unroll)[1]
+
+    def scan(cell: PropagationCell) -> Any:
+        return scan_frames(cell, carry, inputs, reverse=reverse, unroll=unroll)[1]
+
+    if cell.kernels and not cell.is_initializing():
+        with_tables = functools.partial(add_tables, cell, feats)
+        scan = nn.map_variables(scan, ["params", "tables"], with_tables)
+    return scan(cell)
+
+
+def add_tables(cell: PropagationCell, feats: Float[Array, "b t h w c"], variables: Any) -> Any:
+    """Adds what kernels read of a branch's parameters, which is computed once for all frames.
+
+    Args:
+        cell: the branch.
+        feats: features of the frames.
+        variables: of the branch.
+
+    Returns:
+        The variables, and each block's tables of `prepare_tables` as its "block" in "tables".
+    """
+    params, windows, size = variables["params"], cell.window_size, feats.shape[2:4]
+
+    def prepare(group: str, j: int) -> Any:
+        weights = weights_of(
+            params[group][f"block_{j}"], window_size=windows, query_frames=cell.query_frames
+        )
+        shifted = j % 2 == 1
+        return prepare_tables(
+            weights, size=size, window_size=windows, shifted=shifted, dtype=feats.dtype
+        )
+
+    tables = {
+        f"group_{i}": {f"block_{j}": {"block": prepare(f"group_{i}", j)} for j in range(depth)}
+        for i, depth in enumerate(cell.depths)
+    }
+    return {"params": params, "tables": tables}

@@ -70,7 +70,8 @@ def scan_frames(
     Its moving statistics ("batch_stats") are carried from frame to frame.
 
     Args:
-        cell: a module. All frames share its parameters; each has fresh "gumbel" and "droppath"
+        cell: a module. All frames share its parameters and what was computed of them ("tables");
+            each has fresh "gumbel" and "droppath"
             rngs.
         carry: the state before the first frame.
         inputs: a tree of arrays (b, t, ...). The cell gets (b, ...), and the number of earlier
@@ -85,7 +86,7 @@ def scan_frames(
     moving = cell.is_mutable_collection("batch_stats")
     scan = nn.scan(
         lambda cell, carry, x: cell(carry, *x, **settings),
-        variable_broadcast="params" if moving else ["params", "batch_stats"],
+        variable_broadcast=["params", "tables", *([] if moving else ["batch_stats"])],
         variable_carry="batch_stats" if moving else False,
         variable_axes={"aux": 0},
         split_rngs={"params": False, "gumbel": True, "droppath": True},

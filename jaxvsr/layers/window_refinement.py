@@ -1,5 +1,6 @@
 """How the block of PSRT, IIA-VSR and MIA-VSR is computed on all windows of a frame."""
 
+import functools
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Float32
 
-from jaxvsr.kernels import block_tpu, block_tpu_kept
+from jaxvsr.kernels import block_tpu, block_tpu_kept, switch
 from jaxvsr.kernels.block_tables import BlockTables, Gate
 from jaxvsr.kernels.triton import is_target
 from jaxvsr.layers import window_chunks
@@ -42,6 +43,7 @@ def refine_windows(
     shifted: bool,
     train: bool,
     kernels: bool,
+    tables: dict[str, Any] | None = None,
     skip: bool = False,
 ) -> Any:
     """Computes a block of all windows, in the way that suits the purpose and the device.
@@ -56,6 +58,7 @@ def refine_windows(
         train: whether gradients are taken: all windows at once, since in a loop over chunks devices
             would exchange the weights' gradients in each iteration. Else with folded weights.
         kernels: whether a kernel for the platform computes the block, where there is one.
+        tables: of `prepare_tables`; without a platform's, they are computed here.
         skip: whether the arithmetic of tokens that are not kept is skipped, outside training.
 
     Returns:
@@ -63,47 +66,104 @@ def refine_windows(
         those of the next frame.
     """
     clips, dtype = shape[0], windows.normed.dtype
+    inputs = weights, tables or {}, windows, gates
 
-    def plain(weights: BlockWeights, windows: Windows, gates: Gate | None) -> Any:
+    def plain(weights: BlockWeights, tables: Any, windows: Windows, gates: Gate | None) -> Any:
         return refine_plain(weights, windows, gates, clips=clips, train=train, skip=skip)
 
     if train or not kernels or not isinstance(clips, int):
-        return plain(weights, windows, gates)
-    size = window_size[0], shape[2], shape[3]
-    kinds = window_kinds(size, window_size, shift_size(window_size, shifted))
+        return plain(*inputs)
+    kinds = kinds_of(shape[2:4], window_size, shifted)
     kind = np.tile(kinds.kind, clips)
 
-    def by_kernel(kernel: Any) -> Any:
-        def compute(weights: BlockWeights, windows: Windows, gates: Gate | None) -> Any:
-            tables = block_tables(weights, kinds)
+    def by_kernel(platform: str, kernel: Any) -> Any:
+        def compute(
+            weights: BlockWeights, tables: dict[str, Any], windows: Windows, gates: Gate | None
+        ) -> Any:
+            packed = tables.get(platform) or pack_tables(
+                modules[platform].pack, dtype, weights, kinds
+            )
             if gates is None:
-                return by_devices(kernel, tables, kind, windows.x, windows.neighbors, None)
+                return by_devices(kernel, packed, kind, windows.x, windows.neighbors, None)
             if skip:  # nothing reads the outputs of padding
                 inside = windows.inside[:, -gates.mask.shape[1] :, None]
                 gates = gates._replace(mask=gates.mask * inside)
-            y, added = by_devices(kernel, tables, kind, windows.x, windows.neighbors, gates)
+            y, added = by_devices(kernel, packed, kind, windows.x, windows.neighbors, gates)
             return y, added, gates.hidden
 
         return with_gradient_of(plain, compute)
 
+    modules = kernel_modules(weights.bias, shape[-1], dtype)
+    if windows.x.dtype != dtype or not modules or not can_divide(len(kind)):
+        return plain(*inputs)
     branches = {}
-    fits = weights.bias, shape[-1], dtype
-    if block_tpu.fits(*fits) and windows.x.dtype == dtype:
+    if "tpu" in modules:
         skipping = skip and gates is not None and windows.neighbors is not None
-        kernel = block_tpu_kept.refine_kept if skipping else block_tpu.refine
-        branches["tpu"] = by_kernel(kernel)
+        on_tpu = block_tpu_kept.refine_kept if skipping else block_tpu.refine
+        branches["tpu"] = by_kernel("tpu", on_tpu)
+    if "cuda" in modules:
+        on_gpu = functools.partial(modules["cuda"].refine, skip=skip)
+        branches["cuda"] = by_kernel("cuda", on_gpu)
+    return jax.lax.platform_dependent(*inputs, default=plain, **branches)
+
+
+def kernel_modules(bias: jax.Array, dim: int, dtype: Any) -> dict[str, Any]:
+    """Finds the kernels that compute blocks of a kind.
+
+    Args:
+        bias: (heads, queries, keys), of relative positions.
+        dim: channels.
+        dtype: of the computation.
+
+    Returns:
+        Modules with functions `pack` and `refine`, by platform. That for TPUs is among them on all
+        platforms, since the platform is chosen at lowering; that for GPUs only on a GPU.
+    """
+    modules: dict[str, Any] = {}
+    if block_tpu.fits(bias, dim, dtype):
+        modules["tpu"] = block_tpu
     if is_target():
         from jaxvsr.kernels import block_gpu  # Triton's dialect is deprecated
 
-        if block_gpu.fits(*fits) and windows.x.dtype == dtype:
+        if block_gpu.fits(bias, dim, dtype):
+            modules["cuda"] = block_gpu
+    return modules
 
-            def on_gpu(tables: BlockTables, *inputs: Any) -> Any:
-                return block_gpu.refine(block_gpu.pack(tables, dtype), *inputs, skip=skip)
 
-            branches["cuda"] = by_kernel(on_gpu)
-    if not branches or not can_divide(len(kind)):
-        return plain(weights, windows, gates)
-    return jax.lax.platform_dependent(weights, windows, gates, default=plain, **branches)
+def prepare_tables(
+    weights: BlockWeights, *, size: tuple[int, ...], window_size: Size, shifted: bool, dtype: Any
+) -> dict[str, Any]:
+    """Computes what the platform's kernel reads of a block's weights, for all frames.
+
+    XLA does not move these small operations out of a loop over frames.
+
+    Args:
+        weights: of the block; no gradient flows to them through tables.
+        size: (h, w) of frames.
+        window_size: (wt, wh, ww).
+        shifted: whether windows are shifted.
+        dtype: of the computation.
+
+    Returns:
+        The tables by platform, for `refine_windows`; empty where no kernel computes the block.
+    """
+    kinds, dim = kinds_of(size, window_size, shifted), weights.proj.kernel.shape[0]
+    weights = jax.lax.stop_gradient(weights)
+    modules = kernel_modules(weights.bias, dim, dtype)
+    used = modules.keys() & {"cuda", switch.platform()}
+    return {name: pack_tables(modules[name].pack, dtype, weights, kinds) for name in used}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def pack_tables(function: Any, dtype: Any, weights: BlockWeights, kinds: WindowKinds) -> Any:
+    """A block's tables as a kernel reads them; `function` is the kernel's `pack`."""
+    return function(block_tables(weights, kinds), dtype)
+
+
+def kinds_of(size: tuple[int, ...], window_size: Size, shifted: bool) -> WindowKinds:
+    """The kinds of windows of frames of a size (h, w)."""
+    shape = window_size[0], size[0], size[1]
+    return window_kinds(shape, window_size, shift_size(window_size, shifted))
 
 
 def refine_plain(

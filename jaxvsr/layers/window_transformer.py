@@ -124,13 +124,18 @@ class AttentionWeights(nn.Module):
         table = self.param(
             "relative_position_bias_table", linear_init, (rows, self.num_heads), jnp.float32
         )
-        index = relative_position_index(self.window_size)[: self.query_frames * wh * ww]
+        bias = position_bias(jnp.asarray(table), self.window_size, self.query_frames)
         qkv = DenseWeights(3 * dim, name="qkv")(dim)
-        return (
-            qkv,
-            jnp.asarray(table)[index].transpose(2, 0, 1),
-            DenseWeights(dim, name="proj")(dim),
-        )
+        return qkv, bias, DenseWeights(dim, name="proj")(dim)
+
+
+def position_bias(
+    table: Float[Array, "offsets heads"], window_size: Size, query_frames: int
+) -> Float[Array, "heads queries keys"]:
+    """Looks up the bias of relative positions of `AttentionWeights`."""
+    _, wh, ww = window_size
+    index = relative_position_index(window_size)[: query_frames * wh * ww]
+    return table[index].transpose(2, 0, 1)
 
 
 class MLPWeights(nn.Module):
@@ -161,6 +166,17 @@ def block_weights(
     attn = AttentionWeights(num_heads, window_size, query_frames, name="attn")
     qkv, bias, proj = attn(dim)
     fc1, fc2 = MLPWeights(mlp_ratio, name="mlp")(dim)
+    return BlockWeights(norm1, qkv, bias, proj, norm2, fc1, fc2)
+
+
+def weights_of(params: Any, *, window_size: Size, query_frames: int) -> BlockWeights:
+    """The weights that `block_weights` makes, from a block's parameters; arguments as there."""
+    norm1, norm2 = (Norm(**params[name]) for name in ("norm1", "norm2"))
+    attn, mlp = params["attn"], params["mlp"]
+    bias = position_bias(attn["relative_position_bias_table"], window_size, query_frames)
+    qkv, proj, fc1, fc2 = (
+        Dense(**dense) for dense in (attn["qkv"], attn["proj"], mlp["fc1"], mlp["fc2"])
+    )
     return BlockWeights(norm1, qkv, bias, proj, norm2, fc1, fc2)
 
 

@@ -89,6 +89,7 @@ class IIABlock(nn.Module):
             shifted=self.shifted,
             train=self.train,
             kernels=self.attention == "auto",
+            tables=self.get_variable("tables", "block"),  # of `propagate`
         )
         return merge_windows(refined, x.shape, window_size=self.window_size, shifted=self.shifted)
 
@@ -215,5 +216,6 @@ class IIAVSR(nn.Module):
             drop_path=self.drop_path,
             scan_blocks=train,
             dtype=self.dtype,
+            kernels=self.attention == "auto" and not train,
             name=name,
         )

@@ -136,6 +136,7 @@ class MIABlock(nn.Module):
             shifted=self.shifted,
             train=self.train,
             kernels=self.attention == "auto",
+            tables=self.get_variable("tables", "block"),  # of `propagate`
             skip=self.gating == "bucketed" and self.use_mask,
         )
         y = merge_windows(refined, x.shape, window_size=self.window_size, shifted=self.shifted)
@@ -327,5 +328,6 @@ class MIAVSR(nn.Module):
             drop_path=self.drop_path,
             scan_blocks=train,
             dtype=self.dtype,
+            kernels=self.attention == "auto" and not train,
             name=name,
         )

@@ -82,6 +82,7 @@ class PSRTBlock(nn.Module):
             shifted=self.shifted,
             train=self.train,
             kernels=self.attention == "auto",
+            tables=self.get_variable("tables", "block"),  # of `propagate`
         )
         return merge_windows(refined, x.shape, window_size=self.window_size, shifted=self.shifted)
 
@@ -209,5 +210,6 @@ class PSRT(nn.Module):
             drop_path=self.drop_path,
             scan_blocks=train,
             dtype=self.dtype,
+            kernels=self.attention == "auto" and not train,
             name=name,
         )

@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,8 @@ from window_blocks import BARS, DIM, WINDOW, arguments, make, random_variables
 
 from jaxvsr.kernels import block_gpu, change_gpu
 from jaxvsr.layers import window_refinement
+from jaxvsr.layers.patch_aligned_recurrence import PropagationCell, propagate
+from jaxvsr.models import iiavsr
 from jaxvsr.models.iiavsr import IIABlock
 from jaxvsr.models.miavsr import MIABlock, initial_memory
 from jaxvsr.models.psrt import PSRTBlock
@@ -79,6 +82,55 @@ def test_masks_keep_the_previous_outputs(on_gpu, gating):
         variables["params"]["predictor"]["linear"]["bias"] = np.float32([bias])
         for a, b in zip(computed(variables), expected(variables), strict=True):
             assert reference.relative_error(a, b) < GELU
+
+
+class Branch(nn.Module):
+    """Two blocks, applied to each frame."""
+
+    attention: str = "auto"
+
+    @nn.compact
+    def __call__(self, feats):
+        block = functools.partial(
+            IIABlock,
+            window_size=WINDOW,
+            mlp_ratio=2.0,
+            train=False,
+            dtype=jnp.float32,
+            attention=self.attention,
+        )
+        cell = PropagationCell(
+            make_block=block,
+            arrange=iiavsr.arrange,
+            query_frames=1,
+            current=0,
+            window_size=WINDOW,
+            depths=(2,),
+            num_heads=(2,),
+            drop_path=0.0,
+            scan_blocks=False,
+            dtype=jnp.float32,
+            kernels=self.attention == "auto",
+            name="branch",
+        )
+        return propagate(cell, feats, None, reverse=False, unroll=1)
+
+
+def test_tables_are_computed_once_for_all_frames(on_gpu):
+    feats = jax.random.normal(jax.random.key(0), (1, 2, *SIZE, DIM))
+    variables, apply = random_variables(Branch(), feats), Branch().apply
+    jaxpr = jax.make_jaxpr(apply)(variables, feats)
+    (frames,) = (eqn for eqn in jaxpr.eqns if eqn.primitive.name == "scan")
+    assert "pack_tables" in str(jaxpr)
+    assert "pack_tables" not in str(frames)
+    out, expected = jit(apply)(variables, feats), plain(Branch(), variables, feats)
+    assert reference.relative_error(out, expected) < GELU
+
+    def loss(variables):
+        return (apply(variables, feats) ** 2).mean()
+
+    gradient = jax.eval_shape(jax.grad(loss), variables)
+    assert jax.tree.map(jnp.shape, gradient) == jax.tree.map(jnp.shape, variables)
 
 
 def tables_of(kinds, dim, queries):

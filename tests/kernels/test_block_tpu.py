@@ -94,6 +94,7 @@ def test_windows_without_kept_tokens_are_not_computed(monkeypatch):
         *(normal(*shape) for shape in (matrix, vector, (c, hidden), (hidden,))),
         *(normal(*shape) for shape in ((hidden, c), vector)),
     )
+    packed = block_tpu.pack(tables, jnp.float32)
     kind = jnp.arange(windows, dtype=jnp.int32) % 2
     x, last, neighbors = normal(windows, 64, c), normal(windows, 64, c), normal(windows, 128, c)
     scattered = rng.random((windows, 64, 1)) < 0.5
@@ -103,8 +104,8 @@ def test_windows_without_kept_tokens_are_not_computed(monkeypatch):
         busy = -(-len(chosen) // 2) * 2  # the last program with kept tokens is full
         read = np.argsort(~here[:, 0, 0], stable=True)[:busy]
         poisoned = jnp.full_like(neighbors, jnp.nan).at[read].set(neighbors[read])
-        expected = block_tpu.refine(tables, kind, x, neighbors, gate, interpret=True)
-        found = block_tpu_kept.refine_kept(tables, kind, x, poisoned, gate, interpret=True)
+        expected = block_tpu.refine(packed, kind, x, neighbors, gate, interpret=True)
+        found = block_tpu_kept.refine_kept(packed, kind, x, poisoned, gate, interpret=True)
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
