@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxvsr.distributed import spatial_sharding
+from jaxvsr.kernels import deform_attention_gpu, triton
 from jaxvsr.layers.attention import attend
 from jaxvsr.layers.blocks import MLP, dense
 from jaxvsr.layers.window_chunks import map_chunks
@@ -57,16 +58,30 @@ class NeighborhoodAttention(nn.Module):
         """Aligns the previous clip: as GuidedDeformAttention, but without flows."""
         project = functools.partial(dense, features=2 * self.dim, dtype=self.dtype)
         q, k, v = project(q, name="proj_q"), project(k, name="proj_k"), project(v, name="proj_v")
+        q = q.reshape(*q.shape[:-1], self.num_heads, -1)
+        attend_in_frames: Callable[..., Any] = self.attend
+        if deform_attention_gpu.serves(q, k, v):
+            kernel = functools.partial(deform_attention_gpu.attend, window=self.window)
+            attend_in_frames = triton.on_cuda(kernel, self.attend)
+        out = attend_in_frames(q, k, v)
+        out = dense(out, self.dim, name="proj", dtype=self.dtype)
+        return out + MLP(2.0, self.dtype, LightBlock.activation, name="mlp")(out), None
+
+    def attend(
+        self,
+        q: Float[Array, "b 2 h w heads _"],
+        k: Float[Array, "b 2 h w c"],
+        v: Float[Array, "b 2 h w c"],
+    ) -> Float[Array, "b 2 h w c"]:
+        """Attends to the neighborhoods, with the arguments of `deform_attention_gpu.attend`."""
         height = q.shape[2]
         even = spatial_sharding.aligned(height, 1)
-        q, k, v = (spatial_sharding.take(x, even) for x in (q, k, v))
+        q, k, v = (spatial_sharding.take(x, even) for x in (q.reshape(k.shape), k, v))
         queries = q.swapaxes(1, 2)
         rows = queries.reshape(-1, *queries.shape[2:]), self.rows(k), self.rows(v)
         bias = jnp.zeros((self.num_heads, 1, 1))
         out = map_chunks(attend_neighbors, bias, rows, clips=q.shape[0])
-        out = spatial_sharding.first(out.reshape(queries.shape).swapaxes(1, 2), height)
-        out = dense(out, self.dim, name="proj", dtype=self.dtype)
-        return out + MLP(2.0, self.dtype, LightBlock.activation, name="mlp")(out), None
+        return spatial_sharding.first(out.reshape(queries.shape).swapaxes(1, 2), height)
 
     def rows(self, x: Float[Array, "b t h w c"]) -> Float[Array, "n kh t w_padded c"]:
         """Rows above and below each row: (b, t, h, w, c) -> (b*h, kh, t, w + kw - 1, c)."""

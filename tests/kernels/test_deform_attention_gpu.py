@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxvsr.distributed.mesh import make_mesh
 from jaxvsr.kernels import deform_attention_gpu, triton
 from jaxvsr.layers import deform
+from jaxvsr.models.rvrt_light import NeighborhoodAttention
 from jaxvsr.profiling import gpus
 
 KERNEL = "__gpu$xla.gpu.triton"
@@ -50,6 +51,14 @@ def test_the_kernel_computes_the_plain_form(sizes, window, bar):
     assert out.dtype == expected.dtype and out.shape == expected.shape
     assert np.isfinite(expected).all()
     assert reference.relative_error(out.astype("float32"), expected.astype("float32")) < bar
+
+
+def test_the_kernel_computes_rvrt_lights_neighborhoods():
+    q, k, v, _ = inputs(2, 2, 4, 5, 24, 2, 1, 3, "float32")
+    module = NeighborhoodAttention(24, 3, (3, 3), jnp.float32)
+    expected = jax.jit(functools.partial(module.apply, {}, method="attend"))(q, k, v)
+    kernel = functools.partial(deform_attention_gpu.attend, window=(3, 3), interpret=True)
+    assert reference.relative_error(jax.jit(kernel)(q, k, v), expected) < 2e-6
 
 
 @pytest.mark.parametrize(
