@@ -1,4 +1,4 @@
-"""Kernels in Pallas' Triton dialect: where they run, in place of which function."""
+"""Kernels in Pallas' Triton dialect: where they run, and how they replace a function."""
 
 from collections.abc import Callable
 from typing import Any
