@@ -25,7 +25,7 @@ from unittest import mock
 THIRTY = {"num_block": 30}
 FOUR = {"depths": (6,) * 4, "num_heads": (6,) * 4}
 TWELVE = {"deformable_groups": 12}
-THREE = {"depths": (6,) * 3, "num_heads": (6,) * 3, "window_size": [3, 8, 8]}  # a list: it is added to
+THREE = {"depths": (6,) * 3, "num_heads": (6,) * 3, "window_size": [3, 8, 8]}  # not a tuple
 # Network: folder of its package, module, class, fields.
 NETWORKS: Mapping[str, tuple[str, str, str, Mapping[str, Any]]] = {
     "basicvsr": ("BasicSR/basicsr", "archs.basicvsr_arch", "BasicVSR", THIRTY),

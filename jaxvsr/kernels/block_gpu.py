@@ -163,12 +163,11 @@ def _project(
 
         def compute() -> None:
             x = load(tokens_ref, 0, TOKENS, dim)
-            parts = [pl.ds(start, COLUMNS) for start in range(0, columns, COLUMNS)]
-            weights = [weight_ref[:, part] for part in parts]
             if norm:
                 x = normalize(x.astype(jnp.float32), dim).astype(x.dtype)
-            for part, weight in zip(parts, weights, strict=True):
-                y = _dot(x, weight) + offset_ref[kind_ref[0], rows, part]
+            for start in range(0, columns, COLUMNS):
+                part = pl.ds(start, COLUMNS)
+                y = _dot(x, weight_ref[:, part]) + offset_ref[kind_ref[0], rows, part]
                 out[:, part] = y.astype(out.dtype)
 
         _where_any(mask_ref, compute)
@@ -228,18 +227,16 @@ def _attend(
             if others_ref is not None:
                 before = range(0, others_ref.shape[0], TOKENS)
                 keys = [*((others_ref, start, 0) for start in before), *keys]
-            # All loads of a kind before the products that need them: their latencies overlap.
-            k = [read(ref, start, column) for ref, start, column in keys]
-            places = (pl.ds(j * TOKENS, TOKENS) for j in range(len(keys)))
-            bias = [logits_ref[kind_ref[0], head, rows, place] for place in places]
-            scores = [_dot(q, x.T) + added for x, added in zip(k, bias, strict=True)]
-            v = [read(ref, start, column + dim) for ref, start, column in keys]
+            scores = []
+            for j, (ref, start, column) in enumerate(keys):
+                added = logits_ref[kind_ref[0], head, rows, pl.ds(j * TOKENS, TOKENS)]
+                scores.append(_dot(q, read(ref, start, column).T) + added)
             highest = functools.reduce(jnp.maximum, (x.max(1) for x in scores))[:, None]
             weight = jnp.zeros((TOKENS,), jnp.float32)
             result = jnp.zeros((TOKENS, deep), jnp.float32)
-            for x, values in zip(scores, v, strict=True):
+            for x, (ref, start, column) in zip(scores, keys, strict=True):
                 p = exp2(x - highest)
-                result += _dot(p.astype(q.dtype), values)
+                result += _dot(p.astype(q.dtype), read(ref, start, column + dim))
                 weight += p.sum(1)
             result = (result / weight[:, None]).astype(out.dtype)
             plgpu.store(out.at[rows, pl.ds(head * each, deep)], result, mask=real)
