@@ -2,13 +2,16 @@
 
     python -m benchmarks.train_preset video --minutes=4 --out=OUT --workers=14 --dtype=bfloat16
     python -m benchmarks.train_preset mia --minutes=4 --out=OUT --workers=0 --dtype=bfloat16
+    python -m benchmarks.train_preset video --minutes=4 --out=OUT --start=BEFORE/video.safetensors
 
-Clips are rendered meanwhile into `--clips` by `--workers` processes; a second training shares the
-folder of the first and has none. Two on one GPU need XLA_PYTHON_CLIENT_MEM_FRACTION=0.45 each. The
-minutes count from the start; from the end of compiling the learning rate follows the clock, so that
-the same command with more minutes is a longer training. OUT gets NAME.safetensors and NAME.json
-every half minute, and NAME.checkpoint, from which the same command resumes. Networks with SpyNet
-have the built-in one. Needs jax, flax, optax, safetensors, scipy, pillow and av.
+Clips are rendered meanwhile into `--clips` by `--workers` processes, most of them of photographs
+with `--photos`; a second training shares the folder of the first and has none. Two on one GPU need
+XLA_PYTHON_CLIENT_MEM_FRACTION=0.35 for video and 0.55 for mia. The minutes count from the start;
+from the end of compiling the learning rate follows the clock, so that the same command with more
+minutes is a longer training. OUT gets NAME.safetensors and NAME.json every half minute, and
+NAME.checkpoint, from which the same command resumes; `--start` takes the weights of an earlier
+training. Networks with SpyNet have the built-in one. Needs jax, flax, optax, safetensors, scipy,
+pillow and av.
 """
 
 import argparse
@@ -84,6 +87,7 @@ class Recipe:
     seed: int = 0
 
 
+SWRN = {"name": "swrn", "dim": 48, "num_blocks": 4, "scale": 4}
 BASICVSR = {"name": "basicvsr", "dim": 48, "depth": 8, "features_hr": 32}
 MIAVSR = {
     "name": "miavsr",
@@ -96,7 +100,8 @@ MIAVSR = {
     "mask_start": 0.05,
 }
 RECIPES = {
-    "video": Recipe(BASICVSR, (0.1, 0.4, 0.4, 0.1), batch=24, lr=8e-4),
+    "video": Recipe(SWRN, (0.1, 0.4, 0.4, 0.1), frames=10, crop=40, lr=8e-4),
+    "video-aligned": Recipe(BASICVSR, (0.1, 0.4, 0.4, 0.1), batch=24, lr=8e-4),
     "mia": Recipe(MIAVSR, (1.0, 0.0, 0.0, 0.0), batch=8, crop=64, lr=8e-4, sparsity=0.04),
     "swrn-x2": Recipe({"name": "swrn", "dim": 24, "num_blocks": 3, "scale": 2}, (1.0,)),
 }
@@ -234,7 +239,12 @@ def train(name: str, recipe: Recipe, clips: pathlib.Path, out: pathlib.Path, giv
     """Trains until the minutes are over, and saves."""
     begin = time.monotonic()
     trainer = Trainer(recipe, given.dtype)
-    state = jax.device_put(initialize(trainer.initial))
+    state = initialize(trainer.initial)
+    if given.start:
+        _, variables, _ = presets.load(given.start.stem, given.start.parent)
+        params = {name: variables["params"][name] for name in state.params}
+        state = state.replace(params=params, average=params)
+    state = jax.device_put(state, may_alias=False)
     checkpoint = out / f"{name}.checkpoint"
     if checkpoint.exists():
         state = serialization.from_bytes(state, checkpoint.read_bytes())
@@ -294,6 +304,7 @@ def main() -> None:
     parser.add_argument("--photos", type=pathlib.Path, help="folder of photographs for clips")
     parser.add_argument("--capacity", type=int, default=640, help="clips on the device")
     parser.add_argument("--dtype", default="float32", help="of the computation: bfloat16, ...")
+    parser.add_argument("--start", type=pathlib.Path, help="weights of an earlier training")
     parser.add_argument("--recipe", type=json.loads, default={}, help="fields that differ, as JSON")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """The trainings of built-in weights: what they draw, and that they write what can be loaded."""
 
 import argparse
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -57,12 +58,18 @@ def test_a_training_of_a_preset_resumes_and_writes_what_loads(tmp_path, network)
     clips = tmp_path / "clips"
     clips.mkdir()
     np.savez(clips / "0.npz", gt=gt, lq=gt[None, :, ::4, ::4])
-    given = argparse.Namespace(dtype="bfloat16", minutes=0.0, capacity=1)
+    given = argparse.Namespace(dtype="bfloat16", minutes=0.0, capacity=1, start=None)
     for steps in (1, 2):  # one each: the minutes are over once it is compiled
         train_preset.train("small", tiny_recipe(network), clips, tmp_path, given)
         model, variables, made = presets.load("small", tmp_path)
         assert made["train"]["steps"] == steps
-    sr = model.apply(variables, jnp.zeros((1, 2, 64, 64, 3)))
+    given.start = tmp_path / "small.safetensors"
+    train_preset.train("next", tiny_recipe(network), clips, tmp_path, given)
+    _, again, made = presets.load("next", tmp_path)
+    assert made["train"]["steps"] == 1  # without a learning rate yet
+    same = functools.partial(np.testing.assert_allclose, rtol=1e-3)  # of float16
+    jax.tree.map(same, again, variables)
+    sr = jax.jit(model.apply)(variables, jnp.zeros((1, 2, 64, 64, 3)))
     assert sr.shape == (1, 2, 256, 256, 3) and jnp.isfinite(sr).all()
 
 
