@@ -44,8 +44,11 @@ from benchmarks.gpu_report import Results, report
 GROUPS = ("ceilings", "parity", "inference", "masks", "training", "upscale", "official")
 SIZES = ((180, 320), (360, 640))
 FRAMES = 16
-THREADS = 12  # that trace, one at a time, and compile
-WAVES = (0.6, 0.85, 1.0)  # parts of the time, after which later rows start in any case
+# Threads that trace, one at a time, and compile. Programs starve each other: on 16 cores MIA-VSR
+# was compiled in 80 s beside two others, and beside six not within 145 s. So the first wave, what
+# the benchmark is for, is compiled alone, however long it takes.
+THREADS = 4
+WAVES = (1.0, 0.7, 0.9, 1.0)  # parts of the time, after which later rows start in any case
 OFFICIAL_SECONDS = 110  # kept for the official code
 TOO_LARGE = {("vrt", SIZES[1])}
 WITH_KERNELS = ("miavsr", "psrt", "iiavsr")  # for their blocks
@@ -107,7 +110,7 @@ def rows(options: argparse.Namespace) -> list[Row]:
             important = not i and (name in TRAINED or fields)
             if (name, size) not in TOO_LARGE:
                 args: tuple[Any, ...] = name, of(name, fields), size, frames
-                wave = 0 if important else i + 1
+                wave = 0 if important else i + 2
                 add(wave, "inference", label(name, fields), words[size], programs.inference, *args)
             if name == "miavsr" and not i:
                 args = name, of(name, fields, gating="bucketed"), size, frames
@@ -116,24 +119,24 @@ def rows(options: argparse.Namespace) -> list[Row]:
                 clips = 1 if dry else TRAINED[name]
                 args = name, of(name, fields), clips, dry
                 setting = f"{clips} clips" if clips > 1 else "1 clip"
-                add(0, "training", label(name, fields), setting, programs.training, *args)
+                add(1, "training", label(name, fields), setting, programs.training, *args)
     plain = [(name, {"attention": "plain"}) for name in WITH_KERNELS if name in chosen]
     for name, fields in plain:
         args = name, of(name, fields), sizes[0], frames
-        add(1, "inference", label(name, fields), words[sizes[0]], programs.inference, *args)
+        add(2, "inference", label(name, fields), words[sizes[0]], programs.inference, *args)
     gated = [("miavsr", {"gating": "bucketed"})] * ("miavsr" in chosen)
     for name, _ in plain:
         for dtype in ("float32", "bfloat16"):
             title = f"{name}, attention=auto beside attention=plain"
-            add(0, "parity", title, dtype, programs.forms, name, dtype, dry)
+            add(1, "parity", title, dtype, programs.forms, name, dtype, dry)
     both = every + plain + gated
     for (name, fields), dtype in itertools.product(both, ("float32", "bfloat16")):
-        add(0, "parity", label(name, fields), dtype, programs.parity, name, fields, dtype)
+        add(1, "parity", label(name, fields), dtype, programs.parity, name, fields, dtype)
     count = 48 if dry else 1200
     clip = f"{sizes[0][0]}x{sizes[0][1]}, {count} frames"
-    add(0, "upscale", "in memory", clip, programs.in_memory, sizes[0], count)
+    add(1, "upscale", "in memory", clip, programs.in_memory, sizes[0], count)
     if importlib.util.find_spec("av"):
-        add(0, "upscale", "file to file", clip, programs.from_file, sizes[0], count)
+        add(1, "upscale", "file to file", clip, programs.from_file, sizes[0], count)
     found = [row for row in found if row.group in (options.only or GROUPS)]
     return sorted(found, key=lambda row: row.wave)
 
@@ -259,6 +262,8 @@ def official(options: argparse.Namespace) -> None:
             lq = torch.rand(1, frames, 3, *size, device=device)
 
             def call(_: int, model: Any = model, lq: Any = lq, dtype: Any = dtype) -> None:
+                # In float16 the masked MIA-VSR failed in one of two runs on a GPU: its norms stay
+                # float32, and it writes the float16 output of the MLP into such a tensor.
                 with torch.no_grad(), torch.autocast(device, dtype, enabled=dtype != single):
                     model(lq)
                 if device == "cuda":
