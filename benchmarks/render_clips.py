@@ -83,7 +83,7 @@ def write(make: Make, folder: pathlib.Path, seed: int, first: int, end: int, ste
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser of what `render_files` takes."""
+    """A parser of the arguments of `render_files`."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )

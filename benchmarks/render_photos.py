@@ -21,7 +21,7 @@ OBJECTS = (0.25, 0.3, 0.2, 0.15, 0.1)  # how often there are 0, 1, ... of them
 RADIUS = 20.0, 100.0
 SOFTNESS = 0.8, 3.0  # pixels
 REDUCED = 1.0, 2.0  # photographs, before they move: sharper
-TRIES = 3  # places in a photograph, of which the one with the most detail is shown
+TRIES = 3  # places in a photograph; the one with the most detail is shown
 FONTS = (
     cv2.FONT_HERSHEY_SIMPLEX,
     cv2.FONT_HERSHEY_DUPLEX,
@@ -231,7 +231,7 @@ def _placed(
     side: int,
     turn: float,
 ) -> Layer:
-    """A layer somewhere, that follows the camera and moves by itself, each in most clips."""
+    """A layer somewhere, which follows the camera and has its own motion, each in most clips."""
     own = _path(rng, len(camera))
     path = rng.choice((0.0, 1.0, 1.3), p=(0.2, 0.6, 0.2)) * camera + own
     height, width = cover.shape

@@ -20,17 +20,13 @@ def test_presets_are_small_and_say_how_they_were_made(name):
     model, variables, config = presets.load(name)
     shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 2, 64, 64, 3), np.float32))
     assert jax.tree.map(np.shape, variables) == jax.tree.map(np.shape, shapes)
-    assert presets.size(name) < 4 * 2**20
+    largest = 500_000 if name == presets.COMPRESSED else 100_000
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables)) <= largest
+    assert presets.size(name) < 2**20
     assert config["train"].keys() >= {"seed", "steps"}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] * (presets.size(name) > 2**20))
-        for name in presets.names()
-    ],
-)
+@pytest.mark.parametrize("name", presets.names())
 def test_presets_are_better_than_bicubic(name, data_dir):
     gt = TFDSClips("dead_leaves/test", "val", str(data_dir)).read(0, range(3))["gt"]
     model, variables, _ = presets.load(name)
@@ -41,7 +37,7 @@ def test_presets_are_better_than_bicubic(name, data_dir):
         metrics.psnr(out, gt, 0, "y").mean()
         for out in (imresize(lq, model.scale), upscale(lq, model, variables))
     ]
-    assert scores[1] > scores[0] + (0 if name == presets.COMPRESSED else 1)
+    assert scores[1] > scores[0] + (0.3 if name == presets.COMPRESSED else 1)
 
 
 def test_what_is_saved_is_loaded(tmp_path):

@@ -17,6 +17,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 from jaxtyping import Array, Float, Int
 
+from jaxvsr.kernels import triton
 from jaxvsr.kernels.block_tables import BlockTables, Gate
 
 # Tokens of a program, columns and hidden channels of one matrix product.
@@ -24,21 +25,26 @@ TOKENS, COLUMNS, HIDDEN = 64, 128, 64
 PROJECT_WARPS, ATTEND_WARPS, FINISH_WARPS = 8, 4, 4
 
 
+class Projection(NamedTuple):
+    """Dense layers side by side: a matrix, and an offset of each token in a kind of window."""
+
+    weight: Float[Array, "c n"]
+    offset: Float[Array, "kinds tokens n"]
+
+
 class Packed(NamedTuple):
     """BlockTables as the kernels read them: padded, matrices in the tokens' dtype.
 
     Attributes:
-        own, own_offset: from refined tokens to queries, keys and values, side by side.
-        others, others_offset: from the other tokens to keys and values.
+        own: from refined tokens to queries, keys and values.
+        others: from the other tokens to keys and values; None: there are none.
         logits: added to the products of queries and keys.
         proj, fc1, fc2: matrices.
         proj_offset, fc1_offset, fc2_offset: float32.
     """
 
-    own: Float[Array, "c n"]
-    own_offset: Float[Array, "kinds queries n"]
-    others: Float[Array, "c m"]
-    others_offset: Float[Array, "kinds others m"]
+    own: Projection
+    others: Projection | None
     logits: Float[Array, "kinds heads queries keys"]
     proj: Float[Array, "c c"]
     proj_offset: Float[Array, " c"]
@@ -73,7 +79,7 @@ def pack(tables: BlockTables, dtype: Any) -> Packed:
     """
     _, heads, queries, keys = tables.logits.shape
     kinds, _, dim = tables.key_offset.shape
-    wide, others = padded(dim), keys - queries
+    wide = padded(dim)
     # A head's last column, padded to a power of two, must be inside.
     room = padded(dim // heads) - dim // heads
 
@@ -88,13 +94,20 @@ def pack(tables: BlockTables, dtype: Any) -> Packed:
     base = math.log2(math.e)  # the softmax is by powers of 2
     query_offset = jnp.broadcast_to(base * tables.query_offset, (kinds, queries, dim))
     offsets = tables.key_offset, tables.value_offset
-    own = (offset[:, others:] for offset in offsets)
+    own = Projection(
+        side_by_side(wide, base * tables.query, tables.key, tables.value),
+        side_by_side(queries, query_offset, *(x[:, -queries:] for x in offsets)),
+    )
+    others = None
+    if keys > queries:
+        others = Projection(
+            side_by_side(wide, tables.key, tables.value),
+            side_by_side(keys - queries, *(x[:, :-queries] for x in offsets)),
+        )
     hidden = -(-tables.fc1.shape[1] // HIDDEN) * HIDDEN
     return Packed(
-        own=side_by_side(wide, base * tables.query, tables.key, tables.value),
-        own_offset=side_by_side(queries, query_offset, *own),
-        others=side_by_side(wide, tables.key, tables.value),
-        others_offset=side_by_side(others, *(offset[:, :others] for offset in offsets)),
+        own=own,
+        others=others,
         logits=(base * tables.logits).astype(dtype),
         proj=pad(tables.proj, wide, wide).astype(dtype),
         proj_offset=pad(tables.proj_offset, wide),
@@ -133,28 +146,28 @@ def refine(
         attention and MLP.
     """
     mask = gate.mask if gate is not None and skip else None
-    own = _project(packed.own, packed.own_offset, kind, x, mask, norm=True, interpret=interpret)
-    others = None
-    if neighbors is not None:
-        weights = packed.others, packed.others_offset
-        others = _project(*weights, kind, neighbors, mask, norm=False, interpret=interpret)
+    project = functools.partial(_project, kind=kind, mask=mask, interpret=interpret)
+    own, others = project(packed.own, x, norm=True), None
+    if packed.others and neighbors is not None:
+        others = project(packed.others, neighbors, norm=False)
     attn = _attend(packed.logits, kind, own, others, mask, dim=x.shape[2], interpret=interpret)
     return _finish(packed, attn, x, gate, skip=skip, interpret=interpret)
 
 
 def _project(
-    weight: Float[Array, "c n"],
-    offset: Float[Array, "kinds tokens n"],
-    kind: Int[Array, " w"],
+    projection: Projection,
     tokens: Float[Array, "w tokens c"],
-    mask: Float[Array, "w queries 1"] | None,
     *,
+    kind: Int[Array, " w"],
+    mask: Float[Array, "w queries 1"] | None,
     norm: bool,
     interpret: bool,
 ) -> Float[Array, "w tokens n"]:
     """Multiplies the tokens of windows, normalized before if `norm`, and adds an offset."""
+    weight, offset = projection
     windows, count, dim = tokens.shape
     columns, wide = weight.shape[1], padded(dim)
+    result = jax.ShapeDtypeStruct((windows, count, columns), tokens.dtype)
 
     def body(
         kind_ref: Any, tokens_ref: Any, weight_ref: Any, offset_ref: Any, mask_ref: Any, out: Any
@@ -183,9 +196,9 @@ def _project(
             None if mask is None else _of_window((None, *mask.shape[1:])),
         ),
         out_specs=pl.BlockSpec((None, TOKENS, columns), lambda j, i: (i, j, 0)),
-        out_shape=jax.ShapeDtypeStruct((windows, count, columns), tokens.dtype),
+        out_shape=result,
         compiler_params=plgpu.CompilerParams(num_warps=PROJECT_WARPS, num_stages=1),
-        cost_estimate=_cost(tokens.size * columns, tokens, weight, (tokens.size // dim, columns)),
+        cost_estimate=_cost(tokens.size * columns, tokens, weight, offset, result),
         interpret=interpret,
         name="window_project",
     )(kind, tokens, weight, offset, mask)
@@ -258,7 +271,7 @@ def _attend(
         out_specs=_of_window((None, *out.shape[1:])),
         out_shape=out,
         compiler_params=plgpu.CompilerParams(num_warps=ATTEND_WARPS, num_stages=1),
-        cost_estimate=_cost(2 * windows * queries * keys * dim, own, others, logits, out.shape),
+        cost_estimate=_cost(2 * windows * queries * keys * dim, own, others, logits, out),
         interpret=interpret,
         name="window_attend",
     )(kind, own, others, logits, mask)
@@ -309,7 +322,7 @@ def _finish(
     tile = pl.BlockSpec((None, TOKENS, padded(dim)), lambda j, i: (i, j, 0))
     mask_tile = pl.BlockSpec((None, TOKENS, 1), lambda j, i: (i, j, 0))
     memory = None if gate is None else (gate.mask, gate.attn)
-    results = 2 if gate else 1
+    results = [jax.ShapeDtypeStruct(x.shape, x.dtype)] * (2 if gate else 1)
     inputs = attn, x, weights, memory
     specs = tile, tile, jax.tree.map(_whole, weights), memory and (mask_tile, tile)
     products = dim * dim + 2 * packed.fc1.shape[1] * dim
@@ -317,12 +330,12 @@ def _finish(
         body,
         grid=(queries // TOKENS, windows),
         in_specs=specs,
-        out_specs=[tile] * results,
-        out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype)] * results,
+        out_specs=[tile] * len(results),
+        out_shape=results,
         # The sum takes the place of the previous frame's.
         input_output_aliases={len(jax.tree.leaves(inputs)) - 1: 1} if gate else {},
         compiler_params=plgpu.CompilerParams(num_warps=FINISH_WARPS, num_stages=1),
-        cost_estimate=_cost(windows * queries * products, *inputs, (results, *x.shape)),
+        cost_estimate=_cost(windows * queries * products, *inputs, results),
         interpret=interpret,
         name="window_finish",
     )(*inputs)
@@ -417,16 +430,10 @@ def _real(wide: int, dim: int) -> jax.Array:
 
 def padded(size: int) -> int:
     """The next power of two, at least 16: Triton's least side of a matrix product."""
-    return max(16, pl.next_power_of_2(size))
+    return max(16, triton.padded(size))
 
 
 def _cost(products: int, *arrays: Any) -> pl.CostEstimate:
-    """Cost of multiplications and additions, and of each array once; tuples are shapes of results
-    in two bytes."""
-    leaves = jax.tree.leaves(
-        arrays, is_leaf=lambda a: isinstance(a, tuple) and isinstance(a[0], int)
-    )
-    sizes = (
-        2 * math.prod(a) if isinstance(a, tuple) else a.size * a.dtype.itemsize for a in leaves
-    )
-    return pl.CostEstimate(flops=2 * products, transcendentals=0, bytes_accessed=sum(sizes))
+    """Cost of multiplications and additions, and of each array once, or of what has its shape."""
+    size = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(arrays))
+    return pl.CostEstimate(flops=2 * products, transcendentals=0, bytes_accessed=size)

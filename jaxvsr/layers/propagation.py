@@ -70,9 +70,8 @@ def scan_frames(
     Its moving statistics ("batch_stats") are carried from frame to frame.
 
     Args:
-        cell: a module. All frames share its parameters and what was computed of them ("tables");
-            each has fresh "gumbel" and "droppath"
-            rngs.
+        cell: a module. All frames share its parameters and what was computed from them ("tables");
+            each has fresh "gumbel" and "droppath" rngs.
         carry: the state before the first frame.
         inputs: a tree of arrays (b, t, ...). The cell gets (b, ...), and the number of earlier
             frames as () int32.

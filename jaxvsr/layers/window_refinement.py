@@ -133,7 +133,7 @@ def kernel_modules(bias: jax.Array, dim: int, dtype: Any) -> dict[str, Any]:
 def prepare_tables(
     weights: BlockWeights, *, size: tuple[int, ...], window_size: Size, shifted: bool, dtype: Any
 ) -> dict[str, Any]:
-    """Computes what the platform's kernel reads of a block's weights, for all frames.
+    """Computes the tables that the platform's kernel reads, once for all frames.
 
     XLA does not move these small operations out of a loop over frames.
 

@@ -20,7 +20,6 @@ from jaxvsr.models.psrt import PSRTBlock
 
 SIZE = (12, 21)  # 6 windows of 4 kinds, and padding
 # Programs that run once.
-GELU = 1e-4  # relative error of a block by that of its GELU
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
@@ -32,6 +31,9 @@ def on_gpu(monkeypatch):
         monkeypatch.setattr(module, name, interpreted)
         monkeypatch.setattr(module, "fits", lambda *args: True)
     monkeypatch.setattr(window_refinement, "is_target", lambda: True)
+    # The kernels' own is tested below: with the exact one the bars are those of rounding.
+    exact = functools.partial(jax.nn.gelu, approximate=False)
+    monkeypatch.setattr(block_gpu, "gelu", lambda x, tanh: exact(x))
 
     def on_cuda(*args, default, cuda=None, **others):
         return (cuda or default)(*args)
@@ -57,7 +59,7 @@ def test_the_kernel_equals_the_plain_form(on_gpu, block, shifted, dtype):
     expected = plain(block, variables, *args)
     out = jit(block.apply)(variables, *args)
     assert out.dtype == dtype
-    assert reference.relative_error(out, expected) < max(BARS[dtype], GELU)
+    assert reference.relative_error(out, expected) < BARS[dtype]
 
 
 @pytest.mark.parametrize("gating", [pytest.param("dense", marks=pytest.mark.slow), "bucketed"])
@@ -81,7 +83,7 @@ def test_masks_keep_the_previous_outputs(on_gpu, gating):
     for bias in (0.0, 1e9, -1e9):  # some tokens are kept, all, none
         variables["params"]["predictor"]["linear"]["bias"] = np.float32([bias])
         for a, b in zip(computed(variables), expected(variables), strict=True):
-            assert reference.relative_error(a, b) < GELU
+            assert reference.relative_error(a, b) < BARS["float32"]
 
 
 class Branch(nn.Module):
@@ -124,7 +126,7 @@ def test_tables_are_computed_once_for_all_frames(on_gpu):
     assert "pack_tables" in str(jaxpr)
     assert "pack_tables" not in str(frames)
     out, expected = jit(apply)(variables, feats), plain(Branch(), variables, feats)
-    assert reference.relative_error(out, expected) < GELU
+    assert reference.relative_error(out, expected) < BARS["float32"]
 
     def loss(variables):
         return (apply(variables, feats) ** 2).mean()
@@ -174,7 +176,7 @@ def test_blocks_that_the_kernel_does_not_compute():
     assert not fits(dtype=jnp.float32)
 
 
-def test_gelu_is_exact():
+def test_gelu_is_nearly_exact():
     x = jnp.linspace(-20, 20, 4001)
     exact = jax.nn.gelu(x, approximate=False)
     np.testing.assert_allclose(block_gpu.gelu(x, jnp.tanh), exact, atol=3e-5)

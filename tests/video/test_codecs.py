@@ -12,6 +12,7 @@ pytest.importorskip("av")
     ("name", "codec", "set_"),
     [
         ("a.mp4", "h264", {"codec": "libx264", "pix_fmt": "yuv420p"}),
+        ("a.mp4", "h264", {"codec": "libx264", "pix_fmt": "yuv444p"}),
         ("a.mp4", "mpeg4", {"codec": "mpeg4", "pix_fmt": "yuv420p"}),
         ("a.webm", "vp9", {"codec": "libvpx-vp9", "pix_fmt": "yuv420p"}),
         ("a.avi", "mjpeg", {"codec": "mjpeg", "pix_fmt": "yuvj420p"}),
